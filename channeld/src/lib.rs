@@ -1,0 +1,6 @@
+//! The channel daemon: a Lightning node with a gRPC API.
+//!
+//! Pure inside, effects outside: the rooms below `node` decide, the rooms above it act. A room imports only rooms on a
+//! lower floor; `tests/tidy.rs` holds the table.
+
+pub mod units;
