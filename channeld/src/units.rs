@@ -34,7 +34,7 @@ impl Msat {
     }
 
     /// A bitcoin amount, which is at most 21e14 sat where it was checked, or `None` where it does not fit.
-    pub const fn from_amount(amount: Amount) -> Option<Msat> {
+    pub fn from_amount(amount: Amount) -> Option<Msat> {
         Msat::from_sat(amount.to_sat())
     }
 
