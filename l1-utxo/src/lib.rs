@@ -1,3 +1,5 @@
 //! A small proof-of-work UTXO chain whose consensus, wire and JSON-RPC are those of Bitcoin Core's regtest.
 //!
 //! Pure inside, effects outside. A room imports only rooms on a lower floor; `tests/tidy.rs` holds the table.
+
+pub mod consensus;
