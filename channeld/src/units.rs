@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use bitcoin::hashes::{Hash, sha256};
 use bitcoin::{Amount, OutPoint};
+use secp256k1::PublicKey;
 use serde::{Deserialize, Serialize};
 
 /// All the bitcoin there can ever be, in millisatoshi: 21e6 coins.
@@ -246,6 +247,57 @@ impl ChannelId {
 
     /// The all-zero id: all channels of a peer (BOLT 1, `error`).
     pub const ALL: ChannelId = ChannelId([0; 32]);
+}
+
+/// The key that a node is known by (BOLT 7 `node_id`); shown as 66 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeId(pub PublicKey);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = ParseNodeIdError;
+
+    fn from_str(text: &str) -> Result<NodeId, ParseNodeIdError> {
+        text.parse().map(NodeId).map_err(|_| ParseNodeIdError)
+    }
+}
+
+/// A text that is not a compressed public key in hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a node id: expected a compressed public key in 66 hexadecimal digits")]
+pub struct ParseNodeIdError;
+
+plain_number!(
+    /// Wall-clock time in microseconds since 1970-01-01 UTC; it comes into the core as an input.
+    UnixTime(u64), micros
+);
+
+impl UnixTime {
+    /// `seconds` since 1970-01-01 UTC; saturates.
+    pub const fn from_seconds(seconds: u64) -> UnixTime {
+        UnixTime(seconds.saturating_mul(1_000_000))
+    }
+
+    /// The whole seconds since 1970-01-01 UTC.
+    pub const fn seconds(self) -> u64 {
+        self.0 / 1_000_000
+    }
+
+    /// This time and `seconds` more; saturates.
+    #[must_use]
+    pub const fn plus_seconds(self, seconds: u64) -> UnixTime {
+        UnixTime(self.0.saturating_add(seconds.saturating_mul(1_000_000)))
+    }
+
+    /// Microseconds from `earlier` to this time, 0 where the clock was set back.
+    pub const fn micros_since(self, earlier: UnixTime) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
 }
 
 /// What a payment hash hides and whoever claims an HTLC shows. `Debug` hides it: until it is used, it is money.

@@ -1,0 +1,9 @@
+//! Payments: what we send and what we receive, decided without clock, socket or file.
+//!
+//! Knows invoices, keysend, attempts and streams of transfers. Never signs a commitment and never touches a channel's
+//! state: it says what the node should ask of a channel. BOLT 4 (final hop) and BOLT 11.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod receive;
+pub mod send;
+pub mod stream;
