@@ -6,4 +6,5 @@
 pub mod driver;
 pub mod node;
 pub mod payment;
+pub mod keys;
 pub mod units;
