@@ -4,7 +4,7 @@
 //! lower floor; `tests/tidy.rs` holds the table.
 
 pub mod driver;
+pub mod keys;
 pub mod node;
 pub mod payment;
-pub mod keys;
 pub mod units;
