@@ -7,4 +7,5 @@ pub mod driver;
 pub mod keys;
 pub mod node;
 pub mod payment;
+pub mod store;
 pub mod units;
