@@ -9,3 +9,4 @@ pub mod node;
 pub mod payment;
 pub mod store;
 pub mod units;
+pub mod wire;

@@ -1,0 +1,39 @@
+//! The messages of BOLT 1, 2 and 7 and of our own extension, to and from bytes.
+//!
+//! Knows what a message looks like and nothing of what it means: no state, no session, no rule of a channel. Bytes that are
+//! no message give a typed error, never a panic, and no length is believed before it is held against what is there. Satoshi
+//! amounts are at most 21 million coins once decoded; millisatoshi amounts may be any `u64`. An unknown odd type is
+//! [`Message::Unknown`], an unknown even one an error. BOLT 1 "Lightning Message Format"; BOLT 9 for features.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod codec;
+mod error;
+pub mod features;
+pub mod tlv;
+#[macro_use]
+mod message;
+pub mod channel;
+pub mod closing;
+pub mod commitment;
+pub mod gossip;
+pub mod setup;
+pub mod transfer;
+
+#[cfg(test)]
+mod tests;
+
+pub use channel::{AcceptChannel, ChannelReady, ChannelReestablish, FundingCreated, FundingSigned, OpenChannel};
+pub use closing::{ClosingSigned, FeeRange, Shutdown};
+pub use commitment::{
+    AttributionData, CommitmentSigned, OnionRoutingPacket, RevokeAndAck, UpdateAddHtlc, UpdateFailHtlc,
+    UpdateFailMalformedHtlc, UpdateFee, UpdateFulfillHtlc,
+};
+pub use error::DecodeError;
+pub use features::{Feature, FeatureError, Features};
+pub use gossip::{AnnouncementSignatures, ChannelAnnouncement, ChannelUpdate, NodeAnnouncement};
+pub use message::{MAX_MESSAGE_LENGTH, Message, RevealedSecret};
+pub use setup::{Error, Init, Ping, Pong, Warning};
+pub use transfer::{
+    PaymentRun, Payments, TransferClose, TransferCloseReason, TransferOpen, TransferReceipt, TransferWindow,
+    UpdateTransfer,
+};
