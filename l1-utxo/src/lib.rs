@@ -2,4 +2,6 @@
 //!
 //! Pure inside, effects outside. A room imports only rooms on a lower floor; `tests/tidy.rs` holds the table.
 
+pub mod chain;
 pub mod consensus;
+pub mod params;

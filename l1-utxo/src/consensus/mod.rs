@@ -4,5 +4,16 @@
 //! Bitcoin Core: `src/consensus/`, `src/script/interpreter.cpp`, the checks of `src/validation.cpp`.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod block;
+pub mod error;
+pub mod header;
+pub mod locktime;
+pub mod merkle;
+pub mod pow;
 pub mod script;
 pub mod sigop;
+pub mod subsidy;
+pub mod transaction;
+
+pub use block::HashedBlock;
+pub use error::{BlockError, BodyError, HeaderError, TransactionError, Verdict};

@@ -1,0 +1,217 @@
+//! The rules of a block's body that need no coins (Core: `CheckBlock`, `ContextualCheckBlock`, `IsBlockMutated`).
+
+use bitcoin::consensus::encode::VarInt;
+use bitcoin::hashes::Hash;
+use bitcoin::script::Builder;
+use bitcoin::{Block, BlockHash, Transaction, Txid};
+use rayon::prelude::*;
+
+use super::error::{BlockError, BodyError};
+use super::header::check_header;
+use super::locktime::is_final;
+use super::merkle::{MerkleRoot, hash_pair, merkle_root};
+use super::sigop::legacy_sigop_count;
+use super::transaction::check_transaction;
+use crate::params::Params;
+
+/// The weight of a block is at most this, in weight units.
+pub const MAX_BLOCK_WEIGHT: usize = 4_000_000;
+/// The cost of a block's signature operations is at most this.
+pub const MAX_BLOCK_SIGOPS_COST: u64 = 80_000;
+/// Scale between a size without witness and weight.
+pub const WITNESS_SCALE_FACTOR: usize = bitcoin::constants::WITNESS_SCALE_FACTOR;
+
+/// Above this many transactions their hashes are computed in parallel.
+const PARALLEL_FROM: usize = 64;
+const HEADER_SIZE: usize = 80;
+/// OP_RETURN, a push of 36 bytes, and BIP 141's four magic bytes.
+const COMMITMENT_PREFIX: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
+/// The shortest script that commits to witnesses.
+const MINIMUM_WITNESS_COMMITMENT: usize = 38;
+
+/// A block with its hash and those of its transactions, computed once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HashedBlock {
+    block: Block,
+    hash: BlockHash,
+    txids: Vec<Txid>,
+}
+
+impl HashedBlock {
+    /// Hashes header and transactions.
+    pub fn new(block: Block) -> Self {
+        let txids = if block.txdata.len() < PARALLEL_FROM {
+            block.txdata.iter().map(Transaction::compute_txid).collect()
+        } else {
+            block.txdata.par_iter().map(Transaction::compute_txid).collect()
+        };
+        Self { hash: block.block_hash(), txids, block }
+    }
+
+    /// The block.
+    pub const fn block(&self) -> &Block {
+        &self.block
+    }
+
+    /// The hash of its header.
+    pub const fn hash(&self) -> BlockHash {
+        self.hash
+    }
+
+    /// The ids of its transactions, in their order.
+    pub fn txids(&self) -> &[Txid] {
+        &self.txids
+    }
+
+    /// Its transactions.
+    pub fn transactions(&self) -> &[Transaction] {
+        &self.block.txdata
+    }
+
+    /// Its transactions with their ids.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&Txid, &Transaction)> + ExactSizeIterator {
+        self.txids.iter().zip(&self.block.txdata)
+    }
+
+    /// Gives the block back.
+    pub fn into_block(self) -> Block {
+        self.block
+    }
+
+    fn merkle_root(&self) -> MerkleRoot {
+        merkle_root(self.txids.iter().map(|txid| txid.to_byte_array()).collect())
+    }
+
+    /// Size without witnesses, in bytes.
+    pub fn stripped_size(&self) -> usize {
+        self.frame_size() + self.block.txdata.iter().map(Transaction::base_size).sum::<usize>()
+    }
+
+    /// Size with witnesses, in bytes.
+    pub fn total_size(&self) -> usize {
+        self.frame_size() + self.block.txdata.iter().map(Transaction::total_size).sum::<usize>()
+    }
+
+    fn frame_size(&self) -> usize {
+        HEADER_SIZE + VarInt::from(self.block.txdata.len()).size()
+    }
+}
+
+/// The rules that need no context, in Core's order. With `check_proof` off (a template) neither proof of work nor merkle
+/// root are looked at.
+pub fn check_block(block: &HashedBlock, params: &Params, check_proof: bool) -> Result<(), BlockError> {
+    if check_proof {
+        check_header(&block.block.header, block.hash, params)?;
+        check_merkle_root(block)?;
+    }
+    let transactions = block.transactions();
+    if transactions.is_empty()
+        || transactions.len() * WITNESS_SCALE_FACTOR > MAX_BLOCK_WEIGHT
+        || block.stripped_size() * WITNESS_SCALE_FACTOR > MAX_BLOCK_WEIGHT
+    {
+        return Err(BodyError::Length.into());
+    }
+    if !transactions[0].is_coinbase() {
+        return Err(BodyError::CoinbaseMissing.into());
+    }
+    if transactions[1..].iter().any(Transaction::is_coinbase) {
+        return Err(BodyError::CoinbaseMultiple.into());
+    }
+    for (txid, transaction) in block.iter() {
+        check_transaction(transaction).map_err(|error| BlockError::Transaction { txid: *txid, error })?;
+    }
+    // An underestimate: witness and P2SH operations are counted while connecting.
+    let sigops: u64 = transactions.iter().map(|tx| u64::from(legacy_sigop_count(tx))).sum();
+    if sigops * WITNESS_SCALE_FACTOR as u64 > MAX_BLOCK_SIGOPS_COST {
+        return Err(BodyError::LegacySigops.into());
+    }
+    Ok(())
+}
+
+fn check_merkle_root(block: &HashedBlock) -> Result<(), BodyError> {
+    let computed = block.merkle_root();
+    if computed.root != block.block.header.merkle_root.to_byte_array() {
+        return Err(BodyError::MerkleRootMismatch);
+    }
+    if computed.mutated { Err(BodyError::DuplicateTransaction) } else { Ok(()) }
+}
+
+/// The rules that need the block's place in the chain: its `height`, and the median time past of its parent.
+pub fn check_block_in_context(block: &HashedBlock, height: u32, median_time_past: u32) -> Result<(), BodyError> {
+    if !block.transactions().iter().all(|tx| is_final(tx, height, median_time_past)) {
+        return Err(BodyError::NonFinal);
+    }
+    // BIP 34
+    let expected = Builder::new().push_int(i64::from(height)).into_script();
+    let coinbase = block.transactions().first().ok_or(BodyError::Length)?;
+    let script_sig = coinbase.input.first().map_or(&[][..], |input| input.script_sig.as_bytes());
+    if !script_sig.starts_with(expected.as_bytes()) {
+        return Err(BodyError::CoinbaseHeight);
+    }
+    check_witness_commitment(block)?;
+    // Only now: the weight of the coinbase's witness is known to be committed to.
+    if block.stripped_size() * (WITNESS_SCALE_FACTOR - 1) + block.total_size() > MAX_BLOCK_WEIGHT {
+        return Err(BodyError::Weight);
+    }
+    Ok(())
+}
+
+/// The index of the coinbase output that commits to the witnesses: the last of that form (BIP 141).
+pub fn witness_commitment_index(coinbase: &Transaction) -> Option<usize> {
+    coinbase.output.iter().rposition(|output| {
+        let script = output.script_pubkey.as_bytes();
+        script.len() >= MINIMUM_WITNESS_COMMITMENT && script.starts_with(&COMMITMENT_PREFIX)
+    })
+}
+
+/// The root over the witness ids, with zero for the coinbase (Core: `BlockWitnessMerkleRoot`).
+pub fn witness_merkle_root(transactions: &[Transaction]) -> [u8; 32] {
+    let id = |tx: &Transaction| tx.compute_wtxid().to_byte_array();
+    let rest = transactions.get(1..).unwrap_or_default();
+    let mut leaves = vec![[0; 32]];
+    if rest.len() < PARALLEL_FROM {
+        leaves.extend(rest.iter().map(id));
+    } else {
+        leaves.par_extend(rest.par_iter().map(id));
+    }
+    merkle_root(leaves).root
+}
+
+/// The script of the output that commits to the witnesses of `transactions` with the given reserved value.
+pub fn witness_commitment_script(transactions: &[Transaction], reserved: &[u8; 32]) -> bitcoin::ScriptBuf {
+    let mut script = COMMITMENT_PREFIX.to_vec();
+    script.extend_from_slice(&hash_pair(&witness_merkle_root(transactions), reserved));
+    script.into()
+}
+
+/// BIP 141: witnesses are what the coinbase commits to, or there are none (Core: `CheckWitnessMalleation`).
+fn check_witness_commitment(block: &HashedBlock) -> Result<(), BodyError> {
+    let transactions = block.transactions();
+    let Some((coinbase, index)) = transactions.first().and_then(|tx| Some((tx, witness_commitment_index(tx)?))) else {
+        let has_witness = transactions.iter().any(|tx| tx.input.iter().any(|input| !input.witness.is_empty()));
+        return if has_witness { Err(BodyError::UnexpectedWitness) } else { Ok(()) };
+    };
+    let witness = coinbase.input.first().map(|input| &input.witness).ok_or(BodyError::WitnessNonceSize)?;
+    let reserved: &[u8; 32] = match (witness.len(), witness.nth(0).map(TryInto::try_into)) {
+        (1, Some(Ok(reserved))) => reserved,
+        _ => return Err(BodyError::WitnessNonceSize),
+    };
+    let commitment = hash_pair(&witness_merkle_root(transactions), reserved);
+    if coinbase.output[index].script_pubkey.as_bytes()[COMMITMENT_PREFIX.len()..MINIMUM_WITNESS_COMMITMENT] != commitment {
+        return Err(BodyError::WitnessMerkleMismatch);
+    }
+    Ok(())
+}
+
+/// Whether the body surely is not the one that the header's miner made, so that whoever sent it is to blame and the
+/// block is asked for again (Core: `IsBlockMutated`).
+pub fn is_mutated(block: &HashedBlock) -> bool {
+    if check_merkle_root(block).is_err() {
+        return true;
+    }
+    if !block.transactions().first().is_some_and(Transaction::is_coinbase) {
+        // A transaction of 64 bytes can pass for an inner node of the merkle tree.
+        return block.transactions().iter().any(|tx| tx.base_size() == 64);
+    }
+    check_witness_commitment(block).is_err()
+}
