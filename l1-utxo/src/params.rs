@@ -211,10 +211,7 @@ mod tests {
     fn regtest_is_bitcoin_cores() {
         let params = Network::Regtest.params();
         assert_eq!(params.genesis, bitcoin::constants::genesis_block(bitcoin::Network::Regtest));
-        assert_eq!(
-            params.genesis_hash.to_string(),
-            "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206"
-        );
+        assert_eq!(params.genesis_hash.to_string(), "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206");
         assert_eq!(params.difficulty_adjustment_interval(), 144);
         assert_eq!(bitcoin::p2p::Magic::REGTEST.to_bytes(), params.magic);
     }
@@ -222,10 +219,7 @@ mod tests {
     #[test]
     fn devnet_genesis_meets_its_own_limit() {
         let params = Network::Devnet.params();
-        assert_eq!(
-            params.genesis_hash.to_string(),
-            "000001995213aa74b5a601ba409a8a5c72c24161ec148e5ac99fe318a344620a"
-        );
+        assert_eq!(params.genesis_hash.to_string(), "000001995213aa74b5a601ba409a8a5c72c24161ec148e5ac99fe318a344620a");
         assert!(params.genesis.header.target().is_met_by(params.genesis_hash));
         assert_eq!(params.genesis.header.bits, params.pow_limit_bits);
         assert!(params.genesis.check_merkle_root());

@@ -197,7 +197,9 @@ fn check_witness_commitment(block: &HashedBlock) -> Result<(), BodyError> {
         _ => return Err(BodyError::WitnessNonceSize),
     };
     let commitment = hash_pair(&witness_merkle_root(transactions), reserved);
-    if coinbase.output[index].script_pubkey.as_bytes()[COMMITMENT_PREFIX.len()..MINIMUM_WITNESS_COMMITMENT] != commitment {
+    if coinbase.output[index].script_pubkey.as_bytes()[COMMITMENT_PREFIX.len()..MINIMUM_WITNESS_COMMITMENT]
+        != commitment
+    {
         return Err(BodyError::WitnessMerkleMismatch);
     }
     Ok(())

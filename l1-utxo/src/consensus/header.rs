@@ -89,7 +89,8 @@ mod tests {
         let mut header = params.genesis.header;
         (header.version, header.bits, header.time) = (Version::from_consensus(4), bits, 1_010);
         edit(&mut header);
-        check_header_in_context(&header, &context, params).map_or_else(|e| e.reject_reason().into_owned(), |()| String::new())
+        check_header_in_context(&header, &context, params)
+            .map_or_else(|e| e.reject_reason().into_owned(), |()| String::new())
     }
 
     #[test]
