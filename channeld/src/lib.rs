@@ -9,4 +9,5 @@ pub mod node;
 pub mod payment;
 pub mod store;
 pub mod units;
+pub mod wallet;
 pub mod wire;
