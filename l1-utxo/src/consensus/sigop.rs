@@ -104,9 +104,9 @@ fn pushed_last(script_sig: &Script) -> Option<&Script> {
 #[cfg(test)]
 mod tests {
     use bitcoin::absolute::LockTime;
+    use bitcoin::hashes::Hash;
     use bitcoin::transaction::Version;
     use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, TxIn, Txid};
-    use bitcoin::hashes::Hash;
 
     use super::*;
 

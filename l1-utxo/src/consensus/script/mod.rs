@@ -21,8 +21,8 @@ use bitcoin::Witness;
 pub use error::ScriptError;
 pub use flags::ScriptFlags;
 use interpreter::{SigVersion, Spend, evaluate};
-pub use opcode::{Instruction, Instructions, is_push_only, op};
 use opcode::Push;
+pub use opcode::{Instruction, Instructions, is_push_only, op};
 pub use sighash::TransactionCache;
 pub use signature::SignatureCache;
 use stack::Stack;
@@ -61,7 +61,10 @@ fn verify_script(
 ) -> Result<(), ScriptError> {
     // Otherwise a flag more could make a spend valid that was not, and it would be no soft fork.
     assert!(!flags.contains(ScriptFlags::WITNESS) || flags.contains(ScriptFlags::P2SH), "WITNESS needs P2SH");
-    assert!(!flags.contains(ScriptFlags::CLEANSTACK) || flags.contains(ScriptFlags::WITNESS), "CLEANSTACK needs WITNESS");
+    assert!(
+        !flags.contains(ScriptFlags::CLEANSTACK) || flags.contains(ScriptFlags::WITNESS),
+        "CLEANSTACK needs WITNESS"
+    );
 
     if flags.contains(ScriptFlags::SIGPUSHONLY) && !is_push_only(script_sig) {
         return Err(ScriptError::SigPushOnly);

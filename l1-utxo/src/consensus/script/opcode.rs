@@ -249,7 +249,14 @@ mod tests {
 
     #[test]
     fn a_truncated_push_is_a_bad_opcode() {
-        for script in [&[0x02, 0x01][..], &[0x4c], &[0x4c, 0x02, 0x00], &[0x4d, 0x01], &[0x4e, 0, 0, 0], &[0x4e, 255, 255, 255, 255]] {
+        for script in [
+            &[0x02, 0x01][..],
+            &[0x4c],
+            &[0x4c, 0x02, 0x00],
+            &[0x4d, 0x01],
+            &[0x4e, 0, 0, 0],
+            &[0x4e, 255, 255, 255, 255],
+        ] {
             assert_eq!(Instructions::new(script).read(), Err(ScriptError::BadOpcode), "{script:02x?}");
             assert!(!is_push_only(script));
         }

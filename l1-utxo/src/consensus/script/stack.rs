@@ -155,7 +155,9 @@ mod tests {
     fn a_missing_element_is_an_error() {
         let mut stack = Stack::new();
         stack.push_bool(true);
-        assert!(stack.peek(2).is_err() && stack.remove(2).is_err() && stack.drop(2).is_err() && stack.copy(2, 1).is_err());
+        assert!(
+            stack.peek(2).is_err() && stack.remove(2).is_err() && stack.drop(2).is_err() && stack.copy(2, 1).is_err()
+        );
         assert!(stack.rotate(2, 1).is_err() && stack.tuck().is_err() && stack.number(2, true).is_err());
         assert_eq!(stack.number(1, true), Ok(1));
         assert!(stack.pop().is_ok() && stack.pop().is_err());

@@ -44,7 +44,12 @@ impl Tapscript {
     }
 
     /// What comes before a signature is verified: its price, and the type of the key. A key of unknown type passes.
-    pub(super) fn check_pubkey(&mut self, signature: &[u8], pubkey: &[u8], flags: ScriptFlags) -> Result<(), ScriptError> {
+    pub(super) fn check_pubkey(
+        &mut self,
+        signature: &[u8],
+        pubkey: &[u8],
+        flags: ScriptFlags,
+    ) -> Result<(), ScriptError> {
         if !signature.is_empty() {
             self.validation_weight_left -= VALIDATION_WEIGHT_PER_SIGNATURE;
             if self.validation_weight_left < 0 {
@@ -160,7 +165,6 @@ pub(super) fn check_schnorr(
         _ => return Err(ScriptError::SchnorrSigSize),
     };
     let Some(Spend { cache, input_index }) = spend else { return Err(ScriptError::SchnorrSig) };
-    let sighash =
-        taproot_sighash(cache, input_index, taproot, hash_type).ok_or(ScriptError::SchnorrSigHashtype)?;
+    let sighash = taproot_sighash(cache, input_index, taproot, hash_type).ok_or(ScriptError::SchnorrSigHashtype)?;
     if verify_schnorr(cache.signatures(), signature, pubkey, &sighash) { Ok(()) } else { Err(ScriptError::SchnorrSig) }
 }

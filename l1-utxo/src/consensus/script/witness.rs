@@ -29,7 +29,8 @@ impl<'s> WitnessProgram<'s> {
     pub fn parse(script: &'s [u8]) -> Option<Self> {
         let [version, length, program @ ..] = script else { return None };
         let version = if *version == op::PUSHBYTES_0 { 0 } else { small_number(*version)? };
-        ((2..=40).contains(&program.len()) && usize::from(*length) == program.len()).then_some(Self { version, program })
+        ((2..=40).contains(&program.len()) && usize::from(*length) == program.len())
+            .then_some(Self { version, program })
     }
 
     /// Whether this is the pay-to-anchor program, which anyone can spend.
@@ -52,7 +53,11 @@ pub(super) fn verify_witness_program(
         (0, WITNESS_V0_KEYHASH_SIZE) => verify_key_hash(program, witness, flags, spend),
         (0, _) => Err(ScriptError::WitnessProgramWrongLength),
         (1, WITNESS_32_SIZE) if !in_p2sh => {
-            if flags.contains(ScriptFlags::TAPROOT) { verify_taproot(program, witness, flags, spend) } else { Ok(()) }
+            if flags.contains(ScriptFlags::TAPROOT) {
+                verify_taproot(program, witness, flags, spend)
+            } else {
+                Ok(())
+            }
         }
         _ if !in_p2sh && witness_program.is_pay_to_anchor() => Ok(()),
         _ if flags.contains(ScriptFlags::DISCOURAGE_UPGRADABLE_WITNESS_PROGRAM) => {

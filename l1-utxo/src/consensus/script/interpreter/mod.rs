@@ -8,8 +8,8 @@ mod locktime;
 mod stack_op;
 
 use super::opcode::{
-    Instruction, Instructions, MAX_OPS_PER_SCRIPT, MAX_SCRIPT_ELEMENT_SIZE, MAX_SCRIPT_SIZE, MAX_STACK_SIZE, is_disabled, op,
-    small_number,
+    Instruction, Instructions, MAX_OPS_PER_SCRIPT, MAX_SCRIPT_ELEMENT_SIZE, MAX_SCRIPT_SIZE, MAX_STACK_SIZE,
+    is_disabled, op, small_number,
 };
 use super::sighash::{Midstates, TaprootSpend, TransactionCache};
 use super::stack::{Item, Stack};
@@ -177,7 +177,9 @@ impl<'s> Interpreter<'s, '_> {
         let minimal = matches!(self.stack.peek(1)?.bytes(), [] | [1]);
         match self.version {
             SigVersion::Tapscript(_) if !minimal => Err(ScriptError::TapscriptMinimalIf),
-            SigVersion::WitnessV0 if !minimal && self.flags.contains(ScriptFlags::MINIMALIF) => Err(ScriptError::MinimalIf),
+            SigVersion::WitnessV0 if !minimal && self.flags.contains(ScriptFlags::MINIMALIF) => {
+                Err(ScriptError::MinimalIf)
+            }
             _ => Ok(()),
         }
     }

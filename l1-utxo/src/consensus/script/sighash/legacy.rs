@@ -6,8 +6,8 @@ use bitcoin::hashes::sha256::HashEngine;
 
 use super::super::opcode::{Instructions, Push, op};
 use super::{
-    BLANK_INPUT_SIZE, Midstates, SIGHASH_ANYONECANPAY, SIGHASH_NONE, SIGHASH_SINGLE, Sighash, Sink, TransactionCache, covers,
-    finish_double, write_compact_size, write_outpoint, write_output,
+    BLANK_INPUT_SIZE, Midstates, SIGHASH_ANYONECANPAY, SIGHASH_NONE, SIGHASH_SINGLE, Sighash, Sink, TransactionCache,
+    covers, finish_double, write_compact_size, write_outpoint, write_output,
 };
 
 /// What is signed under `SIGHASH_SINGLE` where the input has no output: the number 1. Whoever has such a signature can
@@ -58,7 +58,13 @@ fn write_transaction(cache: &TransactionCache<'_>, index: usize, script_code: &[
     engine
 }
 
-fn write_inputs(engine: &mut HashEngine, cache: &TransactionCache<'_>, index: usize, script_code: &[u8], hash_type: u8) {
+fn write_inputs(
+    engine: &mut HashEngine,
+    cache: &TransactionCache<'_>,
+    index: usize,
+    script_code: &[u8],
+    hash_type: u8,
+) {
     let alone = hash_type & SIGHASH_ANYONECANPAY != 0;
     let others = if alone {
         &[]

@@ -126,7 +126,8 @@ impl<'a> TransactionCache<'a> {
     }
 
     fn blank_inputs(&self) -> &[u8] {
-        self.blank_inputs.get_or_init(|| serialize_all(&self.transaction.input, |bytes, input| blank(bytes, input, false)))
+        self.blank_inputs
+            .get_or_init(|| serialize_all(&self.transaction.input, |bytes, input| blank(bytes, input, false)))
     }
 
     fn blank_inputs_sequence_zero(&self) -> &[u8] {

@@ -5,8 +5,8 @@ use std::cell::OnceCell;
 use bitcoin::hashes::sha256::{HashEngine, Midstate};
 
 use super::{
-    SIGHASH_ALL, SIGHASH_ANYONECANPAY, SIGHASH_NONE, SIGHASH_SINGLE, Sighash, Sink, TransactionCache, finish, write_bytes,
-    write_outpoint, write_output,
+    SIGHASH_ALL, SIGHASH_ANYONECANPAY, SIGHASH_NONE, SIGHASH_SINGLE, Sighash, Sink, TransactionCache, finish,
+    write_bytes, write_outpoint, write_output,
 };
 
 const TAP_SIGHASH: Midstate = Midstate::hash_tag(b"TapSighash");

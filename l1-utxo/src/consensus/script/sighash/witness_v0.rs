@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use bitcoin::hashes::sha256::HashEngine;
 
 use super::{
-    Midstates, SIGHASH_ANYONECANPAY, SIGHASH_NONE, SIGHASH_SINGLE, Sighash, Sink, TransactionCache, covers, finish_double,
-    write_bytes, write_outpoint, write_output,
+    Midstates, SIGHASH_ANYONECANPAY, SIGHASH_NONE, SIGHASH_SINGLE, Sighash, Sink, TransactionCache, covers,
+    finish_double, write_bytes, write_outpoint, write_output,
 };
 
 /// The hash that a signature in a v0 script commits to. `script_code` runs from the last executed `OP_CODESEPARATOR`.

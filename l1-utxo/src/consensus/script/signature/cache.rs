@@ -88,7 +88,8 @@ mod tests {
     #[test]
     fn remembers_what_was_inserted_and_stays_bounded() {
         let cache = SignatureCache::new(64 << 10, [7; 32]);
-        let entries: Vec<Entry> = (0..100_000u32).map(|n| cache.ecdsa_entry(&[1; 32], &[2; 33], &n.to_le_bytes())).collect();
+        let entries: Vec<Entry> =
+            (0..100_000u32).map(|n| cache.ecdsa_entry(&[1; 32], &[2; 33], &n.to_le_bytes())).collect();
         for entry in &entries {
             assert!(!cache.contains(entry));
             cache.insert(*entry);

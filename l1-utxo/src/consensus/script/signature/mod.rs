@@ -43,7 +43,8 @@ pub(super) fn check_pubkey_encoding(pubkey: &[u8], flags: ScriptFlags, witness: 
 
 /// BIP 66: `30 <length> 02 <length> R 02 <length> S <hash type>`, R and S positive and as short as can be.
 fn is_strict_der(signature: &[u8]) -> bool {
-    if !(9..=73).contains(&signature.len()) || signature[0] != 0x30 || usize::from(signature[1]) != signature.len() - 3 {
+    if !(9..=73).contains(&signature.len()) || signature[0] != 0x30 || usize::from(signature[1]) != signature.len() - 3
+    {
         return false;
     }
     let Some((r, rest)) = split_integer(&signature[2..signature.len() - 1]) else { return false };
@@ -104,7 +105,8 @@ pub(super) fn verify_schnorr(
 ) -> bool {
     let entry = cache.map(|cache| (cache, cache.schnorr_entry(sighash, pubkey, signature)));
     cached(entry, || {
-        let (Ok(key), Ok(signature)) = (XOnlyPublicKey::from_slice(pubkey), schnorr::Signature::from_slice(signature)) else {
+        let (Ok(key), Ok(signature)) = (XOnlyPublicKey::from_slice(pubkey), schnorr::Signature::from_slice(signature))
+        else {
             return false;
         };
         SECP256K1.verify_schnorr(&signature, &Message::from_digest(*sighash), &key).is_ok()
