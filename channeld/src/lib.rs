@@ -8,6 +8,7 @@ pub mod keys;
 pub mod node;
 pub mod payment;
 pub mod store;
+pub mod transactions;
 pub mod units;
 pub mod wallet;
 pub mod wire;
