@@ -7,6 +7,7 @@ pub mod driver;
 pub mod keys;
 pub mod node;
 pub mod payment;
+pub mod onion;
 pub mod store;
 pub mod transactions;
 pub mod units;

@@ -168,7 +168,7 @@ impl HopPayload {
     /// If custom records are below 65,536, even, or do not rise: the caller's own invariant.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        let mut write_amount = |tlv_type, amount: Option<u64>, out: &mut Vec<u8>| {
+        let write_amount = |tlv_type, amount: Option<u64>, out: &mut Vec<u8>| {
             if let Some(amount) = amount {
                 write_record(tlv_type, out, |out| write_truncated(amount, out));
             }
