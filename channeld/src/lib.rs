@@ -6,8 +6,8 @@
 pub mod driver;
 pub mod keys;
 pub mod node;
-pub mod payment;
 pub mod onion;
+pub mod payment;
 pub mod store;
 pub mod transactions;
 pub mod units;

@@ -19,7 +19,10 @@ impl SharedSecret {
     }
 
     /// The factor that blinds the ephemeral key for the next hop: SHA-256(key ‖ secret).
-    pub(super) fn blinding_factor(&self, ephemeral_key: &PublicKey) -> Result<Scalar, secp256k1::scalar::OutOfRangeError> {
+    pub(super) fn blinding_factor(
+        &self,
+        ephemeral_key: &PublicKey,
+    ) -> Result<Scalar, secp256k1::scalar::OutOfRangeError> {
         let mut engine = sha256::Hash::engine();
         engine.input(&ephemeral_key.serialize());
         engine.input(&self.0);

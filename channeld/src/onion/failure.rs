@@ -346,11 +346,8 @@ fn write_update(update: &Option<Box<ChannelUpdate>>, out: &mut Vec<u8>) {
 fn read_update(reader: &mut Reader<'_>) -> Result<Option<Box<ChannelUpdate>>, DecodeError> {
     let bytes = reader.bytes_u16()?;
     let typed = ChannelUpdate::TYPE.to_be_bytes();
-    let message = if bytes.starts_with(&typed) {
-        Message::decode(bytes)
-    } else {
-        Message::decode(&[&typed, bytes].concat())
-    };
+    let message =
+        if bytes.starts_with(&typed) { Message::decode(bytes) } else { Message::decode(&[&typed, bytes].concat()) };
     Ok(match message {
         Ok(Message::ChannelUpdate(update)) => Some(update),
         _ => None,

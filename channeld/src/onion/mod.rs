@@ -16,4 +16,4 @@ pub use cipher::SharedSecret;
 pub use error::{BadOnion, BuildError, InvalidPayload};
 pub use failure::{Attributed, Failure};
 pub use packet::{Hop, OnionPacket, Peeled, build, peel};
-pub use payload::{FinalPayload, ForwardPayload, HopPayload, PaymentData, Payload};
+pub use payload::{FinalPayload, ForwardPayload, HopPayload, Payload, PaymentData};

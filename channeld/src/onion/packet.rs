@@ -163,7 +163,8 @@ fn share_secrets(hops: &[Hop], session_key: &SecretKey) -> Result<Vec<SharedSecr
     for (at, hop) in hops.iter().enumerate() {
         let secret = SharedSecret::from(ecdh::SharedSecret::new(&hop.node_id, &ephemeral));
         if at + 1 < hops.len() {
-            let factor = secret.blinding_factor(&ephemeral.public_key(SECP256K1)).map_err(|_| BuildError::SessionKey)?;
+            let factor =
+                secret.blinding_factor(&ephemeral.public_key(SECP256K1)).map_err(|_| BuildError::SessionKey)?;
             ephemeral = ephemeral.mul_tweak(&factor).map_err(|_| BuildError::SessionKey)?;
         }
         secrets.push(secret);

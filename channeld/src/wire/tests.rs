@@ -146,7 +146,8 @@ fn opening_messages(source: &mut Source) -> Vec<Message> {
 }
 
 fn closing_messages(source: &mut Source) -> Vec<Message> {
-    let funding = FundingReference { txid: Txid::from_byte_array(source.0.random()), retransmit_flags: source.maybe(|_| 3) };
+    let funding =
+        FundingReference { txid: Txid::from_byte_array(source.0.random()), retransmit_flags: source.maybe(|_| 3) };
     let fee_range = FeeRange { min_fee_satoshis: source.amount(), max_fee_satoshis: source.amount() };
     vec![
         ChannelReestablish {
@@ -332,7 +333,8 @@ fn transfer_messages(source: &mut Source) -> Vec<Message> {
 
 fn messages(seed: u64) -> Vec<Message> {
     let mut source = Source(ChaCha8Rng::seed_from_u64(seed));
-    let kinds = [setup_messages, opening_messages, closing_messages, update_messages, gossip_messages, transfer_messages];
+    let kinds =
+        [setup_messages, opening_messages, closing_messages, update_messages, gossip_messages, transfer_messages];
     kinds.into_iter().flat_map(|kind| kind(&mut source)).collect()
 }
 
@@ -378,8 +380,8 @@ fn every_type_is_there_once() {
     let mut types: Vec<u16> = messages(1).iter().map(Message::message_type).collect();
     types.sort_unstable();
     let known = [
-        1, 16, 17, 18, 19, 32, 33, 34, 35, 36, 38, 39, 128, 130, 131, 132, 133, 134, 135, 136, 256, 257, 258, 259, 47301,
-        47303, 47305, 47307, 47309,
+        1, 16, 17, 18, 19, 32, 33, 34, 35, 36, 38, 39, 128, 130, 131, 132, 133, 134, 135, 136, 256, 257, 258, 259,
+        47301, 47303, 47305, 47307, 47309,
     ];
     assert_eq!(types, known);
 }
@@ -389,7 +391,11 @@ fn unknown_types_are_odd_or_refused() {
     assert_eq!(Message::decode(&[0x7f, 0xff, 1, 2]), Ok(Message::Unknown { message_type: 0x7fff }));
     assert_eq!(Message::decode(&[0x7f, 0xfe]), Err(DecodeError::UnknownEvenType { message_type: 0x7ffe }));
     assert_eq!(Message::decode(&[0]), Err(DecodeError::TooShort));
-    assert_eq!(Message::decode(&[0, 2, 0]), Err(DecodeError::UnknownEvenType { message_type: 2 }), "stfu is not negotiated");
+    assert_eq!(
+        Message::decode(&[0, 2, 0]),
+        Err(DecodeError::UnknownEvenType { message_type: 2 }),
+        "stfu is not negotiated"
+    );
     assert!(Message::decode(&[1, 8]).is_ok(), "reply_channel_range is skipped");
 }
 
