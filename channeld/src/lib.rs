@@ -3,6 +3,7 @@
 //! Pure inside, effects outside: the rooms below `node` decide, the rooms above it act. A room imports only rooms on a
 //! lower floor; `tests/tidy.rs` holds the table.
 
+pub mod chain;
 pub mod driver;
 pub mod keys;
 pub mod node;
