@@ -1,0 +1,65 @@
+//! One transaction of the mempool.
+
+use std::sync::Arc;
+
+use bitcoin::{Amount, Transaction, Txid, Wtxid};
+
+use super::linearization::FeeSize;
+
+/// Where an entry lies; reused once the entry is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::mempool) struct Slot(pub(super) u32);
+
+/// Where a cluster lies; reused once the cluster is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::mempool) struct ClusterId(pub(super) u32);
+
+/// A transaction with what the mempool knows of it.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The transaction.
+    pub transaction: Arc<Transaction>,
+    /// Its txid.
+    pub txid: Txid,
+    /// Its hash with witnesses.
+    pub wtxid: Wtxid,
+    /// What it pays.
+    pub fee: Amount,
+    /// Its weight, or 20 times its sigop cost if that is more (Core: `GetSigOpsAdjustedWeight`).
+    pub weight: u64,
+    /// Its sigop cost as blocks count it.
+    pub sigops: u64,
+    /// When it came, in seconds since 1970.
+    pub time: i64,
+    /// The height of the chain when it came.
+    pub height: u32,
+    /// Whether it spends a coinbase: only these may become immature in a reorg.
+    pub spends_coinbase: bool,
+    /// Estimate of the memory it takes, in bytes.
+    pub usage: usize,
+    pub(in crate::mempool) parents: Vec<Slot>,
+    pub(in crate::mempool) children: Vec<Slot>,
+    pub(in crate::mempool) cluster: ClusterId,
+}
+
+impl Entry {
+    /// Virtual size: weight in units of four, rounded up.
+    pub const fn vsize(&self) -> u64 {
+        self.weight.div_ceil(4)
+    }
+
+    /// Fee and weight for comparisons.
+    pub const fn size(&self) -> FeeSize {
+        FeeSize { fee: self.fee.to_sat(), weight: self.weight }
+    }
+}
+
+/// An estimate of the memory that a transaction and its places in the indexes take (Core: `DynamicMemoryUsage`).
+pub(in crate::mempool) fn memory_usage(transaction: &Transaction) -> usize {
+    const PER_ENTRY: usize = size_of::<Entry>() + size_of::<Transaction>() + 320;
+    const PER_INPUT: usize = size_of::<bitcoin::TxIn>() + 2 * size_of::<bitcoin::OutPoint>() + 48;
+    const PER_OUTPUT: usize = size_of::<bitcoin::TxOut>() + 16;
+    let scripts: usize = transaction.input.iter().map(|input| input.script_sig.len() + input.witness.size()).sum();
+    let outputs: usize = transaction.output.iter().map(|output| output.script_pubkey.len()).sum();
+    PER_ENTRY + transaction.input.len() * PER_INPUT + transaction.output.len() * PER_OUTPUT + scripts + outputs
+}

@@ -1,0 +1,331 @@
+//! Requests and replies as Bitcoin Core words them: the legacy dialect, JSON-RPC 2.0 and batches of both.
+
+use std::future::Future;
+
+use serde_json::{Map, Value, json};
+
+/// Error codes of Bitcoin Core's `rpc/protocol.h`.
+pub mod code {
+    /// General error during handling of a command; also a wrong number of arguments.
+    pub const MISC: i32 = -1;
+    /// A value of an unexpected JSON type.
+    pub const TYPE: i32 = -3;
+    /// Unknown block, transaction or address.
+    pub const INVALID_ADDRESS_OR_KEY: i32 = -5;
+    /// A parameter out of range, missing or doubled.
+    pub const INVALID_PARAMETER: i32 = -8;
+    /// Deserialization of a transaction or block failed.
+    pub const DESERIALIZATION: i32 = -22;
+    /// A block or transaction could not be processed: missing inputs, fee above the caller's maximum.
+    pub const VERIFY: i32 = -25;
+    /// The mempool refused the transaction.
+    pub const VERIFY_REJECTED: i32 = -26;
+    /// The transaction is in the chain already.
+    pub const VERIFY_ALREADY_IN_UTXO_SET: i32 = -27;
+    /// The node is still loading.
+    pub const IN_WARMUP: i32 = -28;
+    /// The database failed or a chain operation could not be done.
+    pub const DATABASE: i32 = -20;
+    /// The node is shutting down.
+    pub const CLIENT_NOT_CONNECTED: i32 = -9;
+    /// The request is no JSON-RPC request.
+    pub const INVALID_REQUEST: i32 = -32600;
+    /// No such method.
+    pub const METHOD_NOT_FOUND: i32 = -32601;
+    /// An error of ours.
+    pub const INTERNAL: i32 = -32603;
+    /// The body is no JSON.
+    pub const PARSE: i32 = -32700;
+}
+
+/// What a method answers when it fails.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message} ({code})")]
+pub struct RpcError {
+    /// One of [`code`].
+    pub code: i32,
+    /// Core's wording where Core has one.
+    pub message: String,
+}
+
+impl RpcError {
+    /// An error with this code and text.
+    pub fn new(code: i32, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
+    fn to_value(&self) -> Value {
+        json!({"code": self.code, "message": self.message})
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Legacy,
+    Two,
+}
+
+/// One call: its name and its parameters, an array or an object.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The method's name.
+    pub method: String,
+    /// `Value::Array` or `Value::Object`.
+    pub params: Value,
+}
+
+/// What identifies the answer of one request.
+struct Envelope {
+    id: Option<Value>,
+    version: Version,
+}
+
+impl Envelope {
+    /// Core answers with a null id when it could not read one.
+    fn unknown() -> Self {
+        Self {
+            id: Some(Value::Null),
+            version: Version::Legacy,
+        }
+    }
+
+    /// A 2.0 request without id is executed but not answered.
+    fn is_notification(&self) -> bool {
+        self.id.is_none() && self.version == Version::Two
+    }
+
+    fn reply(self, outcome: Result<Value, RpcError>) -> Value {
+        let mut reply = Map::new();
+        let legacy = self.version == Version::Legacy;
+        if !legacy {
+            reply.insert("jsonrpc".into(), "2.0".into());
+        }
+        match outcome {
+            Ok(result) => {
+                reply.insert("result".into(), result);
+                if legacy {
+                    reply.insert("error".into(), Value::Null);
+                }
+            }
+            Err(error) => {
+                if legacy {
+                    reply.insert("result".into(), Value::Null);
+                }
+                reply.insert("error".into(), error.to_value());
+            }
+        }
+        if let Some(id) = self.id {
+            reply.insert("id".into(), id);
+        }
+        Value::Object(reply)
+    }
+}
+
+/// An answer on HTTP's level; no body means an empty one.
+#[derive(Debug)]
+pub struct Response {
+    /// HTTP status.
+    pub status: u16,
+    /// JSON text with a line feed at its end.
+    pub body: Option<Vec<u8>>,
+}
+
+impl Response {
+    fn new(status: u16, body: &Value) -> Self {
+        let mut bytes = serde_json::to_vec(body).expect("a Value has string keys only, so it serializes");
+        bytes.push(b'\n');
+        Self {
+            status,
+            body: Some(bytes),
+        }
+    }
+
+    fn failure(envelope: Envelope, error: RpcError) -> Self {
+        let status = match error.code {
+            code::INVALID_REQUEST => 400,
+            code::METHOD_NOT_FOUND => 404,
+            _ => 500,
+        };
+        Self::new(status, &envelope.reply(Err(error)))
+    }
+}
+
+/// Answers a request body, calling `execute` for every call in it, in order (Core's `ExecuteHTTPRPC`).
+pub async fn respond<F, Fut>(body: &[u8], execute: F) -> Response
+where
+    F: Fn(Call) -> Fut,
+    Fut: Future<Output = Result<Value, RpcError>>,
+{
+    match serde_json::from_slice::<Value>(body) {
+        Ok(Value::Array(requests)) => respond_batch(requests, execute).await,
+        Ok(request @ Value::Object(_)) => respond_single(request, execute).await,
+        Ok(_) => Response::failure(
+            Envelope::unknown(),
+            RpcError::new(code::PARSE, "Top-level object parse error"),
+        ),
+        Err(_) => Response::failure(Envelope::unknown(), RpcError::new(code::PARSE, "Parse error")),
+    }
+}
+
+async fn respond_single<F, Fut>(request: Value, execute: F) -> Response
+where
+    F: Fn(Call) -> Fut,
+    Fut: Future<Output = Result<Value, RpcError>>,
+{
+    let (envelope, call) = parse(request);
+    let call = match call {
+        Ok(call) => call,
+        // Core answers a request it cannot read with an HTTP error in either dialect.
+        Err(error) => return Response::failure(envelope, error),
+    };
+    let outcome = execute(call).await;
+    if envelope.is_notification() {
+        return Response {
+            status: 204,
+            body: None,
+        };
+    }
+    match outcome {
+        Err(error) if envelope.version == Version::Legacy => Response::failure(envelope, error),
+        outcome => Response::new(200, &envelope.reply(outcome)),
+    }
+}
+
+async fn respond_batch<F, Fut>(requests: Vec<Value>, execute: F) -> Response
+where
+    F: Fn(Call) -> Fut,
+    Fut: Future<Output = Result<Value, RpcError>>,
+{
+    let asked = requests.len();
+    let mut replies = Vec::with_capacity(asked.min(1024));
+    for request in requests {
+        let (envelope, call) = parse(request);
+        let outcome = match call {
+            Ok(call) => execute(call).await,
+            Err(error) => Err(error),
+        };
+        if !envelope.is_notification() {
+            replies.push(envelope.reply(outcome));
+        }
+    }
+    // An empty batch is answered by an empty list, one of notifications only by nothing.
+    if replies.is_empty() && asked > 0 {
+        return Response {
+            status: 204,
+            body: None,
+        };
+    }
+    Response::new(200, &Value::Array(replies))
+}
+
+/// Core's `JSONRPCRequest::parse`: what was read before a failure still shapes the answer.
+fn parse(request: Value) -> (Envelope, Result<Call, RpcError>) {
+    let mut envelope = Envelope::unknown();
+    let invalid = |message: &str| Err(RpcError::new(code::INVALID_REQUEST, message));
+    let Value::Object(mut request) = request else {
+        return (envelope, invalid("Invalid Request object"));
+    };
+    envelope.id = request.remove("id");
+    match request.get("jsonrpc") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(version)) if version == "1.0" => {}
+        Some(Value::String(version)) if version == "2.0" => envelope.version = Version::Two,
+        Some(Value::String(_)) => return (envelope, invalid("JSON-RPC version not supported")),
+        Some(_) => return (envelope, invalid("jsonrpc field must be a string")),
+    }
+    let method = match request.remove("method") {
+        None | Some(Value::Null) => return (envelope, invalid("Missing method")),
+        Some(Value::String(method)) => method,
+        Some(_) => return (envelope, invalid("Method must be a string")),
+    };
+    let params = match request.remove("params") {
+        None | Some(Value::Null) => Value::Array(Vec::new()),
+        Some(params @ (Value::Array(_) | Value::Object(_))) => params,
+        Some(_) => return (envelope, invalid("Params must be an array or object")),
+    };
+    (envelope, Ok(Call { method, params }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn echo(call: Call) -> Result<Value, RpcError> {
+        match call.method.as_str() {
+            "echo" => Ok(call.params),
+            "fail" => Err(RpcError::new(code::INVALID_PARAMETER, "bad")),
+            _ => Err(RpcError::new(code::METHOD_NOT_FOUND, "Method not found")),
+        }
+    }
+
+    fn ask(body: &str) -> (u16, String) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let response = runtime.block_on(respond(body.as_bytes(), echo));
+        let body = String::from_utf8(response.body.unwrap_or_default()).unwrap();
+        (response.status, body.trim_end().to_string())
+    }
+
+    #[test]
+    fn both_dialects_answer_as_core_does() {
+        let table = [
+            (r#"{"method":"echo","params":[1],"id":7}"#, 200, r#"{"result":[1],"error":null,"id":7}"#),
+            (r#"{"method":"echo"}"#, 200, r#"{"result":[],"error":null}"#),
+            (r#"{"jsonrpc":"1.0","method":"echo","id":"a"}"#, 200, r#"{"result":[],"error":null,"id":"a"}"#),
+            (r#"{"jsonrpc":"2.0","method":"echo","id":1}"#, 200, r#"{"jsonrpc":"2.0","result":[],"id":1}"#),
+            (r#"{"jsonrpc":"2.0","method":"echo"}"#, 204, ""),
+            (
+                r#"{"method":"fail","id":1}"#,
+                500,
+                r#"{"result":null,"error":{"code":-8,"message":"bad"},"id":1}"#,
+            ),
+            (
+                r#"{"method":"nope","id":1}"#,
+                404,
+                r#"{"result":null,"error":{"code":-32601,"message":"Method not found"},"id":1}"#,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","method":"nope","id":1}"#,
+                200,
+                r#"{"jsonrpc":"2.0","error":{"code":-32601,"message":"Method not found"},"id":1}"#,
+            ),
+            (
+                r#"{"jsonrpc":"3.0","method":"echo","id":1}"#,
+                400,
+                r#"{"result":null,"error":{"code":-32600,"message":"JSON-RPC version not supported"},"id":1}"#,
+            ),
+            (
+                r#"{"id":1}"#,
+                400,
+                r#"{"result":null,"error":{"code":-32600,"message":"Missing method"},"id":1}"#,
+            ),
+            (
+                r#"{"method":"echo","params":5,"id":1}"#,
+                400,
+                r#"{"result":null,"error":{"code":-32600,"message":"Params must be an array or object"},"id":1}"#,
+            ),
+            ("{", 500, r#"{"result":null,"error":{"code":-32700,"message":"Parse error"},"id":null}"#),
+            (
+                "3",
+                500,
+                r#"{"result":null,"error":{"code":-32700,"message":"Top-level object parse error"},"id":null}"#,
+            ),
+            ("[]", 200, "[]"),
+            (r#"[{"jsonrpc":"2.0","method":"echo"}]"#, 204, ""),
+            (
+                r#"[{"method":"echo","id":1},{"jsonrpc":"2.0","method":"fail","id":2},4]"#,
+                200,
+                concat!(
+                    r#"[{"result":[],"error":null,"id":1},"#,
+                    r#"{"jsonrpc":"2.0","error":{"code":-8,"message":"bad"},"id":2},"#,
+                    r#"{"result":null,"error":{"code":-32600,"message":"Invalid Request object"},"id":null}]"#
+                ),
+            ),
+        ];
+        for (request, status, reply) in table {
+            assert_eq!(ask(request), (status, reply.to_string()), "{request}");
+        }
+    }
+}
