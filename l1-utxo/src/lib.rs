@@ -4,4 +4,6 @@
 
 pub mod chain;
 pub mod consensus;
+pub mod mempool;
+pub mod mining;
 pub mod params;

@@ -168,8 +168,7 @@ impl Mempool {
             self.check_truc(&mut candidate, origin)?;
         }
         let removed = replacement::removals(&self.graph, &candidate, self.policy.incremental_feerate)?;
-        let plan =
-            self.graph.plan(&removed, Some(candidate.newcomer())).map_err(|_| Rejection::TooLargeCluster)?;
+        let plan = self.graph.plan(&removed, Some(candidate.newcomer())).map_err(|_| Rejection::TooLargeCluster)?;
         replacement::check_gain(&self.graph, &candidate, &plan)?;
         if origin != Origin::Reorg {
             self.check_ephemeral_spends(&candidate)?;
@@ -243,8 +242,7 @@ impl Mempool {
 
     fn coins_of(&self, transaction: &Transaction, txid: Txid, cx: &Context<'_>) -> Result<Vec<Coin>, Rejection> {
         let coin = |outpoint: &OutPoint| self.coin(outpoint, cx.height).or_else(|| cx.coins.coin(outpoint));
-        let coins: Option<Vec<Coin>> =
-            transaction.input.iter().map(|input| coin(&input.previous_output)).collect();
+        let coins: Option<Vec<Coin>> = transaction.input.iter().map(|input| coin(&input.previous_output)).collect();
         coins.ok_or_else(|| {
             let mut outputs = (0u32..).take(transaction.output.len());
             if outputs.any(|vout| cx.coins.has_coin(&OutPoint { txid, vout })) {
@@ -298,8 +296,7 @@ impl Mempool {
 
     /// Dust of a parent in the mempool must be spent by every child of it, or it would stay behind.
     fn check_ephemeral_spends(&self, candidate: &Candidate) -> Result<(), Rejection> {
-        let spent: BTreeSet<OutPoint> =
-            candidate.transaction.input.iter().map(|input| input.previous_output).collect();
+        let spent: BTreeSet<OutPoint> = candidate.transaction.input.iter().map(|input| input.previous_output).collect();
         for parent in candidate.parents.iter().map(|slot| self.graph.entry(*slot)) {
             let outputs = (0u32..).zip(&parent.transaction.output);
             let mut dust = outputs.filter(|(_, output)| is_dust(output));

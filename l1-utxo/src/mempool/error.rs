@@ -63,14 +63,7 @@ pub enum TrucError {
     #[error("tx {txid} (wtxid={wtxid}) would exceed descendant count limit")]
     TooManyDescendants { txid: Txid, wtxid: Wtxid },
     #[error("{own} tx {txid} (wtxid={wtxid}) cannot spend from {other} tx {parent} (wtxid={parent_wtxid})")]
-    Inheritance {
-        own: &'static str,
-        txid: Txid,
-        wtxid: Wtxid,
-        other: &'static str,
-        parent: Txid,
-        parent_wtxid: Wtxid,
-    },
+    Inheritance { own: &'static str, txid: Txid, wtxid: Wtxid, other: &'static str, parent: Txid, parent_wtxid: Wtxid },
 }
 
 impl Rejection {

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use bitcoin::{OutPoint, Transaction, Txid};
 
 use crate::chain::Coin;
-use cluster::{ClusterId, Graph, Plan, Slot};
+use cluster::{Graph, Plan, Slot};
 use eviction::RollingFeerate;
 
 pub use accept::{Accepted, Context};

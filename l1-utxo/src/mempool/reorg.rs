@@ -15,11 +15,7 @@ use crate::consensus::transaction::verify_inputs;
 
 impl Mempool {
     /// A block came: its transactions go, and with them all that conflicts with them. `now` in seconds since 1970.
-    pub fn block_connected<'a>(
-        &mut self,
-        transactions: impl Iterator<Item = (&'a Txid, &'a Transaction)>,
-        now: i64,
-    ) {
+    pub fn block_connected<'a>(&mut self, transactions: impl Iterator<Item = (&'a Txid, &'a Transaction)>, now: i64) {
         self.decay(now);
         let mut confirmed: BTreeSet<Slot> = BTreeSet::new();
         let mut conflicts: Vec<Slot> = Vec::new();

@@ -8,11 +8,11 @@ use super::linearization::FeeSize;
 
 /// Where an entry lies; reused once the entry is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::mempool) struct Slot(pub(super) u32);
+pub(in crate::mempool) struct Slot(pub(in crate::mempool) u32);
 
 /// Where a cluster lies; reused once the cluster is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::mempool) struct ClusterId(pub(super) u32);
+pub(in crate::mempool) struct ClusterId(pub(in crate::mempool) u32);
 
 /// A transaction with what the mempool knows of it.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ impl Entry {
     }
 
     /// Fee and weight for comparisons.
-    pub const fn size(&self) -> FeeSize {
+    pub fn size(&self) -> FeeSize {
         FeeSize { fee: self.fee.to_sat(), weight: self.weight }
     }
 }

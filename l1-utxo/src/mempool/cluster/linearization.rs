@@ -226,12 +226,7 @@ struct Group {
 fn regroup(nodes: &[Node], needs: &[u64], order: &[usize], better: Ordering) -> Vec<usize> {
     let mut groups: Vec<Group> = Vec::with_capacity(order.len());
     for &index in order {
-        groups.push(Group {
-            members: vec![index],
-            set: 1 << index,
-            needs: needs[index],
-            size: nodes[index].size,
-        });
+        groups.push(Group { members: vec![index], set: 1 << index, needs: needs[index], size: nodes[index].size });
         let mut at = groups.len() - 1;
         while at > 0 && groups[at].size.compare_feerate(groups[at - 1].size) == better {
             if groups[at].needs & groups[at - 1].set == 0 {

@@ -182,7 +182,11 @@ impl Graph {
 
     /// The clusters after `removed` are gone and `newcomer` has come, `removed` being closed under descendants or
     /// under ancestors.
-    pub(in crate::mempool) fn plan(&self, removed: &BTreeSet<Slot>, newcomer: Option<Newcomer<'_>>) -> Result<Plan, TooLarge> {
+    pub(in crate::mempool) fn plan(
+        &self,
+        removed: &BTreeSet<Slot>,
+        newcomer: Option<Newcomer<'_>>,
+    ) -> Result<Plan, TooLarge> {
         let relatives = newcomer.iter().flat_map(|new| new.parents.iter().chain(new.children));
         let replaced: BTreeSet<ClusterId> =
             removed.iter().chain(relatives).map(|slot| self.entry(*slot).cluster).collect();
@@ -242,7 +246,12 @@ impl Graph {
     }
 
     /// Removes entries as planned, and adds one. The plan must have been made for exactly these.
-    pub(in crate::mempool) fn apply(&mut self, plan: Plan, removed: &BTreeSet<Slot>, newcomer: Option<Entry>) -> Vec<Entry> {
+    pub(in crate::mempool) fn apply(
+        &mut self,
+        plan: Plan,
+        removed: &BTreeSet<Slot>,
+        newcomer: Option<Entry>,
+    ) -> Vec<Entry> {
         for id in &plan.replaced {
             self.drop_cluster(*id);
         }

@@ -10,8 +10,8 @@ pub(super) mod truc;
 use bitcoin::script::Instruction;
 use bitcoin::{Script, ScriptBuf, Transaction, TxIn, TxOut};
 
-use super::error::Rejection;
 use self::output::{OutputType, classify, is_dust, is_pay_to_anchor};
+use super::error::Rejection;
 use crate::consensus::script::ScriptError;
 use crate::consensus::sigop::count_sigops;
 
@@ -225,4 +225,3 @@ fn is_taproot_standard(stack: &[&[u8]]) -> bool {
         },
     }
 }
-

@@ -1,0 +1,190 @@
+//! What goes into a block: the best chunks that fit, and a coinbase that takes the fees and commits to the witnesses.
+
+use std::collections::BTreeSet;
+
+use bitcoin::absolute::LockTime;
+use bitcoin::block::{Header, Version};
+use bitcoin::hashes::Hash;
+use bitcoin::script::Builder;
+use bitcoin::{
+    Amount, Block, BlockHash, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut,
+    Witness, transaction,
+};
+
+use crate::consensus::block::{MAX_BLOCK_SIGOPS_COST, witness_commitment_script};
+use crate::consensus::locktime::is_final;
+use crate::consensus::merkle::merkle_root;
+use crate::mempool::{ChunkView, Mempool};
+
+/// Weight of a block at most.
+const MAX_BLOCK_WEIGHT: u64 = 4_000_000;
+/// Kept for header, counts and coinbase (Core: `DEFAULT_BLOCK_RESERVED_WEIGHT`).
+const RESERVED_WEIGHT: u64 = 8_000;
+/// Kept for the coinbase's outputs.
+const RESERVED_SIGOPS: u64 = 400;
+/// Chunks that do not fit, one after the other, before a nearly full block is called full.
+const MAX_CONSECUTIVE_FAILURES: u32 = 1_000;
+const FULL_ENOUGH: u64 = 4_000;
+/// Feerate below which nothing is mined, in sat/kvB.
+const MIN_FEERATE: u64 = 1;
+/// BIP 9's pattern without a deployment in it.
+const VERSION: i32 = 0x2000_0000;
+
+/// The chain that the block is to follow, and what follows from it.
+#[derive(Debug, Clone, Copy)]
+pub struct Parent {
+    /// The hash of the last block.
+    pub hash: BlockHash,
+    /// The height of the block to be.
+    pub height: u32,
+    /// The median time of the last eleven blocks.
+    pub median_time_past: u32,
+    /// The bits that the block to be must have.
+    pub bits: CompactTarget,
+    /// The time of the block to be, in seconds since 1970.
+    pub time: u32,
+    /// The subsidy of the block to be.
+    pub subsidy: Amount,
+}
+
+/// A block without a nonce.
+#[derive(Debug, Clone)]
+pub struct Template {
+    /// The block, its first transaction the coinbase.
+    pub block: Block,
+    /// The fee of each transaction but the coinbase, in satoshi.
+    pub fees: Vec<u64>,
+    /// The sigop cost of each transaction but the coinbase.
+    pub sigops: Vec<u64>,
+}
+
+/// The best block that the mempool gives.
+pub fn build(parent: &Parent, script: ScriptBuf, mempool: &Mempool) -> Template {
+    let mut selection = Selection { weight: RESERVED_WEIGHT, sigops: RESERVED_SIGOPS, chosen: Vec::new() };
+    selection.fill(parent, mempool);
+    let fees: Vec<u64> = selection.chosen.iter().map(|(_, fee, _)| *fee).collect();
+    let sigops = selection.chosen.iter().map(|(_, _, sigops)| *sigops).collect();
+    let reward = parent.subsidy + Amount::from_sat(fees.iter().sum());
+    let transactions = selection.chosen.into_iter().map(|(transaction, _, _)| transaction).collect();
+    Template { block: assemble(parent, script, reward, transactions), fees, sigops }
+}
+
+/// A block of exactly these transactions; their fees are not collected (Core's `generateblock`).
+pub fn build_with(parent: &Parent, script: ScriptBuf, transactions: Vec<Transaction>) -> Block {
+    assemble(parent, script, parent.subsidy, transactions)
+}
+
+struct Selection {
+    weight: u64,
+    sigops: u64,
+    chosen: Vec<(Transaction, u64, u64)>,
+}
+
+impl Selection {
+    fn fill(&mut self, parent: &Parent, mempool: &Mempool) {
+        let mut failures = 0;
+        let mut closed: BTreeSet<u32> = BTreeSet::new();
+        for chunk in mempool.chunks() {
+            if chunk.size.fee * 1_000 < MIN_FEERATE * chunk.size.weight.div_ceil(4) {
+                return;
+            }
+            if closed.contains(&chunk.cluster) {
+                continue;
+            }
+            if self.take(&chunk, parent) {
+                failures = 0;
+                continue;
+            }
+            closed.insert(chunk.cluster);
+            failures += 1;
+            if failures > MAX_CONSECUTIVE_FAILURES && self.weight + FULL_ENOUGH > MAX_BLOCK_WEIGHT {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, chunk: &ChunkView<'_>, parent: &Parent) -> bool {
+        let sigops: u64 = chunk.entries.iter().map(|entry| entry.sigops).sum();
+        let is_full = self.weight + chunk.size.weight >= MAX_BLOCK_WEIGHT;
+        if is_full || self.sigops + sigops >= MAX_BLOCK_SIGOPS_COST {
+            return false;
+        }
+        let mut transactions = chunk.entries.iter().map(|entry| &entry.transaction);
+        if !transactions.all(|transaction| is_final(transaction, parent.height, parent.median_time_past)) {
+            return false;
+        }
+        self.weight += chunk.size.weight;
+        self.sigops += sigops;
+        let entries = chunk.entries.iter();
+        self.chosen
+            .extend(entries.map(|entry| (Transaction::clone(&entry.transaction), entry.fee.to_sat(), entry.sigops)));
+        true
+    }
+}
+
+fn assemble(parent: &Parent, script: ScriptBuf, reward: Amount, transactions: Vec<Transaction>) -> Block {
+    let mut txdata = Vec::with_capacity(transactions.len() + 1);
+    txdata.push(coinbase(parent, script, reward));
+    txdata.extend(transactions);
+    let commitment = witness_commitment_script(&txdata, &[0; 32]);
+    txdata[0].output.push(TxOut { value: Amount::ZERO, script_pubkey: commitment });
+    let leaves = txdata.iter().map(|transaction| transaction.compute_txid().to_byte_array()).collect();
+    let header = Header {
+        version: Version::from_consensus(VERSION),
+        prev_blockhash: parent.hash,
+        merkle_root: TxMerkleNode::from_byte_array(merkle_root(leaves).root),
+        time: parent.time,
+        bits: parent.bits,
+        nonce: 0,
+    };
+    Block { header, txdata }
+}
+
+/// BIP 34's height, padded to the two bytes that a coinbase script needs; locked to its height as Core's are.
+fn coinbase(parent: &Parent, script_pubkey: ScriptBuf, value: Amount) -> Transaction {
+    let mut script_sig = Builder::new().push_int(i64::from(parent.height));
+    if parent.height <= 16 {
+        script_sig = script_sig.push_int(0);
+    }
+    let mut witness = Witness::new();
+    witness.push([0u8; 32]);
+    Transaction {
+        version: transaction::Version::TWO,
+        lock_time: LockTime::from_height(parent.height.saturating_sub(1)).unwrap_or(LockTime::ZERO),
+        input: vec![TxIn {
+            previous_output: OutPoint::null(),
+            script_sig: script_sig.into_script(),
+            sequence: Sequence::ENABLE_LOCKTIME_NO_RBF,
+            witness,
+        }],
+        output: vec![TxOut { value, script_pubkey }],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consensus::HashedBlock;
+    use crate::consensus::block::{check_block, check_block_in_context};
+    use crate::mempool::Policy;
+    use crate::params::Network;
+
+    #[test]
+    fn empty_blocks_keep_the_rules_at_every_height() {
+        let params = Network::Regtest.params();
+        for height in [1, 16, 17, 127, 128, 255, 32_768, 70_000] {
+            let parent = Parent {
+                hash: params.genesis_hash,
+                height,
+                median_time_past: 1,
+                bits: params.pow_limit_bits,
+                time: 2,
+                subsidy: Amount::ONE_BTC,
+            };
+            let template = build(&parent, ScriptBuf::new(), &Mempool::new(Policy::default()));
+            let block = HashedBlock::new(template.block);
+            assert_eq!(check_block(&block, params, false), Ok(()));
+            assert_eq!(check_block_in_context(&block, height, 1), Ok(()), "height {height}");
+        }
+    }
+}
