@@ -1,1 +1,3 @@
-//! x
+//! End-to-end scenarios and differential tests.
+
+mod bolt3_differential;
