@@ -1,6 +1,7 @@
 //! Amounts, heights and ids, one type each, so that a satoshi is never a millisatoshi and a height never a delta.
 //!
 //! Arithmetic is checked: what may overflow returns an `Option`. This room knows no rule of any protocol and does no I/O.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::fmt;
 use std::str::FromStr;
