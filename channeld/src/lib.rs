@@ -9,6 +9,7 @@ pub mod keys;
 pub mod node;
 pub mod onion;
 pub mod payment;
+pub mod rpc;
 pub mod store;
 pub mod transactions;
 pub mod units;

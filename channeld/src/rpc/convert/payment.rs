@@ -1,0 +1,140 @@
+//! Invoices, payments and streams.
+
+use proto::v1::{
+    Invoice, InvoiceState, Payment, PaymentAttempt, PaymentFailureReason, PaymentState, StreamCloseReason,
+    StreamClosed, StreamProgress, StreamReceipt, StreamWindow,
+};
+
+use crate::payment::receive::{self, InvoiceStatus};
+use crate::payment::send::{self, FailureReason, PaymentKind, PaymentStatus};
+use crate::payment::stream::{self, StreamStatus};
+use crate::rpc::convert::{duration, timestamp};
+
+/// An invoice. Its preimage is told once it is settled, for then it is a proof and no longer money.
+pub fn invoice(invoice: receive::Invoice) -> Invoice {
+    let mut message = Invoice {
+        index: invoice.index,
+        payment_hash: invoice.payment_hash.to_string(),
+        payment_request: invoice.payment_request,
+        state: InvoiceState::Open.into(),
+        amount_msat: invoice.amount.map(|amount| amount.msat()),
+        description: invoice.description,
+        created_at: Some(timestamp(invoice.created)),
+        expires_at: Some(timestamp(invoice.expires)),
+        min_final_cltv_expiry_delta: invoice.min_final_cltv_expiry_delta.blocks().into(),
+        ..Invoice::default()
+    };
+    match invoice.status {
+        InvoiceStatus::Open => {}
+        InvoiceStatus::Settled { received, channel, at } => {
+            message.state = InvoiceState::Settled.into();
+            message.received_msat = received.msat();
+            message.channel_id = channel.to_string();
+            message.settled_at = Some(timestamp(at));
+            message.preimage = hex::encode(invoice.preimage.0);
+        }
+        InvoiceStatus::Cancelled { .. } => message.state = InvoiceState::Cancelled.into(),
+        InvoiceStatus::Expired => message.state = InvoiceState::Expired.into(),
+    }
+    message
+}
+
+/// A payment.
+pub fn payment(payment: send::Payment) -> Payment {
+    let deadline_height = payment.attempts.last().map(|attempt| attempt.deadline_height);
+    let mut message = Payment {
+        index: payment.index,
+        payment_hash: payment.payment_hash.to_string(),
+        state: PaymentState::InFlight.into(),
+        amount_msat: payment.amount.msat(),
+        fee_msat: payment.fee.msat(),
+        payee_node_id: payment.destination.to_string(),
+        created_at: Some(timestamp(payment.created)),
+        attempts: payment.attempts.into_iter().map(attempt).collect(),
+        ..Payment::default()
+    };
+    if let PaymentKind::Invoice { payment_request } = payment.kind {
+        message.payment_request = payment_request;
+    }
+    match payment.status {
+        PaymentStatus::InFlight => message.deadline_height = deadline_height,
+        PaymentStatus::Succeeded { preimage, at } => {
+            message.state = PaymentState::Succeeded.into();
+            message.preimage = hex::encode(preimage.0);
+            message.resolved_at = Some(timestamp(at));
+        }
+        PaymentStatus::Failed { reason, at } => {
+            message.state = PaymentState::Failed.into();
+            message.failure_reason = failure_reason(reason).into();
+            message.failure_code = match reason {
+                FailureReason::Remote { code } => Some(code.into()),
+                _ => None,
+            };
+            message.resolved_at = Some(timestamp(at));
+        }
+    }
+    message
+}
+
+fn attempt(attempt: send::Attempt) -> PaymentAttempt {
+    PaymentAttempt {
+        channel_id: attempt.channel.to_string(),
+        htlc_id: attempt.htlc_id.id(),
+        started_at: Some(timestamp(attempt.started)),
+        deadline_height: attempt.deadline_height,
+    }
+}
+
+/// Why a payment failed.
+pub fn failure_reason(reason: FailureReason) -> PaymentFailureReason {
+    match reason {
+        FailureReason::UnknownPaymentDetails => PaymentFailureReason::UnknownPaymentDetails,
+        FailureReason::MppTimeout => PaymentFailureReason::MppTimeout,
+        FailureReason::Remote { .. } => PaymentFailureReason::Remote,
+        FailureReason::UnreadableFailure => PaymentFailureReason::UnreadableFailure,
+        FailureReason::ChannelUnavailable => PaymentFailureReason::ChannelUnavailable,
+        FailureReason::TimedOutOnChain => PaymentFailureReason::TimedOutOnChain,
+    }
+}
+
+/// How far a stream has come.
+pub fn progress(status: &StreamStatus) -> StreamProgress {
+    StreamProgress {
+        accepted_sequence: status.accepted_sequence,
+        accepted_msat: status.accepted.msat(),
+        committed_sequence: status.committed_sequence,
+        committed_msat: status.committed.msat(),
+        enforceable_msat: status.enforceable.msat(),
+        commitment_number: status.commitment_number.number(),
+        latency: Some(duration(status.latency_micros)),
+    }
+}
+
+/// How much more may be sent.
+pub fn window(window: stream::StreamWindow) -> StreamWindow {
+    StreamWindow { payments: window.payments, amount_msat: window.amount.msat() }
+}
+
+/// The end of a stream, if this is it.
+pub fn stream_closed(status: &StreamStatus) -> Option<StreamClosed> {
+    let closed = status.closed.as_ref()?;
+    let reason = match closed.reason {
+        stream::StreamCloseReason::Finished => StreamCloseReason::Finished,
+        stream::StreamCloseReason::TotalReached => StreamCloseReason::TotalReached,
+        stream::StreamCloseReason::ChannelClosed => StreamCloseReason::ChannelClosed,
+        stream::StreamCloseReason::ClosedByPayee => StreamCloseReason::ClosedByPayee,
+        stream::StreamCloseReason::BalanceExhausted => StreamCloseReason::BalanceExhausted,
+    };
+    Some(StreamClosed {
+        reason: reason.into(),
+        committed_sequence: status.committed_sequence,
+        committed_msat: status.committed.msat(),
+        enforceable_msat: status.enforceable.msat(),
+        receipt: closed.receipt.as_ref().map(|receipt| StreamReceipt {
+            last_sequence: receipt.last_sequence,
+            paid_msat: receipt.paid.msat(),
+            enforceable_msat: receipt.enforceable.msat(),
+            signature: receipt.signature.clone(),
+        }),
+    })
+}

@@ -1,0 +1,136 @@
+//! The gRPC server: all services on one port, over TLS with a token, or on a unix socket that needs neither.
+
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use proto::v1::channel_service_server::ChannelServiceServer;
+use proto::v1::dev_service_server::DevServiceServer;
+use proto::v1::invoice_service_server::InvoiceServiceServer;
+use proto::v1::node_service_server::NodeServiceServer;
+use proto::v1::payment_service_server::PaymentServiceServer;
+use proto::v1::peer_service_server::PeerServiceServer;
+use proto::v1::wallet_service_server::WalletServiceServer;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::service::{Routes, RoutesBuilder};
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Server, ServerTlsConfig};
+
+use crate::driver::handle::Handle;
+use crate::rpc::auth::{AuthLayer, Tokens};
+use crate::rpc::health;
+use crate::rpc::service::{Channels, Dev, Invoices, Nodes, Payments, Peers, Wallets};
+use crate::rpc::tls::Identity;
+
+/// What one HTTP/2 stream, and one connection, may have unread: what flow control lets a client send ahead.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Most calls at once on one connection.
+const MAX_STREAMS: u32 = 1_024;
+
+/// Who may call over TCP: the certificate that the daemon shows, and the tokens that it asks for.
+pub struct Access {
+    /// The certificate; without one the port speaks plain HTTP/2, which only loopback allows.
+    pub identity: Option<Identity>,
+    /// The tokens.
+    pub tokens: Arc<Tokens>,
+}
+
+/// Why the server could not be started, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The reflection service does not read our own descriptors: a defect of the build.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// TLS or HTTP/2.
+    #[error("gRPC: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// The unix socket.
+    #[error("unix socket: {0}")]
+    Socket(#[from] io::Error),
+}
+
+/// Serves a TCP port until `shutdown` is done; calls under way are finished, streams end with it.
+///
+/// # Errors
+/// Where the certificate is not taken, or the port breaks.
+pub async fn serve_tcp(
+    handle: Handle,
+    listener: TcpListener,
+    access: Access,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let mut server = tuned();
+    if let Some(identity) = &access.identity {
+        server = server.tls_config(ServerTlsConfig::new().identity(identity.to_tonic()))?;
+    }
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let (routes, health) = routes(handle)?;
+    let router = server.layer(AuthLayer::tokens(access.tokens)).add_routes(routes);
+    tokio::select! {
+        served = router.serve_with_incoming_shutdown(incoming, shutdown) => Ok(served?),
+        () = health => unreachable!("health is reported for ever"),
+    }
+}
+
+/// Binds the unix socket: a leftover of a daemon that was killed is removed, and only the owner may connect.
+///
+/// # Errors
+/// As the file system has it.
+pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Serves a unix socket until `shutdown` is done.
+///
+/// # Errors
+/// Where the socket breaks.
+pub async fn serve_unix(
+    handle: Handle,
+    listener: UnixListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let (routes, health) = routes(handle)?;
+    let router = tuned().layer(AuthLayer::open()).add_routes(routes);
+    tokio::select! {
+        served = router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown) => Ok(served?),
+        () = health => unreachable!("health is reported for ever"),
+    }
+}
+
+fn tuned() -> Server {
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_STREAMS)
+}
+
+/// All services, and the task that keeps their health.
+fn routes(handle: Handle) -> Result<(Routes, impl Future<Output = ()>), ServeError> {
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let mut routes = RoutesBuilder::default();
+    routes
+        .add_service(NodeServiceServer::new(Nodes::new(handle.clone())))
+        .add_service(WalletServiceServer::new(Wallets::new(handle.clone())))
+        .add_service(PeerServiceServer::new(Peers::new(handle.clone())))
+        .add_service(ChannelServiceServer::new(Channels::new(handle.clone())))
+        .add_service(InvoiceServiceServer::new(Invoices::new(handle.clone())))
+        .add_service(PaymentServiceServer::new(Payments::new(handle.clone())))
+        .add_service(DevServiceServer::new(Dev::new(handle.clone())))
+        .add_service(health_service)
+        .add_service(reflection);
+    Ok((routes.routes(), health::report(handle, reporter)))
+}

@@ -1,0 +1,122 @@
+//! `ChannelService`.
+
+use proto::v1::channel_service_server::ChannelService;
+use proto::v1::{
+    ChannelType, CloseChannelRequest, CloseChannelResponse, CloseMode, GetChannelRequest, GetChannelResponse,
+    ListChannelsRequest, ListChannelsResponse, OpenChannelRequest, OpenChannelResponse, open_channel_request,
+};
+use tonic::{Request, Response, Status};
+
+use crate::driver::handle::Handle;
+use crate::node::command::{AmountOrAll, CloseChannel, Command, OpenChannel, Query};
+use crate::node::reply::Reply;
+use crate::rpc::status::{internal, invalid, refused};
+use crate::rpc::{convert, request};
+
+/// See `proto/channeld/v1/channel.proto`.
+pub struct Channels {
+    handle: Handle,
+}
+
+impl Channels {
+    /// Answers from this node.
+    pub fn new(handle: Handle) -> Channels {
+        Channels { handle }
+    }
+}
+
+fn read_open(message: &OpenChannelRequest) -> Result<OpenChannel, Status> {
+    let capacity = match message.amount {
+        Some(open_channel_request::Amount::CapacitySat(sat)) => AmountOrAll::Sat(request::sat("capacity_sat", sat)?),
+        Some(open_channel_request::Amount::Max(true)) => AmountOrAll::All,
+        _ => return Err(invalid("amount", "give capacity_sat, or max as true")),
+    };
+    let kind = ChannelType::try_from(message.channel_type);
+    Ok(OpenChannel {
+        peer: request::node_id("peer_node_id", &message.peer_node_id)?,
+        capacity,
+        push: request::msat("push_msat", message.push_msat)?,
+        funding_feerate: request::feerate(message.feerate_per_kw)?,
+        announce: message.announce,
+        without_anchors: match kind.map_err(|_| invalid("channel_type", "not a value of ChannelType"))? {
+            ChannelType::StaticRemotekey => true,
+            ChannelType::Unspecified | ChannelType::Anchors => false,
+        },
+        validate_only: message.validate_only,
+    })
+}
+
+#[tonic::async_trait]
+impl ChannelService for Channels {
+    async fn open_channel(
+        &self,
+        request: Request<OpenChannelRequest>,
+    ) -> Result<Response<OpenChannelResponse>, Status> {
+        let mut message = request.into_inner();
+        let id = std::mem::take(&mut message.request_id);
+        let key = request::key("OpenChannel", &id, &message)?.filter(|_| !message.validate_only);
+        let command = Command::OpenChannel(read_open(&message)?);
+        match self.handle.command(command, key).await.map_err(refused)? {
+            Reply::Channel(channel) => {
+                Ok(Response::new(OpenChannelResponse { channel: Some(convert::channel(*channel)) }))
+            }
+            Reply::Done if message.validate_only => Ok(Response::new(OpenChannelResponse::default())),
+            _ => Err(internal("a channel expected")),
+        }
+    }
+
+    async fn get_channel(&self, request: Request<GetChannelRequest>) -> Result<Response<GetChannelResponse>, Status> {
+        let message = request.into_inner();
+        let channel = request::channel_id(&self.handle, "channel_id", &message.channel_id).await?;
+        match self.handle.query(Query::Channel(channel)).await.map_err(refused)? {
+            Reply::Channel(channel) => {
+                Ok(Response::new(GetChannelResponse { channel: Some(convert::channel(*channel)) }))
+            }
+            _ => Err(internal("a channel expected")),
+        }
+    }
+
+    async fn list_channels(
+        &self,
+        request: Request<ListChannelsRequest>,
+    ) -> Result<Response<ListChannelsResponse>, Status> {
+        let message = request.into_inner();
+        let page = request::page("channels", message.page_size, &message.page_token, message.order)?;
+        let peer = match message.peer_node_id.as_str() {
+            "" => None,
+            text => Some(request::node_id("peer_node_id", text)?),
+        };
+        let reply = self.handle.query(Query::ListChannels { peer, page }).await.map_err(refused)?;
+        let Reply::Channels(paged) = reply else { return Err(internal("channels expected")) };
+        Ok(Response::new(ListChannelsResponse {
+            channels: paged.items.into_iter().map(convert::channel).collect(),
+            next_page_token: request::page_token("channels", page.newest_first, paged.next),
+        }))
+    }
+
+    async fn close_channel(
+        &self,
+        request: Request<CloseChannelRequest>,
+    ) -> Result<Response<CloseChannelResponse>, Status> {
+        let mut message = request.into_inner();
+        let id = std::mem::take(&mut message.request_id);
+        let key = request::key("CloseChannel", &id, &message)?.filter(|_| !message.validate_only);
+        let mode = CloseMode::try_from(message.mode).map_err(|_| invalid("mode", "not a value of CloseMode"))?;
+        let command = Command::CloseChannel(CloseChannel {
+            channel: request::channel_id(&self.handle, "channel_id", &message.channel_id).await?,
+            force: mode == CloseMode::Force,
+            address: Some(message.address).filter(|address| !address.is_empty()),
+            feerate: request::feerate(message.feerate_per_kw)?,
+            validate_only: message.validate_only,
+        });
+        match self.handle.command(command, key).await.map_err(refused)? {
+            Reply::Channel(_) | Reply::Done if message.validate_only => {
+                Ok(Response::new(CloseChannelResponse::default()))
+            }
+            Reply::Channel(channel) => {
+                Ok(Response::new(CloseChannelResponse { channel: Some(convert::channel(*channel)) }))
+            }
+            _ => Err(internal("a channel expected")),
+        }
+    }
+}
