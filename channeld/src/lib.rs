@@ -10,6 +10,7 @@ pub mod node;
 pub mod onion;
 pub mod payment;
 pub mod rpc;
+pub mod peer;
 pub mod store;
 pub mod transactions;
 pub mod units;
