@@ -4,6 +4,8 @@
 //! lower floor; `tests/tidy.rs` holds the table.
 
 pub mod chain;
+pub mod channel;
+pub mod commitment;
 pub mod driver;
 pub mod keys;
 pub mod node;
