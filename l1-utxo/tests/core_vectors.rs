@@ -169,8 +169,7 @@ fn parse_transaction(vector: &[Value]) -> Option<(Transaction, Vec<TxOut>, Scrip
     let bytes = hex::decode(vector[1].as_str()?).expect("hex");
     let flags = vector[2].as_str().filter(|flags| *flags != "BADTX")?;
     let transaction: Transaction = deserialize(&bytes).expect("a transaction");
-    let prevouts =
-        transaction.input.iter().map(|input| prevouts[&input.previous_output].clone()).collect();
+    let prevouts = transaction.input.iter().map(|input| prevouts[&input.previous_output].clone()).collect();
     Some((transaction, prevouts, parse_flags(flags)))
 }
 

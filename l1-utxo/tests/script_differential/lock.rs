@@ -13,7 +13,10 @@ use super::soup;
 pub enum Need {
     Bytes(Vec<u8>),
     /// A signature by this key, over the script as of this separator.
-    Signature { key: usize, separator: Separator },
+    Signature {
+        key: usize,
+        separator: Separator,
+    },
 }
 
 /// The last `OP_CODESEPARATOR` before a signature check.
@@ -202,7 +205,8 @@ impl Lock {
                 self.check_hash(rng);
             } else {
                 for _ in 0..rng.random_range(0..4) {
-                    let opcode = *[0x6a, 0xac, 0x61, 0x51, 0xab, 0xae, 0x00, 0xb0, 0x50, 0x62].choose(rng).expect("not empty");
+                    let opcode =
+                        *[0x6a, 0xac, 0x61, 0x51, 0xab, 0xae, 0x00, 0xb0, 0x50, 0x62].choose(rng).expect("not empty");
                     if opcode == 0xab {
                         self.separators.push(self.script.len());
                     }

@@ -111,7 +111,12 @@ fn compare(case: &Case, flags: ScriptFlags, signatures: &SignatureCache, seed: u
     }
     let plain = TransactionCache::new(&case.transaction, case.prevouts.iter().collect());
     let ours = verify_input(&plain, case.index, flags);
-    assert_eq!(ours.is_ok(), theirs.is_ok(), "seed {seed}, {:?}: ours {ours:?}, {case:#?}", flags.names().collect::<Vec<_>>());
+    assert_eq!(
+        ours.is_ok(),
+        theirs.is_ok(),
+        "seed {seed}, {:?}: ours {ours:?}, {case:#?}",
+        flags.names().collect::<Vec<_>>()
+    );
     let cached = plain.with_signature_cache(signatures);
     assert_eq!(verify_input(&cached, case.index, flags), ours, "seed {seed}: the signature cache changes the verdict");
     ours.is_ok()

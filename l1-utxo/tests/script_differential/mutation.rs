@@ -36,7 +36,11 @@ pub fn mutate(case: &mut Case, rng: &mut Rng) {
         }
         _ => {
             let output = TxOut { value: Amount::from_sat(1), script_pubkey: ScriptBuf::new() };
-            if rng.random_bool(0.5) { case.transaction.output.push(output) } else { drop(case.transaction.output.pop()) }
+            if rng.random_bool(0.5) {
+                case.transaction.output.push(output)
+            } else {
+                drop(case.transaction.output.pop())
+            }
         }
     }
 }

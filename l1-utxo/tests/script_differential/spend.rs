@@ -154,7 +154,10 @@ fn skeleton(rng: &mut Rng) -> Case {
     let output = |rng: &mut Rng| {
         let mut script = vec![0; rng.random_range(0..40)];
         rng.fill(script.as_mut_slice());
-        TxOut { value: Amount::from_sat(rng.random_range(0..100_000_000)), script_pubkey: ScriptBuf::from_bytes(script) }
+        TxOut {
+            value: Amount::from_sat(rng.random_range(0..100_000_000)),
+            script_pubkey: ScriptBuf::from_bytes(script),
+        }
     };
     let transaction = Transaction {
         version: Version(*[1, 2, 2, 3, 0, -1].choose(rng).expect("not empty")),
