@@ -2,6 +2,8 @@
 
 use bitcoin::{OutPoint, Script, TxOut};
 
+use crate::consensus::transaction::SpentOutput;
+
 /// An unspent transaction output with what the rules need to know of its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Coin {
@@ -11,6 +13,13 @@ pub struct Coin {
     pub height: u32,
     /// Whether a coinbase made it.
     pub is_coinbase: bool,
+}
+
+impl Coin {
+    /// What the rules for inputs need to know of it.
+    pub const fn as_spent(&self) -> SpentOutput<'_> {
+        SpentOutput { output: &self.output, height: self.height, is_coinbase: self.is_coinbase }
+    }
 }
 
 /// A set of coins to look up in. `Sync`, for inputs are verified in parallel.

@@ -90,7 +90,10 @@ impl CoinsCache {
 
     /// What the store does not have yet, in no particular order; `None` for coins that it must remove.
     pub fn dirty(&self) -> impl Iterator<Item = (&OutPoint, Option<&Coin>)> {
-        self.coins.iter().filter(|(_, cached)| cached.is_dirty).map(|(outpoint, cached)| (outpoint, cached.coin.as_ref()))
+        self.coins
+            .iter()
+            .filter(|(_, cached)| cached.is_dirty)
+            .map(|(outpoint, cached)| (outpoint, cached.coin.as_ref()))
     }
 
     /// The store has it all now. Unspent coins stay if they take at most `keep` bytes together, else all go.

@@ -3,7 +3,7 @@
 //! Core: `CBlockIndex`, `BlockManager::AddToBlockIndex`. Ancestors are found in logarithmic time by jump pointers
 //! (Myers' skew-binary list), so nothing that happens once a block grows with the chain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bitcoin::block::Header;
 use bitcoin::{BlockHash, Work};
@@ -151,9 +151,9 @@ impl BlockIndex {
         }
         let id = BlockId(u32::try_from(self.entries.len()).expect("2^32 headers do not fit into memory"));
         let work = pow::block_proof(header.bits);
-        let (height, chain_work, is_failed) = parent.map(|parent| self.entry(parent)).map_or((0, work, false), |parent| {
-            (parent.height + 1, parent.chain_work + work, parent.is_failed)
-        });
+        let (height, chain_work, is_failed) = parent
+            .map(|parent| self.entry(parent))
+            .map_or((0, work, false), |parent| (parent.height + 1, parent.chain_work + work, parent.is_failed));
         let times = std::iter::once(header.time).chain(self.ancestors(parent).map(|id| self.entry(id).header.time));
         let entry = Entry {
             median_time_past: median_time(times.take(MEDIAN_TIME_SPAN)),
@@ -221,8 +221,8 @@ impl BlockIndex {
     /// Notes that the body of `id` is here, and returns the blocks whose chain became complete, in order.
     pub(super) fn link(&mut self, id: BlockId) -> Vec<BlockId> {
         let mut linked = Vec::new();
-        let mut queue = vec![id];
-        while let Some(id) = queue.pop() {
+        let mut queue = VecDeque::from([id]);
+        while let Some(id) = queue.pop_front() {
             let entry = self.entry(id);
             let before = match entry.parent {
                 None => Some(0),
