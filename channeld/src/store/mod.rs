@@ -30,7 +30,7 @@ use journal::Journal;
 use overlay::Overlay;
 use recovery::Directory;
 use row::Rows;
-pub use row::{COLD_ROWS, Row};
+pub use row::{COLD_ROWS, Row, RowPage};
 
 /// A log sequence number: the number of a record in the journal, counted from 1. 0 is before the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -256,6 +256,30 @@ impl Reader {
             };
         }
         Ok(rows)
+    }
+
+    /// A page of rows, as [`Reader::row`]; costs what it returns, and what was written under the prefix since the last
+    /// checkpoint.
+    ///
+    /// # Errors
+    /// Corruption, or the operating system's refusal.
+    #[allow(clippy::type_complexity, reason = "a list of keys and values")]
+    pub fn page(&self, page: &RowPage<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        let recent = self.shared.overlay.page(page);
+        // Each recent row may hide one on disk.
+        let wanted = RowPage { limit: page.limit.saturating_add(recent.len()), ..*page };
+        let mut rows: BTreeMap<_, _> = self.shared.rows.page(&wanted)?.into_iter().collect();
+        for (key, value) in recent {
+            match value {
+                Some(value) => rows.insert(key, value),
+                None => rows.remove(&key),
+            };
+        }
+        if page.descending {
+            Ok(rows.into_iter().rev().take(page.limit).collect())
+        } else {
+            Ok(rows.into_iter().take(page.limit).collect())
+        }
     }
 
     /// At most `limit` entries of `stream` with an index above `after`, oldest first.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::history::{HistoryItemRef, Stream};
+use super::row::RowPage;
 use super::{Lsn, Row, TurnRecord};
 
 /// Entries by key and by index, each with the record that wrote it.
@@ -68,6 +69,14 @@ impl Overlay {
     pub(super) fn rows(&self, prefix: &[u8]) -> Vec<Row> {
         let recent = self.lock();
         let rows = recent.rows.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
+        rows.map(|(key, (_, value))| (key.clone(), value.clone())).collect()
+    }
+
+    /// All rows of `page`, whatever its limit.
+    pub(super) fn page(&self, page: &RowPage<'_>) -> Vec<Row> {
+        let recent = self.lock();
+        let (start, end) = page.bounds();
+        let rows = recent.rows.range(start..end).filter(|(key, _)| page.from != Some(key.as_slice()));
         rows.map(|(key, (_, value))| (key.clone(), value.clone())).collect()
     }
 

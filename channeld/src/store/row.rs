@@ -17,6 +17,42 @@ pub const COLD_ROWS: u8 = 0x80;
 /// A row key and its new value; `None` deletes the row.
 pub type Row = (Vec<u8>, Option<Vec<u8>>);
 
+/// A part of the rows under a prefix, for [`super::Reader::page`].
+#[derive(Clone, Copy, Debug)]
+pub struct RowPage<'a> {
+    /// What all keys begin with; no key may begin with another one.
+    pub prefix: &'a [u8],
+    /// The last key of the page before; `None` for the first page.
+    pub from: Option<&'a [u8]>,
+    /// The most rows.
+    pub limit: usize,
+    /// The highest keys first.
+    pub descending: bool,
+}
+
+impl RowPage<'_> {
+    /// Where the keys of the page may lie, from the first to before the second.
+    pub(super) fn bounds(&self) -> (Vec<u8>, Vec<u8>) {
+        match (self.from, self.descending) {
+            (None, _) => (self.prefix.to_vec(), after_all(self.prefix)),
+            (Some(from), true) => (self.prefix.to_vec(), from.to_vec()),
+            (Some(from), false) => (from.to_vec(), after_all(self.prefix)),
+        }
+    }
+}
+
+/// The first key behind all that begin with `prefix`.
+fn after_all(prefix: &[u8]) -> Vec<u8> {
+    let kept = prefix.iter().rposition(|byte| *byte != u8::MAX).map_or(0, |at| at + 1);
+    let mut end = prefix[..kept].to_vec();
+    match end.last_mut() {
+        Some(last) => *last += 1,
+        // Every key there can be: rows have short keys.
+        None => end = vec![u8::MAX; 64],
+    }
+    end
+}
+
 const PIECE: usize = 4_000;
 const BATCH: usize = 100;
 /// Sorts before every row, and is none: row keys in sled end in two bytes of piece number.
@@ -129,6 +165,32 @@ impl Rows {
     /// All rows whose key starts with `prefix`.
     pub(super) fn scan(&self, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreError> {
         self.collect(self.db.scan_prefix(prefix))
+    }
+
+    /// At most `limit` rows under `prefix` behind `from` (all of them where it is `None`), in order of key or against it.
+    /// No key under `prefix` may begin with another one.
+    pub(super) fn page(&self, page: &RowPage<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        let _reading = self.reading();
+        let (start, end) = page.bounds();
+        let mut pieces = self.db.range(start..end);
+        let mut rows: Vec<(Vec<u8>, BTreeMap<u16, sled::IVec>)> = Vec::new();
+        while let Some(piece) = if page.descending { pieces.next_back() } else { pieces.next() } {
+            let (key, value) = piece?;
+            let Some((row, number)) = key.split_last_chunk::<2>() else { continue };
+            if page.from == Some(row) {
+                continue;
+            }
+            if rows.last().is_none_or(|(last, _)| last != row) {
+                if rows.len() == page.limit {
+                    break;
+                }
+                rows.push((row.to_vec(), BTreeMap::new()));
+            }
+            if let Some((_, found)) = rows.last_mut() {
+                found.insert(u16::from_be_bytes(*number), value);
+            }
+        }
+        rows.into_iter().map(|(key, pieces)| Ok((key, self.join(&pieces)?))).collect()
     }
 
     /// All rows but the cold ones.

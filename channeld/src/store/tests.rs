@@ -160,6 +160,43 @@ fn a_checkpoint_frees_the_journal_and_keeps_everything() {
 }
 
 #[test]
+fn pages_follow_each_other_across_disk_and_memory() {
+    let folder = TempDir::new().expect("a folder");
+    let (mut store, _) = open(folder.path());
+    let mut expected = BTreeMap::new();
+    for number in 0..60_u64 {
+        let key = [&[0x90][..], &number.to_be_bytes()].concat();
+        let value = (number % 7 != 3).then(|| vec![number as u8; (number as usize * 400) % 9_000]);
+        let rows = vec![(key.clone(), Some(vec![1])), ([&[0x91][..], &key].concat(), Some(vec![2]))];
+        store.commit(&TurnRecord { rows, ..TurnRecord::default() }).expect("the disk works");
+        if number == 40 {
+            let durable = store.durable();
+            store.checkpoint(durable, Vec::new()).expect("it starts");
+            store.finish_checkpoint().expect("it ends");
+        }
+        let record = TurnRecord { rows: vec![(key.clone(), value.clone())], ..TurnRecord::default() };
+        store.commit(&record).expect("the disk works");
+        value.map(|value| expected.insert(key, value));
+    }
+    let reader = store.reader();
+    for descending in [false, true] {
+        let (mut found, mut from): (Vec<_>, Option<Vec<u8>>) = (Vec::new(), None);
+        loop {
+            let page = RowPage { prefix: &[0x90], from: from.as_deref(), limit: 7, descending };
+            let rows = reader.page(&page).expect("readable");
+            let Some((last, _)) = rows.last() else { break };
+            from = Some(last.clone());
+            found.extend(rows);
+        }
+        let mut all: Vec<_> = expected.clone().into_iter().collect();
+        if descending {
+            all.reverse();
+        }
+        assert_eq!(found, all, "descending: {descending}");
+    }
+}
+
+#[test]
 fn an_interrupted_checkpoint_is_finished_at_start() {
     let folder = TempDir::new().expect("a folder");
     let (mut store, _) = open(folder.path());
