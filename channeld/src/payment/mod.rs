@@ -4,6 +4,7 @@
 //! state: it says what the node should ask of a channel. BOLT 4 (final hop) and BOLT 11.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod invoice;
 pub mod receive;
 pub mod send;
 pub mod stream;

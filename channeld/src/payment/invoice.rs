@@ -1,0 +1,417 @@
+//! Payment requests of BOLT 11, by the crate `lightning-invoice`: written, signed through a closure, read and checked. Which
+//! invoices exist and what becomes of them is `receive`'s business.
+
+use std::time::Duration;
+
+use bitcoin::Network;
+use bitcoin::hashes::{Hash, sha256};
+use lightning_invoice::{
+    Bolt11Invoice, Bolt11InvoiceDescription, Bolt11InvoiceDescriptionRef, Currency, Description, InvoiceBuilder,
+    PaymentSecret, RouteHint, RouteHintHop, RoutingFees,
+};
+use secp256k1::PublicKey;
+use secp256k1::ecdsa::RecoverableSignature;
+use serde::{Deserialize, Serialize};
+
+use crate::units::{CltvDelta, Msat, NodeId, PaymentHash, ShortChannelId, UnixTime};
+use crate::wire::{Feature, Features};
+
+/// The longest description in bytes that fits into its field (1,023 times 5 bits).
+pub const MAX_DESCRIPTION_LENGTH: usize = 639;
+
+/// What an invoice is for: in words, or the hash of more words than fit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InvoiceDescription {
+    /// BOLT 11 `d`.
+    Text(String),
+    /// BOLT 11 `h`: SHA-256 of the words.
+    Hash([u8; 32]),
+}
+
+/// A private channel on the way to the payee (BOLT 11 `r`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HintHop {
+    /// The node that forwards over the channel.
+    pub node_id: NodeId,
+    /// The channel, or an alias of it.
+    pub short_channel_id: ShortChannelId,
+    /// Its fee for any HTLC, in msat.
+    pub fee_base_msat: u32,
+    /// Its fee for each million of what is forwarded.
+    pub fee_proportional_millionths: u32,
+    /// How many blocks it wants.
+    pub cltv_expiry_delta: CltvDelta,
+}
+
+/// What goes into a new payment request.
+#[derive(Clone, Debug)]
+pub struct InvoiceTerms {
+    /// What it asks for; any amount where `None`.
+    pub amount: Option<Msat>,
+    /// What it is for.
+    pub description: InvoiceDescription,
+    /// What the payer locks its money to.
+    pub payment_hash: PaymentHash,
+    /// What proves that the payer has the invoice.
+    pub payment_secret: [u8; 32],
+    /// When it is made; whole seconds count.
+    pub created: UnixTime,
+    /// For how long it is good.
+    pub expiry_seconds: u32,
+    /// The least number of blocks that must be left when the HTLC comes in.
+    pub min_final_cltv_expiry_delta: CltvDelta,
+    /// Whether the payee waits for several parts.
+    pub basic_mpp: bool,
+    /// Ways to the payee over private channels, the payee's peer last in each.
+    pub route_hints: Vec<Vec<HintHop>>,
+}
+
+/// A payment request that was read and checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaymentRequest {
+    /// The text itself, in lower case, without `lightning:`.
+    pub text: String,
+    /// Whom it pays.
+    pub payee: NodeId,
+    /// What it asks for; any amount where `None`.
+    pub amount: Option<Msat>,
+    /// What to lock the money to.
+    pub payment_hash: PaymentHash,
+    /// What to show to the payee.
+    pub payment_secret: [u8; 32],
+    /// What it is for.
+    pub description: InvoiceDescription,
+    /// What to give to the payee with the payment (BOLT 11 `m`).
+    pub payment_metadata: Option<Vec<u8>>,
+    /// When it was made.
+    pub created: UnixTime,
+    /// When it expires.
+    pub expires: UnixTime,
+    /// The least number of blocks that the payee wants left.
+    pub min_final_cltv_expiry_delta: CltvDelta,
+    /// What the payee understands or wants.
+    pub features: Features,
+    /// Ways to the payee over private channels.
+    pub route_hints: Vec<Vec<HintHop>>,
+}
+
+/// Why no payment request can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvoiceTermsError {
+    /// More than [`MAX_DESCRIPTION_LENGTH`] bytes.
+    #[error("the description has more than {MAX_DESCRIPTION_LENGTH} bytes")]
+    DescriptionTooLong,
+    /// A way of more than 12 hops.
+    #[error("a route hint has more than 12 hops")]
+    RouteHintTooLong,
+    /// The time is beyond 35 bits of seconds.
+    #[error("the time is out of range")]
+    TimeOutOfRange,
+    /// The amount is zero or beyond all money.
+    #[error("the amount is out of range")]
+    AmountOutOfRange,
+}
+
+/// Why a text is no payment request that this node can pay.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PaymentRequestError {
+    /// Not well-formed, a field too many or missing, or the signature is wrong (BOLT 11).
+    #[error("not a valid BOLT 11 invoice: {0}")]
+    Malformed(String),
+    /// Good, on another network.
+    #[error("the invoice is for another network")]
+    OtherNetwork,
+    /// An amount that no channel can hold.
+    #[error("the amount of the invoice is out of range")]
+    AmountOutOfRange,
+    /// It wants more blocks than 65,535.
+    #[error("the invoice wants more blocks than any payment may have")]
+    CltvDeltaOutOfRange,
+    /// It requires what this node does not know.
+    #[error("the invoice requires feature bit {bit}, which is not known here")]
+    UnknownFeature {
+        /// The even bit.
+        bit: usize,
+    },
+}
+
+/// What an invoice may require of us: onions with TLVs, a payment secret, parts (one part will do), metadata.
+const PAYABLE: [Feature; 4] =
+    [Feature::VarOnion, Feature::PaymentSecret, Feature::BasicMpp, Feature::PaymentMetadata];
+
+/// Writes a payment request and has it signed with the node key. `sign` gets the hash to sign.
+pub fn create_invoice(
+    terms: &InvoiceTerms,
+    network: Network,
+    sign: impl FnOnce([u8; 32]) -> RecoverableSignature,
+) -> Result<String, InvoiceTermsError> {
+    let description = match &terms.description {
+        InvoiceDescription::Text(text) => Bolt11InvoiceDescription::Direct(
+            Description::new(text.clone()).map_err(|_| InvoiceTermsError::DescriptionTooLong)?,
+        ),
+        InvoiceDescription::Hash(hash) => {
+            Bolt11InvoiceDescription::Hash(lightning_invoice::Sha256(sha256::Hash::from_byte_array(*hash)))
+        }
+    };
+    if terms.amount.is_some_and(|it| it == Msat::ZERO || it.msat() > crate::units::MAX_MONEY_MSAT) {
+        return Err(InvoiceTermsError::AmountOutOfRange);
+    }
+    if terms.created.seconds() > lightning_invoice::MAX_TIMESTAMP {
+        return Err(InvoiceTermsError::TimeOutOfRange);
+    }
+    let mut builder = InvoiceBuilder::new(currency(network))
+        .invoice_description(description)
+        .payment_hash(sha256::Hash::from_byte_array(terms.payment_hash.0))
+        .payment_secret(PaymentSecret(terms.payment_secret))
+        .duration_since_epoch(Duration::from_secs(terms.created.seconds()))
+        .min_final_cltv_expiry_delta(u64::from(terms.min_final_cltv_expiry_delta.blocks()))
+        .expiry_time(Duration::from_secs(u64::from(terms.expiry_seconds)));
+    if terms.basic_mpp {
+        builder = builder.basic_mpp();
+    }
+    if let Some(amount) = terms.amount {
+        builder = builder.amount_milli_satoshis(amount.msat());
+    }
+    for hint in &terms.route_hints {
+        builder = builder.private_route(RouteHint(hint.iter().map(to_hint_hop).collect()));
+    }
+    // Description, time and amount are in range by now, so only the hints are left to be wrong.
+    let invoice = builder.build_signed(|hash| sign(*hash.as_ref())).map_err(|_| InvoiceTermsError::RouteHintTooLong)?;
+    Ok(invoice.to_string())
+}
+
+/// Reads and checks a payment request of this network; `lightning:` in front is skipped, upper case is read.
+pub fn parse_invoice(text: &str, network: Network) -> Result<PaymentRequest, PaymentRequestError> {
+    let text = text.trim();
+    let bare = match text.split_at_checked("lightning:".len()) {
+        Some((scheme, bare)) if scheme.eq_ignore_ascii_case("lightning:") => bare,
+        _ => text,
+    };
+    let invoice: Bolt11Invoice =
+        bare.parse().map_err(|error: lightning_invoice::ParseOrSemanticError| {
+            PaymentRequestError::Malformed(error.to_string())
+        })?;
+    if invoice.currency() != currency(network) {
+        return Err(PaymentRequestError::OtherNetwork);
+    }
+    read_invoice(&invoice)
+}
+
+fn read_invoice(invoice: &Bolt11Invoice) -> Result<PaymentRequest, PaymentRequestError> {
+    let has_amount = invoice.clone().into_signed_raw().raw_invoice().hrp.raw_amount.is_some();
+    let amount = invoice.amount_milli_satoshis().map(Msat::new);
+    if has_amount && !amount.is_some_and(|it| it != Msat::ZERO && it.msat() <= crate::units::MAX_MONEY_MSAT) {
+        return Err(PaymentRequestError::AmountOutOfRange);
+    }
+    let delta = u16::try_from(invoice.min_final_cltv_expiry_delta())
+        .map_err(|_| PaymentRequestError::CltvDeltaOutOfRange)?;
+    let features = read_features(invoice)?;
+    let created = invoice.duration_since_epoch().as_secs();
+    let description = match invoice.description() {
+        Bolt11InvoiceDescriptionRef::Direct(text) => InvoiceDescription::Text(text.as_inner().0.clone()),
+        Bolt11InvoiceDescriptionRef::Hash(hash) => InvoiceDescription::Hash(hash.0.to_byte_array()),
+    };
+    Ok(PaymentRequest {
+        text: invoice.to_string(),
+        payee: NodeId(invoice.get_payee_pub_key()),
+        amount,
+        payment_hash: PaymentHash(invoice.payment_hash().to_byte_array()),
+        payment_secret: invoice.payment_secret().0,
+        description,
+        payment_metadata: invoice.payment_metadata().cloned(),
+        created: UnixTime::from_seconds(created),
+        expires: UnixTime::from_seconds(created.saturating_add(invoice.expiry_time().as_secs())),
+        min_final_cltv_expiry_delta: CltvDelta::new(delta),
+        features,
+        route_hints: invoice.route_hints().iter().map(|hint| hint.0.iter().map(from_hint_hop).collect()).collect(),
+    })
+}
+
+fn read_features(invoice: &Bolt11Invoice) -> Result<Features, PaymentRequestError> {
+    let little_endian = invoice.features().map(|features| features.le_flags()).unwrap_or_default();
+    let features = Features::from_bytes(little_endian.iter().rev().copied().collect());
+    let unknown = |bit: &usize| bit % 2 == 0 && !PAYABLE.iter().any(|known| *known as usize == *bit);
+    if let Some(bit) = features.bits().find(unknown) {
+        return Err(PaymentRequestError::UnknownFeature { bit });
+    }
+    Ok(features)
+}
+
+const fn currency(network: Network) -> Currency {
+    match network {
+        Network::Bitcoin => Currency::Bitcoin,
+        Network::Signet => Currency::Signet,
+        Network::Testnet | Network::Testnet4 => Currency::BitcoinTestnet,
+        // Our devnet has regtest's prefixes; networks to come are no networks of this daemon.
+        _ => Currency::Regtest,
+    }
+}
+
+fn to_hint_hop(hop: &HintHop) -> RouteHintHop {
+    RouteHintHop {
+        src_node_id: hop.node_id.0,
+        short_channel_id: hop.short_channel_id.to_u64(),
+        fees: RoutingFees { base_msat: hop.fee_base_msat, proportional_millionths: hop.fee_proportional_millionths },
+        cltv_expiry_delta: hop.cltv_expiry_delta.blocks(),
+        htlc_minimum_msat: None,
+        htlc_maximum_msat: None,
+    }
+}
+
+fn from_hint_hop(hop: &RouteHintHop) -> HintHop {
+    let node_id: PublicKey = hop.src_node_id;
+    HintHop {
+        node_id: NodeId(node_id),
+        short_channel_id: ShortChannelId::from_u64(hop.short_channel_id),
+        fee_base_msat: hop.fees.base_msat,
+        fee_proportional_millionths: hop.fees.proportional_millionths,
+        cltv_expiry_delta: CltvDelta::new(hop.cltv_expiry_delta),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use secp256k1::{SECP256K1, SecretKey};
+
+    use super::*;
+
+    fn key() -> SecretKey {
+        SecretKey::from_slice(&[7; 32]).unwrap()
+    }
+
+    fn sign(hash: [u8; 32]) -> RecoverableSignature {
+        SECP256K1.sign_ecdsa_recoverable(&secp256k1::Message::from_digest(hash), &key())
+    }
+
+    fn terms() -> InvoiceTerms {
+        let hop = HintHop {
+            node_id: NodeId(SecretKey::from_slice(&[8; 32]).unwrap().public_key(SECP256K1)),
+            short_channel_id: ShortChannelId::from_u64(99),
+            fee_base_msat: 1_000,
+            fee_proportional_millionths: 10,
+            cltv_expiry_delta: CltvDelta::new(40),
+        };
+        InvoiceTerms {
+            amount: Some(Msat::new(1_234_567)),
+            description: InvoiceDescription::Text("1 coffee ☕".to_owned()),
+            payment_hash: PaymentHash([1; 32]),
+            payment_secret: [2; 32],
+            created: UnixTime::from_seconds(1_700_000_000),
+            expiry_seconds: 600,
+            min_final_cltv_expiry_delta: CltvDelta::new(42),
+            basic_mpp: true,
+            route_hints: vec![vec![hop.clone(), hop.clone()], vec![hop]],
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let terms = terms();
+        let text = create_invoice(&terms, Network::Regtest, sign).unwrap();
+        assert!(text.starts_with("lnbcrt12345670p1"), "{text}");
+        let read = parse_invoice(&format!("LIGHTNING:{}", text.to_uppercase()), Network::Regtest).unwrap();
+        let expected = PaymentRequest {
+            text: text.clone(),
+            payee: NodeId(key().public_key(SECP256K1)),
+            amount: terms.amount,
+            payment_hash: terms.payment_hash,
+            payment_secret: terms.payment_secret,
+            description: terms.description.clone(),
+            payment_metadata: None,
+            created: terms.created,
+            expires: UnixTime::from_seconds(1_700_000_600),
+            min_final_cltv_expiry_delta: terms.min_final_cltv_expiry_delta,
+            features: Features::invoice(true),
+            route_hints: terms.route_hints.clone(),
+        };
+        assert_eq!(read, expected);
+        assert_eq!(parse_invoice(&text, Network::Bitcoin), Err(PaymentRequestError::OtherNetwork));
+
+        let terms = InvoiceTerms {
+            amount: None,
+            description: InvoiceDescription::Hash([9; 32]),
+            basic_mpp: false,
+            route_hints: vec![],
+            ..terms
+        };
+        let text = create_invoice(&terms, Network::Regtest, sign).unwrap();
+        let read = parse_invoice(&text, Network::Regtest).unwrap();
+        assert_eq!((read.amount, read.description), (None, terms.description));
+        assert_eq!(read.features, Features::invoice(false));
+    }
+
+    #[test]
+    fn terms_that_fit_into_no_invoice() {
+        let create = |change: &dyn Fn(&mut InvoiceTerms)| {
+            let mut terms = terms();
+            change(&mut terms);
+            create_invoice(&terms, Network::Regtest, sign).map(drop)
+        };
+        let text = |length| InvoiceDescription::Text("x".repeat(length));
+        assert_eq!(create(&|it| it.description = text(639)), Ok(()));
+        assert_eq!(create(&|it| it.description = text(640)), Err(InvoiceTermsError::DescriptionTooLong));
+        assert_eq!(create(&|it| it.amount = Some(Msat::ZERO)), Err(InvoiceTermsError::AmountOutOfRange));
+        assert_eq!(create(&|it| it.amount = Some(Msat::new(u64::MAX))), Err(InvoiceTermsError::AmountOutOfRange));
+        assert_eq!(create(&|it| it.created = UnixTime::from_seconds(1 << 35)), Err(InvoiceTermsError::TimeOutOfRange));
+        let long = vec![vec![terms().route_hints[1][0].clone(); 13]];
+        assert_eq!(create(&|it| it.route_hints = long.clone()), Err(InvoiceTermsError::RouteHintTooLong));
+    }
+
+    #[test]
+    fn amounts_beyond_all_money_are_refused() {
+        // No multiplier: whole bitcoin, more than a u64 of pico-bitcoin. The checksum is made anew by the crate itself.
+        let raw = lightning_invoice::RawBolt11Invoice {
+            hrp: lightning_invoice::RawHrp { currency: Currency::Regtest, raw_amount: Some(21_000_001), si_prefix: None },
+            data: create_invoice(&terms(), Network::Regtest, sign)
+                .unwrap()
+                .parse::<Bolt11Invoice>()
+                .unwrap()
+                .into_signed_raw()
+                .raw_invoice()
+                .data
+                .clone(),
+        };
+        let signed = raw.sign(|hash| Ok::<_, ()>(sign(*hash.as_ref()))).unwrap();
+        let Ok(invoice) = Bolt11Invoice::from_signed(signed) else { panic!("the crate lets it pass") };
+        assert_eq!(read_invoice(&invoice), Err(PaymentRequestError::AmountOutOfRange));
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "a test may read files")]
+    fn invoices_of_the_specification() {
+        let Ok(dir) = std::env::var("SPEC_VECTORS") else {
+            println!("SPEC_VECTORS is not set: bolt11-invoices.json is not checked");
+            return;
+        };
+        let text = std::fs::read_to_string(format!("{dir}/bolt11-invoices.json")).unwrap();
+        let vectors: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let secret = hex::decode(vectors["private_key"].as_str().unwrap()).unwrap();
+        let payee = NodeId(SecretKey::from_slice(&secret).unwrap().public_key(SECP256K1));
+        let list = |name: &str| vectors[name].as_array().unwrap().iter().map(|it| it.as_str().unwrap().to_owned());
+        for text in list("valid") {
+            let network = if text.starts_with("lntb") { Network::Testnet } else { Network::Bitcoin };
+            let read = parse_invoice(&text, network).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(read.payee, payee, "{text}");
+            assert_eq!(read.payment_secret, [0x11; 32]);
+        }
+        for text in list("invalid") {
+            assert!(parse_invoice(&text, Network::Bitcoin).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn changed_text_never_panics_and_never_passes(at: prop::sample::Index, letter in "[a-z0-9]") {
+            let text = create_invoice(&terms(), Network::Regtest, sign).unwrap();
+            let at = at.index(text.len());
+            let changed = format!("{}{letter}{}", &text[..at], &text[at + 1..]);
+            prop_assert!(changed == text || parse_invoice(&changed, Network::Regtest).is_err());
+        }
+
+        #[test]
+        fn any_text_never_panics(text: String) {
+            prop_assert!(parse_invoice(&text, Network::Regtest).is_err());
+        }
+    }
+}
