@@ -136,8 +136,7 @@ pub enum PaymentRequestError {
 }
 
 /// What an invoice may require of us: onions with TLVs, a payment secret, parts (one part will do), metadata.
-const PAYABLE: [Feature; 4] =
-    [Feature::VarOnion, Feature::PaymentSecret, Feature::BasicMpp, Feature::PaymentMetadata];
+const PAYABLE: [Feature; 4] = [Feature::VarOnion, Feature::PaymentSecret, Feature::BasicMpp, Feature::PaymentMetadata];
 
 /// Writes a payment request and has it signed with the node key. `sign` gets the hash to sign.
 pub fn create_invoice(
@@ -187,10 +186,9 @@ pub fn parse_invoice(text: &str, network: Network) -> Result<PaymentRequest, Pay
         Some((scheme, bare)) if scheme.eq_ignore_ascii_case("lightning:") => bare,
         _ => text,
     };
-    let invoice: Bolt11Invoice =
-        bare.parse().map_err(|error: lightning_invoice::ParseOrSemanticError| {
-            PaymentRequestError::Malformed(error.to_string())
-        })?;
+    let invoice: Bolt11Invoice = bare
+        .parse()
+        .map_err(|error: lightning_invoice::ParseOrSemanticError| PaymentRequestError::Malformed(error.to_string()))?;
     if invoice.currency() != currency(network) {
         return Err(PaymentRequestError::OtherNetwork);
     }
@@ -203,8 +201,8 @@ fn read_invoice(invoice: &Bolt11Invoice) -> Result<PaymentRequest, PaymentReques
     if has_amount && !amount.is_some_and(|it| it != Msat::ZERO && it.msat() <= crate::units::MAX_MONEY_MSAT) {
         return Err(PaymentRequestError::AmountOutOfRange);
     }
-    let delta = u16::try_from(invoice.min_final_cltv_expiry_delta())
-        .map_err(|_| PaymentRequestError::CltvDeltaOutOfRange)?;
+    let delta =
+        u16::try_from(invoice.min_final_cltv_expiry_delta()).map_err(|_| PaymentRequestError::CltvDeltaOutOfRange)?;
     let features = read_features(invoice)?;
     let created = invoice.duration_since_epoch().as_secs();
     let description = match invoice.description() {
@@ -362,7 +360,11 @@ mod tests {
     fn amounts_beyond_all_money_are_refused() {
         // No multiplier: whole bitcoin, more than a u64 of pico-bitcoin. The checksum is made anew by the crate itself.
         let raw = lightning_invoice::RawBolt11Invoice {
-            hrp: lightning_invoice::RawHrp { currency: Currency::Regtest, raw_amount: Some(21_000_001), si_prefix: None },
+            hrp: lightning_invoice::RawHrp {
+                currency: Currency::Regtest,
+                raw_amount: Some(21_000_001),
+                si_prefix: None,
+            },
             data: create_invoice(&terms(), Network::Regtest, sign)
                 .unwrap()
                 .parse::<Bolt11Invoice>()
