@@ -23,7 +23,7 @@ use spend::{Case, Kind};
 /// What the test draws from.
 pub type Rng = rand_chacha::ChaCha8Rng;
 
-const CASES: u64 = 40_000;
+const CASES: u64 = 20_000;
 
 /// Every set of flags that the library knows and does not abort on: it insists on P2SH under WITNESS.
 static FLAG_SETS: LazyLock<Vec<ScriptFlags>> = LazyLock::new(|| {
