@@ -3,6 +3,7 @@
 //! Every case is made from a seed of its own, which a failure prints; `SCRIPT_SEED=N cargo test -p l1-utxo --test
 //! script_differential` replays it. Signatures are made over the hashes of the crate `bitcoin`, a third opinion.
 
+mod limit;
 mod lock;
 mod mutation;
 mod signing;

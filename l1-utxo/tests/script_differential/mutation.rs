@@ -48,7 +48,11 @@ pub fn mutate(case: &mut Case, rng: &mut Rng) {
 fn mutate_unlocking(case: &mut Case, rng: &mut Rng) {
     let mut witness = case.input().witness.to_vec();
     if witness.is_empty() {
-        match rng.random_range(0..8) {
+        match rng.random_range(0..9) {
+            8 => {
+                let script_sig = [vec![0x61], case.input().script_sig.to_bytes()].concat();
+                case.input().script_sig = ScriptBuf::from_bytes(script_sig);
+            }
             0 => case.set_witness(vec![soup::element(rng)]),
             1 => {
                 let script_sig = [soup::element(rng), case.input().script_sig.to_bytes()].concat();
@@ -63,7 +67,7 @@ fn mutate_unlocking(case: &mut Case, rng: &mut Rng) {
         return;
     }
     let index = rng.random_range(0..witness.len());
-    match rng.random_range(0..10) {
+    match rng.random_range(0..12) {
         0 => drop(witness.remove(index)),
         1 => witness.insert(index, soup::element(rng)),
         2 => {
@@ -78,6 +82,8 @@ fn mutate_unlocking(case: &mut Case, rng: &mut Rng) {
         }
         5 => witness.push(vec![0x50; rng.random_range(1..10)]),
         6 => witness[index].push(rng.random_range(0..4)),
+        // The parity of the output key, if this is a control block.
+        7 if !witness[index].is_empty() => witness[index][0] ^= 1,
         _ => mutate_bytes(&mut witness[index], rng),
     }
     case.set_witness(witness);

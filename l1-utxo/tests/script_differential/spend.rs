@@ -11,6 +11,7 @@ use rand::seq::IndexedRandom as _;
 use secp256k1::SECP256K1;
 
 use super::Rng;
+use super::limit;
 use super::lock::{Lock, Need, Separator};
 use super::signing::{KEYS, Signing, public_key};
 use super::soup;
@@ -34,6 +35,7 @@ pub enum Kind {
     ScriptHashSoup,
     WitnessSoup,
     TapscriptSoup,
+    Limit,
 }
 
 impl Kind {
@@ -54,6 +56,7 @@ impl Kind {
         Self::ScriptHashSoup,
         Self::WitnessSoup,
         Self::TapscriptSoup,
+        Self::Limit,
     ];
 }
 
@@ -96,7 +99,16 @@ pub fn make(kind: Kind, rng: &mut Rng) -> Case {
             taproot_script(&mut case, lock, None, rng);
         }
         Kind::UnknownWitness => unknown_witness(&mut case, rng),
-        Kind::Soup | Kind::ScriptHashSoup | Kind::WitnessSoup | Kind::TapscriptSoup => soup_spend(&mut case, kind, rng),
+        Kind::Soup | Kind::ScriptHashSoup | Kind::WitnessSoup | Kind::TapscriptSoup => {
+            let stack: Vec<Vec<u8>> = (0..rng.random_range(0..5)).map(|_| soup::element(rng)).collect();
+            let script = soup::script(stack.len(), rng);
+            run_on(&mut case, kind, script, stack, rng);
+        }
+        Kind::Limit => {
+            let (script, stack) = limit::make(rng);
+            let kinds = [Kind::Soup, Kind::ScriptHashSoup, Kind::WitnessSoup, Kind::TapscriptSoup];
+            run_on(&mut case, *kinds.choose(rng).expect("not empty"), script, stack, rng);
+        }
     }
     case
 }
@@ -303,9 +315,8 @@ fn unknown_witness(case: &mut Case, rng: &mut Rng) {
     case.nest(rng.random_bool(0.3), &script);
 }
 
-fn soup_spend(case: &mut Case, kind: Kind, rng: &mut Rng) {
-    let mut stack: Vec<Vec<u8>> = (0..rng.random_range(0..5)).map(|_| soup::element(rng)).collect();
-    let mut script = soup::script(stack.len(), rng);
+/// Spends an output that a script locks, on this stack.
+fn run_on(case: &mut Case, kind: Kind, mut script: Vec<u8>, mut stack: Vec<Vec<u8>>, rng: &mut Rng) {
     match kind {
         Kind::Soup => {
             case.lock(script);

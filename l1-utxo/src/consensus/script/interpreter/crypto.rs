@@ -1,12 +1,10 @@
 //! Opcodes that hash and check signatures.
 
-use std::borrow::Cow;
-
 use bitcoin::hashes::{Hash, hash160, ripemd160, sha1, sha256, sha256d};
 
 use super::super::number;
 use super::super::opcode::{MAX_PUBKEYS_PER_MULTISIG, op};
-use super::super::sighash::{find_and_delete, legacy_sighash, witness_v0_sighash};
+use super::super::sighash::{ScriptCode, legacy_sighash, witness_v0_sighash};
 use super::super::signature::{check_pubkey_encoding, check_signature_encoding, verify_ecdsa};
 use super::super::stack::Item;
 use super::super::tapscript::check_schnorr;
@@ -83,11 +81,11 @@ impl<'s> Interpreter<'s, '_> {
     }
 
     /// The script from the last `OP_CODESEPARATOR` on; in legacy scripts without the signatures themselves.
-    fn script_code_without(&self, signatures: &[&[u8]]) -> Result<Cow<'s, [u8]>, ScriptError> {
-        let mut code = Cow::Borrowed(&self.script[self.code_start..]);
+    fn script_code_without(&self, signatures: &[&[u8]]) -> Result<ScriptCode<'s>, ScriptError> {
+        let mut code = ScriptCode::new(&self.script[self.code_start..]);
         if matches!(self.version, SigVersion::Base) {
             for signature in signatures {
-                let (without, found) = find_and_delete(code, signature);
+                let (without, found) = code.without(signature);
                 if found && self.flags.contains(ScriptFlags::CONST_SCRIPTCODE) {
                     return Err(ScriptError::SigFindAndDelete);
                 }
@@ -97,7 +95,7 @@ impl<'s> Interpreter<'s, '_> {
         Ok(code)
     }
 
-    fn check_ecdsa(&mut self, signature: &[u8], pubkey: &[u8], code: &Cow<'s, [u8]>) -> Result<bool, ScriptError> {
+    fn check_ecdsa(&mut self, signature: &[u8], pubkey: &[u8], code: &ScriptCode<'s>) -> Result<bool, ScriptError> {
         let witness = matches!(self.version, SigVersion::WitnessV0);
         check_signature_encoding(signature, self.flags)?;
         check_pubkey_encoding(pubkey, self.flags, witness)?;

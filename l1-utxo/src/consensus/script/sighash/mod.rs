@@ -4,6 +4,7 @@
 
 mod legacy;
 mod midstate;
+mod script_code;
 mod taproot;
 mod witness_v0;
 
@@ -13,8 +14,9 @@ use bitcoin::hashes::{Hash, HashEngine, sha256};
 use bitcoin::{OutPoint, Transaction, TxIn, TxOut};
 
 use super::SignatureCache;
-pub(super) use legacy::{find_and_delete, legacy_sighash};
+pub(super) use legacy::legacy_sighash;
 pub(super) use midstate::Midstates;
+pub(super) use script_code::ScriptCode;
 pub(super) use taproot::{TaprootSpend, annex_hash, branch_hash, leaf_hash, taproot_sighash, tweak_hash};
 pub(super) use witness_v0::witness_v0_sighash;
 

@@ -1,11 +1,9 @@
 //! The signature hash of version 0 witness programs (BIP 143).
 
-use std::borrow::Cow;
-
 use bitcoin::hashes::sha256::HashEngine;
 
 use super::{
-    Midstates, SIGHASH_ANYONECANPAY, SIGHASH_NONE, SIGHASH_SINGLE, Sighash, Sink, TransactionCache, covers,
+    Midstates, SIGHASH_ANYONECANPAY, SIGHASH_NONE, SIGHASH_SINGLE, ScriptCode, Sighash, Sink, TransactionCache, covers,
     finish_double, write_bytes, write_outpoint, write_output,
 };
 
@@ -13,7 +11,7 @@ use super::{
 pub(in super::super) fn witness_v0_sighash<'s>(
     cache: &TransactionCache<'_>,
     input_index: usize,
-    script_code: &Cow<'s, [u8]>,
+    script_code: &ScriptCode<'s>,
     hash_type: u8,
     midstates: &mut Midstates<'s>,
 ) -> Sighash {
@@ -23,7 +21,12 @@ pub(in super::super) fn witness_v0_sighash<'s>(
     finish_double(engine)
 }
 
-fn write_transaction(cache: &TransactionCache<'_>, index: usize, script_code: &[u8], hash_type: u8) -> HashEngine {
+fn write_transaction(
+    cache: &TransactionCache<'_>,
+    index: usize,
+    script_code: &ScriptCode<'_>,
+    hash_type: u8,
+) -> HashEngine {
     let transaction = cache.transaction;
     let input = &transaction.input[index];
     let alone = hash_type & SIGHASH_ANYONECANPAY != 0;
@@ -37,7 +40,7 @@ fn write_transaction(cache: &TransactionCache<'_>, index: usize, script_code: &[
     engine.put(if alone { &zero } else { &hashes.prevouts });
     engine.put(if alone || !all { &zero } else { &hashes.sequences });
     write_outpoint(&mut engine, &input.previous_output);
-    write_bytes(&mut engine, script_code);
+    write_bytes(&mut engine, script_code.bytes());
     engine.put(&cache.prevouts[index].value.to_sat().to_le_bytes());
     engine.put(&input.sequence.0.to_le_bytes());
     match transaction.output.get(index) {
