@@ -7,3 +7,4 @@ pub mod consensus;
 pub mod mempool;
 pub mod mining;
 pub mod params;
+pub mod store;

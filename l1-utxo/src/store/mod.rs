@@ -1,0 +1,217 @@
+//! What the chain keeps on disk, and the only room with fjall: blocks and undo data in segment files, coins and the block
+//! index in one keyspace.
+//!
+//! Blocks and undo data are synced before the coins that rest on them are flushed, and the coins, the index rows and the
+//! name of the best block go in one atomic batch. So after a crash the coins are those of some block whose predecessors
+//! are all here, and what came after it is connected again. Never decides what is valid or best.
+//! Core: `node/blockstorage.cpp`, `txdb.cpp`.
+
+mod codec;
+mod coins;
+mod directory;
+mod recovery;
+mod segment;
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bitcoin::consensus::{Encodable, deserialize};
+use bitcoin::hashes::Hash;
+use bitcoin::{Block, BlockHash};
+use fjall::config::CompressionPolicy;
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+
+use crate::chain::{Archive, ArchiveError, BlockUndo, Dirty, Position};
+use crate::params::Params;
+
+pub use codec::Malformed;
+pub use coins::CoinsSnapshot;
+pub use recovery::Recovered;
+
+use segment::{Kind, SegmentLog};
+
+/// Why the store cannot be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// What was touched.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another process has the directory.
+    #[error("{} is in use by another l1-utxo: stop that one, or choose another --data-dir", dir.display())]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The directory belongs to another network.
+    #[error("{} belongs to the network {found}, not to {wanted}: choose another --data-dir or --network", dir.display())]
+    OtherNetwork {
+        /// The directory.
+        dir: PathBuf,
+        /// The network in its marker.
+        found: String,
+        /// The network asked for.
+        wanted: &'static str,
+    },
+    /// The directory holds what is not ours.
+    #[error("{} is not a data directory of l1-utxo (it holds \"{entry}\"): choose another --data-dir", dir.display())]
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
+        /// Something in it.
+        entry: String,
+    },
+    /// A file of the block log is none, or is another network's or version's.
+    #[error("{} is no segment of this network's block log", path.display())]
+    NotASegment {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A record of the block log does not have its checksum.
+    #[error("{} is damaged at byte {offset}: restore it, or start again with an empty data directory", path.display())]
+    DamagedRecord {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u32,
+    },
+    /// A record would be longer than any block can be.
+    #[error("a record for the block log is too long")]
+    RecordTooLong,
+    /// Stored bytes are not what they should be, although their checksum is right.
+    #[error("the store is damaged: {0}")]
+    Malformed(#[from] Malformed),
+    /// The database of coins failed.
+    #[error("the database of coins: {0}")]
+    Database(#[from] fjall::Error),
+}
+
+impl StoreError {
+    fn io(path: &Path) -> impl Fn(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self::Io { path: path.clone(), source }
+    }
+}
+
+/// How memory is divided. Together with the block cache below at most 64 MB by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// Bytes that the database keeps in memory before it writes a table.
+    pub memtable: u64,
+    /// Bytes of tables that the database caches.
+    pub block_cache: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { memtable: 12 << 20, block_cache: 12 << 20 }
+    }
+}
+
+/// Blocks, undo data, coins and index of one network.
+pub struct Store {
+    log: SegmentLog,
+    database: Database,
+    rows: Keyspace,
+    /// Held, not used: the directory is ours as long as it is open. Last, so that it is released last.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the directory, or makes it, and finds out what is there.
+    pub fn open(dir: &Path, params: &Params, options: StoreOptions) -> Result<(Self, Recovered), StoreError> {
+        let lock = directory::claim(dir, params.network)?;
+        let log = SegmentLog::open(&dir.join("blocks"), params.magic)?;
+        let database = Database::builder(dir.join("chainstate"))
+            .cache_size(options.block_cache)
+            .max_journaling_size(64 << 20)
+            .journal_compression(CompressionType::None)
+            .worker_threads(1)
+            .open()?;
+        let rows = database.keyspace("rows", || {
+            // Keys are hashes and scripts hold more of them: there is nothing to compress.
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(options.memtable)
+                .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
+        })?;
+        let mut store = Self { log, database, rows, _lock: lock };
+        let recovered = store.recover()?;
+        Ok((store, recovered))
+    }
+
+    /// Makes durable what the chain has not flushed: first blocks and undo data, then all else in one atomic batch.
+    pub fn commit(&mut self, dirty: &Dirty<'_>) -> Result<(), StoreError> {
+        self.log.sync()?;
+        let coins = dirty.coins.dirty_count();
+        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), coins + dirty.rows.len() + 2)
+            .durability(Some(PersistMode::SyncData));
+        for (outpoint, coin) in dirty.coins.dirty() {
+            let key = codec::coin_key(outpoint);
+            match coin {
+                Some(coin) => batch.insert(&self.rows, key, codec::encode_coin(coin)),
+                None => batch.remove(&self.rows, key),
+            }
+        }
+        for row in &dirty.rows {
+            batch.insert(&self.rows, codec::row_key(row), codec::encode_row(row));
+        }
+        let (segment, offset) = self.log.end();
+        batch.insert(&self.rows, codec::BEST_BLOCK, dirty.best_block.as_byte_array());
+        batch.insert(&self.rows, codec::LOG_END, codec::encode_log_end(segment, offset));
+        batch.commit()?;
+        tracing::debug!(coins, blocks = dirty.rows.len(), best = %dirty.best_block, "flushed");
+        Ok(())
+    }
+
+    /// Makes the blocks durable that were appended, without their coins.
+    pub fn sync_blocks(&mut self) -> Result<(), StoreError> {
+        self.log.sync()
+    }
+
+    /// Writes the memtable out, so that the next start has no journal to replay. For a clean stop.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        Ok(self.rows.rotate_memtable_and_wait()?)
+    }
+
+    /// Bytes of blocks and undo data on disk.
+    pub fn size_on_disk(&self) -> u64 {
+        self.log.size()
+    }
+}
+
+impl Archive for Store {
+    fn append_block(&mut self, block: &Block) -> Result<Position, ArchiveError> {
+        let encode = |out: &mut Vec<u8>| {
+            block.consensus_encode(out).expect("writing to memory does not fail");
+        };
+        self.log.append(Kind::Block, encode).map_err(port)
+    }
+
+    fn append_undo(&mut self, hash: &BlockHash, undo: &BlockUndo) -> Result<Position, ArchiveError> {
+        let encode = |out: &mut Vec<u8>| {
+            out.extend_from_slice(hash.as_byte_array());
+            codec::encode_undo(out, undo);
+        };
+        self.log.append(Kind::Undo, encode).map_err(port)
+    }
+
+    fn block(&self, position: Position) -> Result<Block, ArchiveError> {
+        let bytes = self.log.read(Kind::Block, position).map_err(port)?;
+        deserialize(&bytes).map_err(|_| port(Malformed("block").into()))
+    }
+
+    fn undo(&self, position: Position) -> Result<BlockUndo, ArchiveError> {
+        let bytes = self.log.read(Kind::Undo, position).map_err(port)?;
+        let undo = bytes.get(32..).ok_or(Malformed("undo data")).and_then(codec::decode_undo);
+        undo.map_err(|malformed| port(malformed.into()))
+    }
+}
+
+fn port(error: StoreError) -> ArchiveError {
+    ArchiveError(Box::new(error))
+}
