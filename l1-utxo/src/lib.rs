@@ -4,6 +4,7 @@
 
 pub mod chain;
 pub mod consensus;
+pub mod driver;
 pub mod mempool;
 pub mod mining;
 pub mod params;

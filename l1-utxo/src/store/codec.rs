@@ -140,9 +140,8 @@ const FLAG_UNDO: u64 = 4;
 pub(super) fn encode_row(row: &IndexRow) -> Vec<u8> {
     let mut out = encode::serialize(&row.header);
     let flag = |is_set: bool, flag: u64| if is_set { flag } else { 0 };
-    let flags = flag(row.is_failed, FLAG_FAILED)
-        | flag(row.data.is_some(), FLAG_DATA)
-        | flag(row.undo.is_some(), FLAG_UNDO);
+    let flags =
+        flag(row.is_failed, FLAG_FAILED) | flag(row.data.is_some(), FLAG_DATA) | flag(row.undo.is_some(), FLAG_UNDO);
     put_number(&mut out, flags);
     put_number(&mut out, u64::from(row.transaction_count));
     // Zigzag: precious blocks have small negative numbers.
@@ -225,10 +224,7 @@ pub(super) fn row_key(row: &IndexRow) -> [u8; 37] {
 
 /// The height in a block's key.
 pub(super) fn decode_row_height(key: &[u8]) -> Result<u32, Malformed> {
-    key.get(1..5)
-        .and_then(|bytes| bytes.try_into().ok())
-        .map(u32::from_be_bytes)
-        .ok_or(Malformed("key of a block"))
+    key.get(1..5).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes).ok_or(Malformed("key of a block"))
 }
 
 /// First byte of the keys of coins.
@@ -255,11 +251,13 @@ mod tests {
     }
 
     fn position() -> impl Strategy<Value = Option<Position>> {
-        proptest::option::of((any::<u32>(), any::<u32>(), any::<u32>()).prop_map(|(segment, offset, length)| Position {
-            segment,
-            offset,
-            length,
-        }))
+        proptest::option::of(
+            (any::<u32>(), any::<u32>(), any::<u32>()).prop_map(|(segment, offset, length)| Position {
+                segment,
+                offset,
+                length,
+            }),
+        )
     }
 
     proptest! {

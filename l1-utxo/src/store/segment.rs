@@ -127,11 +127,7 @@ impl SegmentLog {
     }
 
     /// Appends a record whose content is written by `encode`.
-    pub(super) fn append(
-        &mut self,
-        kind: Kind,
-        encode: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<Position, StoreError> {
+    pub(super) fn append(&mut self, kind: Kind, encode: impl FnOnce(&mut Vec<u8>)) -> Result<Position, StoreError> {
         let mut record = std::mem::take(&mut self.buffer);
         record.clear();
         record.resize(RECORD_HEADER, 0);
@@ -174,7 +170,8 @@ impl SegmentLog {
 
     /// The content of a record.
     pub(super) fn read(&self, kind: Kind, position: Position) -> Result<Vec<u8>, StoreError> {
-        let damaged = || StoreError::DamagedRecord { path: self.path(position.segment as usize), offset: position.offset };
+        let damaged =
+            || StoreError::DamagedRecord { path: self.path(position.segment as usize), offset: position.offset };
         let (found, content) = self.read_at(position.segment, position.offset)?.ok_or_else(damaged)?;
         if found == kind && content.len() == position.length as usize { Ok(content) } else { Err(damaged()) }
     }
@@ -230,7 +227,9 @@ impl SegmentLog {
         if torn > 0 {
             tracing::warn!(segment, offset, bytes = torn, "the last record of the block log was torn: cut");
             let file = &self.files[segment];
-            file.set_len(u64::from(offset)).and_then(|()| file.sync_all()).map_err(StoreError::io(&self.path(segment)))?;
+            file.set_len(u64::from(offset))
+                .and_then(|()| file.sync_all())
+                .map_err(StoreError::io(&self.path(segment)))?;
         }
         self.end = offset;
         Ok(())

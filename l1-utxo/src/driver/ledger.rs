@@ -1,0 +1,330 @@
+//! What the validation thread owns, and what may be asked of it.
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bitcoin::OutPoint;
+use bitcoin::block::Header;
+use tokio::sync::watch;
+
+use super::Tip;
+use crate::chain::{
+    AcceptError, Acceptance, BlockId, BlockUndo, Chain, ChainError, Coin, CoinView, Connection, Source,
+};
+use crate::consensus::script::SignatureCache;
+use crate::consensus::{BlockError, HashedBlock, HeaderError};
+use crate::mempool::{Context, Mempool, Policy};
+use crate::params::Network;
+use crate::store::{CoinsSnapshot, Store, StoreError, StoreOptions};
+
+/// What the node cannot go on after.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Blocks, undo data or coins are not as they were left.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
+    /// The system gives no random numbers.
+    #[error("the system's random numbers: {0}")]
+    Entropy(getrandom::Error),
+    /// One of these came before; the node is stopping.
+    #[error("{0}")]
+    Failed(String),
+    /// An invariant was broken on the validation thread.
+    #[error("the validation thread panicked")]
+    Panicked,
+}
+
+/// How much memory the ledger takes, and when it flushes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LedgerOptions {
+    /// Bytes of coins in memory before they are flushed.
+    pub coins_cache: usize,
+    /// Bytes of signatures that are known to be valid.
+    pub signature_cache: usize,
+    /// How long what changed may wait for a flush.
+    pub flush_interval: Duration,
+    /// The store's memory.
+    pub store: StoreOptions,
+}
+
+impl Default for LedgerOptions {
+    fn default() -> Self {
+        Self {
+            coins_cache: 28 << 20,
+            signature_cache: 8 << 20,
+            flush_interval: Duration::from_secs(30),
+            store: StoreOptions::default(),
+        }
+    }
+}
+
+/// What became of a submitted block; BIP 22's words for it are `reason`'s.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Submission {
+    /// It is in the active chain.
+    Accepted(BlockId),
+    /// It was here before.
+    Duplicate(BlockId),
+    /// It is stored, but its chain is not the best, so that its coins were not looked at.
+    Inconclusive(BlockId),
+    /// It breaks a rule.
+    Refused(BlockError),
+}
+
+impl Submission {
+    /// What `submitblock` returns; `None` for null.
+    pub fn reason(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Accepted(_) => None,
+            Self::Duplicate(_) => Some(Cow::Borrowed("duplicate")),
+            Self::Inconclusive(_) => Some(Cow::Borrowed("inconclusive")),
+            Self::Refused(error) => Some(error.reject_reason()),
+        }
+    }
+}
+
+/// Chain, store and mempool, with the clock.
+pub struct Ledger {
+    pub(super) chain: Chain,
+    pub(super) store: Store,
+    pub(super) mempool: Mempool,
+    signatures: Arc<SignatureCache>,
+    options: LedgerOptions,
+    tips: watch::Sender<Tip>,
+    mock_time: Option<i64>,
+    flushed_at: Instant,
+    has_unsynced: bool,
+    failure: Option<LedgerError>,
+}
+
+impl Ledger {
+    /// Opens the data directory of a network, `DIR/<network>`, and connects again what was not flushed.
+    pub fn open(dir: &Path, network: Network, policy: Policy, options: LedgerOptions) -> Result<Self, LedgerError> {
+        let params = network.params();
+        let (mut store, recovered) = Store::open(dir, params, options.store)?;
+        let mut salts = [0; 40];
+        getrandom::fill(&mut salts).map_err(LedgerError::Entropy)?;
+        let (salt, signature_salt) = salts.split_first_chunk::<8>().expect("40 bytes hold 8");
+        let signature_salt = signature_salt.try_into().expect("32 of 40 bytes are left");
+        let signatures = Arc::new(SignatureCache::new(options.signature_cache, signature_salt));
+        let mut chain = recovered.into_chain(params, u64::from_le_bytes(*salt))?;
+        chain.use_signature_cache(Arc::clone(&signatures));
+        chain.store_genesis(&mut store)?;
+        let tip = tip_of(&chain);
+        let mut ledger = Self {
+            chain,
+            store,
+            mempool: Mempool::new(policy),
+            signatures,
+            options,
+            tips: watch::Sender::new(tip),
+            mock_time: None,
+            flushed_at: Instant::now(),
+            has_unsynced: false,
+            failure: None,
+        };
+        ledger.settle(None)?;
+        ledger.flush()?;
+        tracing::info!(height = ledger.tip().height, hash = %ledger.tip().hash, "chain loaded");
+        Ok(ledger)
+    }
+
+    /// The chain.
+    pub const fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// The unconfirmed transactions.
+    pub const fn mempool(&self) -> &Mempool {
+        &self.mempool
+    }
+
+    /// The end of the active chain.
+    pub fn tip(&self) -> Tip {
+        tip_of(&self.chain)
+    }
+
+    pub(super) fn tips(&self) -> watch::Receiver<Tip> {
+        self.tips.subscribe()
+    }
+
+    /// Seconds since 1970: what was set, or the system's clock.
+    pub fn now(&self) -> i64 {
+        self.mock_time.unwrap_or_else(|| {
+            let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
+        })
+    }
+
+    fn clock(&self) -> u64 {
+        u64::try_from(self.now()).unwrap_or(0)
+    }
+
+    /// Sets the clock, or lets it run again (`setmocktime`).
+    pub const fn set_mock_time(&mut self, time: Option<i64>) {
+        self.mock_time = time;
+    }
+
+    /// A coin of the active chain.
+    pub fn coin(&self, outpoint: &OutPoint) -> Option<Coin> {
+        self.chain.coin(&self.store, outpoint)
+    }
+
+    /// The coins of the active chain.
+    pub fn coins(&self) -> impl CoinView + '_ {
+        self.chain.view(&self.store)
+    }
+
+    /// A block whose body is here.
+    pub fn read_block(&self, id: BlockId) -> Result<Arc<HashedBlock>, ChainError> {
+        self.chain.read_block(&self.store, id)
+    }
+
+    /// The coins that a connected block spent.
+    pub fn read_undo(&self, id: BlockId) -> Result<BlockUndo, ChainError> {
+        self.chain.read_undo(&self.store, id)
+    }
+
+    /// Bytes of blocks and undo data on disk.
+    pub fn size_on_disk(&self) -> u64 {
+        self.store.size_on_disk()
+    }
+
+    /// The coins that were flushed last.
+    pub fn coins_snapshot(&self) -> CoinsSnapshot {
+        self.store.coins_snapshot()
+    }
+
+    /// Takes in a header that we asked for.
+    pub fn accept_header(&mut self, header: &Header) -> Result<BlockId, HeaderError> {
+        let now = self.clock();
+        self.chain.accept_header(header, now, Source::Requested)
+    }
+
+    /// Takes in a block and moves the tip if its chain is the best.
+    pub fn submit(&mut self, block: Arc<HashedBlock>, source: Source) -> Result<Submission, LedgerError> {
+        let now = self.clock();
+        let id = match self.chain.accept_block(&mut self.store, &block, now, source) {
+            Ok(Acceptance::New(id)) => id,
+            Ok(Acceptance::Known(id) | Acceptance::Ignored(id)) => return Ok(Submission::Duplicate(id)),
+            Err(AcceptError::Refused(error)) => return Ok(Submission::Refused(error)),
+            Err(AcceptError::Failed(error)) => return Err(self.fail(error)),
+        };
+        self.has_unsynced = true;
+        let refusals = self.settle(Some(&block))?;
+        if let Some((_, error)) = refusals.into_iter().find(|(refused, _)| *refused == id) {
+            return Ok(Submission::Refused(error));
+        }
+        Ok(if self.chain.is_active(id) { Submission::Accepted(id) } else { Submission::Inconclusive(id) })
+    }
+
+    /// Checks a block as the next of the active chain, without its proof of work; nothing changes.
+    pub fn check_template(&self, block: &HashedBlock) -> Result<Connection, BlockError> {
+        self.chain.check_template(&self.store, block, self.clock())
+    }
+
+    /// Marks a block as invalid by hand, and leaves its chain. Without effect on block 0.
+    pub fn invalidate(&mut self, id: BlockId) -> Result<(), LedgerError> {
+        self.chain.invalidate(id);
+        self.settle(None)?;
+        self.flush()
+    }
+
+    /// Takes such a mark back.
+    pub fn reconsider(&mut self, id: BlockId) -> Result<(), LedgerError> {
+        self.chain.reconsider(id);
+        self.settle(None)?;
+        self.flush()
+    }
+
+    /// Makes a block count as seen first among those of equal work.
+    pub fn make_precious(&mut self, id: BlockId) -> Result<(), LedgerError> {
+        self.chain.make_precious(id);
+        self.settle(None)?;
+        self.flush()
+    }
+
+    /// Lets `work` change the mempool, with what it must know of the chain.
+    pub fn with_mempool<T>(&mut self, work: impl FnOnce(&mut Mempool, &Context<'_>) -> T) -> T {
+        let now = self.now();
+        let tip = self.chain.tip_entry();
+        let context = Context {
+            coins: &self.chain.view(&self.store),
+            height: tip.height,
+            median_time_past: tip.median_time_past,
+            median_time_past_at: &|height| self.chain.median_time_past_at(height),
+            signatures: &self.signatures,
+            now,
+        };
+        work(&mut self.mempool, &context)
+    }
+
+    pub(super) fn publish(&self) {
+        let tip = self.tip();
+        self.tips.send_if_modified(|published| std::mem::replace(published, tip) != tip);
+    }
+
+    /// Whether the coins in memory have reached their limit.
+    pub(super) fn is_full(&self) -> bool {
+        self.chain.coins_memory() > self.options.coins_cache
+    }
+
+    pub(super) const fn has_unsynced(&self) -> bool {
+        self.has_unsynced
+    }
+
+    /// Makes blocks durable, without their coins.
+    pub(super) fn sync(&mut self) -> Result<(), LedgerError> {
+        self.store.sync_blocks()?;
+        self.has_unsynced = false;
+        Ok(())
+    }
+
+    pub(super) fn flush_if_due(&mut self) -> Result<(), LedgerError> {
+        if self.is_full() || (self.chain.is_dirty() && self.flushed_at.elapsed() >= self.options.flush_interval) {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything durable.
+    pub fn flush(&mut self) -> Result<(), LedgerError> {
+        self.flushed_at = Instant::now();
+        if self.chain.is_dirty() {
+            if let Err(error) = self.store.commit(&self.chain.dirty()) {
+                return Err(self.fail(error));
+            }
+            // Half is kept: what was made last is spent first.
+            self.chain.flushed(self.options.coins_cache / 2);
+            self.has_unsynced = false;
+        }
+        Ok(())
+    }
+
+    pub(super) fn close(mut self) -> Result<(), LedgerError> {
+        self.flush()?;
+        Ok(self.store.settle()?)
+    }
+
+    /// Remembers that nothing may go on; the caller gets the same in words.
+    pub(super) fn fail(&mut self, error: impl Into<LedgerError>) -> LedgerError {
+        let error = error.into();
+        let failed = LedgerError::Failed(error.to_string());
+        self.failure.get_or_insert(error);
+        failed
+    }
+
+    pub(super) const fn take_failure(&mut self) -> Option<LedgerError> {
+        self.failure.take()
+    }
+}
+
+fn tip_of(chain: &Chain) -> Tip {
+    let entry = chain.tip_entry();
+    Tip { height: entry.height, hash: entry.hash }
+}

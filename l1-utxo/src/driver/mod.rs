@@ -1,0 +1,178 @@
+//! One thread owns the chain, its store and the mempool; everyone else sends it closures.
+//!
+//! Requests run one at a time, in the order in which they came; what they return goes back to their caller. Tips are
+//! published for those who wait. The thread also flushes, and stops the node when the disk fails. No rule is known here.
+//! Core: `cs_main`, `CScheduler`, `CValidationInterface`.
+
+mod ledger;
+mod reorg;
+
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bitcoin::BlockHash;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::chain::{CoinsHash, CoinsStats, coins_stats};
+
+pub use ledger::{Ledger, LedgerError, LedgerOptions, Submission};
+
+/// Requests that wait; further callers wait to hand theirs in.
+const MAILBOX: usize = 256;
+/// How long the thread is idle before it syncs and looks whether it is time to flush.
+const IDLE: Duration = Duration::from_secs(1);
+
+type Work = Box<dyn FnOnce(&mut Ledger) + Send>;
+
+/// The end of the active chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tip {
+    /// Its height.
+    pub height: u32,
+    /// Its hash.
+    pub hash: BlockHash,
+}
+
+/// The validation thread is gone: the node is stopping, or its disk failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the validation thread has stopped")]
+pub struct Stopped;
+
+/// The way to the validation thread, for any number of tasks.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    mailbox: mpsc::Sender<Work>,
+    tips: watch::Receiver<Tip>,
+}
+
+/// The validation thread itself: whoever composes the node keeps it, and stops it last.
+#[derive(Debug)]
+pub struct Driver {
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<Result<(), LedgerError>>,
+}
+
+/// What `gettxoutsetinfo` tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoinsReport {
+    /// The height whose coins these are.
+    pub height: u32,
+    /// The block whose coins these are.
+    pub best_block: BlockHash,
+    /// The figures.
+    pub stats: CoinsStats,
+    /// Bytes on disk, nearly.
+    pub disk_size: u64,
+}
+
+/// Why the coins could not be counted.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The node stops.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// The disk failed.
+    #[error(transparent)]
+    Failed(#[from] LedgerError),
+}
+
+impl Handle {
+    /// Runs `work` on the validation thread and returns what it returns.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Ledger) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        // A caller that has gone away no longer wants the answer; the work is done all the same.
+        let work = Box::new(move |ledger: &mut Ledger| drop(reply.send(work(ledger))));
+        self.mailbox.send(work).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// The tip that was published last.
+    pub fn tip(&self) -> Tip {
+        *self.tips.borrow()
+    }
+
+    /// A receiver of tips; it ends with the validation thread.
+    pub fn tips(&self) -> watch::Receiver<Tip> {
+        self.tips.clone()
+    }
+
+    /// Resolves when the validation thread is gone.
+    pub async fn stopped(&self) {
+        self.mailbox.closed().await;
+    }
+
+    /// Counts and hashes all coins, on another thread, while the chain goes on.
+    pub async fn coins_stats(&self, kind: CoinsHash) -> Result<CoinsReport, ReportError> {
+        let flushed = self.run(|ledger| {
+            ledger.flush()?;
+            Ok::<_, LedgerError>((ledger.tip(), ledger.coins_snapshot()))
+        });
+        let (tip, snapshot) = flushed.await??;
+        let count = move || {
+            let stats = coins_stats(kind, snapshot.iter()).map_err(LedgerError::from)?;
+            Ok(CoinsReport { height: tip.height, best_block: tip.hash, stats, disk_size: snapshot.disk_size() })
+        };
+        tokio::task::spawn_blocking(count).await.map_err(|_| Stopped)?
+    }
+}
+
+impl Driver {
+    /// Starts the validation thread with a ledger that is open. Call it from within a tokio runtime.
+    pub fn start(ledger: Ledger) -> (Self, Handle) {
+        let (mailbox, requests) = mpsc::channel(MAILBOX);
+        let (stop, stopping) = watch::channel(false);
+        let tips = ledger.tips();
+        let runtime = tokio::runtime::Handle::current();
+        let thread = std::thread::spawn(move || serve(ledger, requests, stopping, &runtime));
+        (Self { stop, thread }, Handle { mailbox, tips })
+    }
+
+    /// Lets the request under way finish, flushes all, and waits for the thread's end. Requests that still wait are
+    /// answered with `Stopped`.
+    pub async fn stop(self) -> Result<(), LedgerError> {
+        // The thread may be gone already.
+        let _ = self.stop.send(true);
+        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        match joined {
+            Ok(Ok(result)) => result,
+            // It panicked, and has said so.
+            Ok(Err(_)) | Err(_) => Err(LedgerError::Panicked),
+        }
+    }
+}
+
+fn serve(
+    mut ledger: Ledger,
+    mut requests: mpsc::Receiver<Work>,
+    mut stopping: watch::Receiver<bool>,
+    runtime: &tokio::runtime::Handle,
+) -> Result<(), LedgerError> {
+    while !*stopping.borrow() {
+        let work = match requests.try_recv() {
+            Ok(work) => Some(work),
+            Err(_) => runtime.block_on(async {
+                tokio::select! {
+                    work = requests.recv() => work,
+                    () = tokio::time::sleep(IDLE), if ledger.has_unsynced() => None,
+                    _ = stopping.wait_for(|stop| *stop) => None,
+                }
+            }),
+        };
+        match work {
+            Some(work) => work(&mut ledger),
+            None if requests.is_closed() && requests.is_empty() => break,
+            None => ledger.sync()?,
+        }
+        ledger.flush_if_due()?;
+        if let Some(error) = ledger.take_failure() {
+            tracing::error!(%error, "the node stops");
+            return Err(error);
+        }
+    }
+    // What still waits is dropped, and with it the way its answer would have gone.
+    drop(requests);
+    ledger.close()
+}

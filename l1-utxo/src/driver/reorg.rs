@@ -1,0 +1,73 @@
+//! Moving to the best chain, with what that does to the mempool.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bitcoin::Transaction;
+
+use super::ledger::{Ledger, LedgerError};
+use crate::chain::{BlockId, ChainEvent};
+use crate::consensus::{BlockError, HashedBlock};
+
+/// Bytes of disconnected blocks whose transactions may come back (Core: `MAX_DISCONNECTED_TX_POOL_BYTES`).
+const MAX_RETURNED_BYTES: usize = 20_000_000;
+
+/// Blocks that were disconnected, the oldest first.
+#[derive(Default)]
+struct Disconnected {
+    blocks: VecDeque<Arc<HashedBlock>>,
+    bytes: usize,
+}
+
+impl Disconnected {
+    fn add(&mut self, block: Arc<HashedBlock>) {
+        self.bytes += block.total_size();
+        self.blocks.push_front(block);
+        // The newest go first: nothing older rests on them.
+        while self.bytes > MAX_RETURNED_BYTES && self.blocks.len() > 1 {
+            self.bytes -= self.blocks.pop_back().map_or(0, |block| block.total_size());
+        }
+    }
+
+    fn transactions(&self) -> Vec<Arc<Transaction>> {
+        self.blocks.iter().flat_map(|block| block.transactions()).cloned().map(Arc::new).collect()
+    }
+}
+
+impl Ledger {
+    /// Steps to the best chain, tells the mempool, and publishes the new tip. Returns the blocks that broke a rule.
+    pub(super) fn settle(
+        &mut self,
+        hint: Option<&Arc<HashedBlock>>,
+    ) -> Result<Vec<(BlockId, BlockError)>, LedgerError> {
+        let mut refused = Vec::new();
+        let mut disconnected = Disconnected::default();
+        loop {
+            let event = match self.chain.step(&mut self.store, hint) {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(error) => return Err(self.fail(error)),
+            };
+            match event {
+                ChainEvent::Connected { block, .. } => {
+                    let now = self.now();
+                    self.mempool.block_connected(block.iter(), now);
+                }
+                ChainEvent::Disconnected { block, .. } => disconnected.add(block),
+                ChainEvent::Refused { id, error } => {
+                    tracing::warn!(hash = %self.chain.entry(id).hash, %error, "a block was refused");
+                    refused.push((id, error));
+                }
+            }
+            if self.is_full() {
+                self.flush()?;
+            }
+        }
+        if !disconnected.blocks.is_empty() {
+            let returned = disconnected.transactions();
+            self.with_mempool(|mempool, cx| mempool.chain_reorganised(returned, cx));
+        }
+        self.publish();
+        Ok(refused)
+    }
+}
