@@ -15,6 +15,7 @@ pub mod peer;
 pub mod rpc;
 pub mod store;
 pub mod transactions;
+pub mod onchain;
 pub mod units;
 pub mod wallet;
 pub mod wire;

@@ -288,7 +288,7 @@ impl Case {
                     .expect("input 0")
             };
             assert_eq!(sighashes[index], sighash(sighash_type));
-            assert_eq!(ours.broadcaster_sighash(ours.transaction()), sighash(EcdsaSighashType::All));
+            assert_eq!(ours.broadcaster_sighash(ours.transaction(), 0), sighash(EcdsaSighashType::All));
         }
     }
 
@@ -306,7 +306,7 @@ impl Case {
         for (index, theirs) in htlcs.iter().enumerate() {
             let second = commitment.htlc_transaction(&self.parameters, index);
             let point = commitment.keys().per_commitment_point();
-            let ours = self.ours.sign_htlc(&self.id, point, second.broadcaster_sighash(second.transaction()));
+            let ours = self.ours.sign_htlc(&self.id, point, second.broadcaster_sighash(second.transaction(), 0));
             let committed = commitment.htlcs()[index];
             let preimage = self.preimages[committed.htlc.id.id() as usize];
             let preimage = (committed.htlc.direction == HtlcDirection::Received).then_some(&preimage);
@@ -359,7 +359,9 @@ impl Case {
                 (OutputRole::Htlc(index), Some((RevokedOutput::Htlc(_), claim))) => {
                     let second = commitment.htlc_transaction(&self.parameters, *index);
                     claims.push((claim, Some(&ldk.nondust_htlcs()[*index])));
-                    let claim = penalty.second_stage_claim(second.transaction(), 0).expect("an HTLC transaction");
+                    let made = OutPoint { txid: second.transaction().compute_txid(), vout: 0 };
+                    let claim = penalty.second_stage_claim(made, &second.transaction().output[0]);
+                    let claim = claim.expect("the output of an HTLC transaction");
                     claims.push((claim, None));
                 }
                 _ => panic!("output {vout} was not recognised"),

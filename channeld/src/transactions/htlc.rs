@@ -112,19 +112,28 @@ impl HtlcTransaction {
 
     /// What the countersignatory signs: with anchors SINGLE | ANYONECANPAY, so that a fee can be added.
     pub fn countersignatory_sighash(&self) -> SegwitV0Sighash {
-        self.sighash(&self.transaction, countersignatory_sighash_type(self.format))
+        self.sighash(&self.transaction, 0, countersignatory_sighash_type(self.format))
     }
 
-    /// What the broadcaster signs in `transaction`, which is this one as it is or, with anchors, with inputs and outputs
-    /// added behind the first: ALL.
-    pub fn broadcaster_sighash(&self, transaction: &Transaction) -> SegwitV0Sighash {
-        self.sighash(transaction, EcdsaSighashType::All)
+    /// What the broadcaster signs, ALL, in `transaction`: this one as it is (then `index` is 0) or, with anchors, one that
+    /// has this input and this output at `index`, others around them, and inputs that pay the fee.
+    ///
+    /// # Panics
+    /// If `transaction` has no input `index`.
+    pub fn broadcaster_sighash(&self, transaction: &Transaction, index: usize) -> SegwitV0Sighash {
+        self.sighash(transaction, index, EcdsaSighashType::All)
     }
 
-    fn sighash(&self, transaction: &Transaction, sighash_type: EcdsaSighashType) -> SegwitV0Sighash {
+    fn sighash(&self, transaction: &Transaction, index: usize, sighash_type: EcdsaSighashType) -> SegwitV0Sighash {
         SighashCache::new(transaction)
-            .p2wsh_signature_hash(0, &self.witness_script, self.amount, sighash_type)
-            .expect("an HTLC transaction has input 0 and output 0")
+            .p2wsh_signature_hash(index, &self.witness_script, self.amount, sighash_type)
+            .expect("the input is there, and with SINGLE its output")
+    }
+
+    /// The most that its witness weighs, signatures of 72 bytes.
+    pub fn witness_weight(&self) -> u64 {
+        let preimage = if self.transaction.lock_time == LockTime::ZERO { 33 } else { 1 };
+        1 + 1 + 73 + 73 + preimage + 1 + self.witness_script.len() as u64
     }
 
     /// `0 <remotehtlcsig> <localhtlcsig> <preimage>`, without preimage for HTLC-timeout.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut};
+use bitcoin::{OutPoint, ScriptBuf, TxOut};
 use serde::{Deserialize, Serialize};
 
 use super::claim::{Claim, ClaimPath};
@@ -88,18 +88,14 @@ impl Penalty {
         Some((*what, claim))
     }
 
-    /// The output that an HTLC transaction of the cheater made of the HTLC output that its input `index` spends.
+    /// The output that an HTLC transaction of the cheater made, or `None` where `output` is none: the input that took the
+    /// HTLC was no HTLC transaction of this commitment then.
     ///
     /// With anchors the cheater may join several HTLC transactions and add inputs and outputs of its own; the signatures
-    /// (SINGLE | ANYONECANPAY) bind each input to the output at the same index, so that is where it is. `None` where no
-    /// such output pays to the second-stage script: then the input was no HTLC transaction of this commitment.
-    pub fn second_stage_claim(&self, spend: &Transaction, index: usize) -> Option<Claim> {
-        let output = spend.output.get(index)?;
-        if output.script_pubkey != self.second_stage.to_p2wsh() {
-            return None;
-        }
-        Some(Claim {
-            outpoint: OutPoint { txid: spend.compute_txid(), vout: u32::try_from(index).ok()? },
+    /// (SINGLE | ANYONECANPAY) bind each input to the output at the same index: that is the output to ask about.
+    pub fn second_stage_claim(&self, outpoint: OutPoint, output: &TxOut) -> Option<Claim> {
+        (output.script_pubkey == self.second_stage.to_p2wsh()).then(|| Claim {
+            outpoint,
             output: output.clone(),
             witness_script: self.second_stage.clone(),
             path: ClaimPath::Revoked { secret: self.secret.clone() },

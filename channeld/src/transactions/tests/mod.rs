@@ -138,7 +138,7 @@ impl Channel {
         for (index, (signature, transaction)) in htlcs.iter().enumerate() {
             assert_eq!(hex::encode(signatures[index].serialize_der()), *signature, "{name}, HTLC {index}");
             let second = commitment.htlc_transaction(&self.parameters, index);
-            let ours = sign(&self.local_htlc, second.broadcaster_sighash(second.transaction()));
+            let ours = sign(&self.local_htlc, second.broadcaster_sighash(second.transaction(), 0));
             let committed = commitment.htlcs()[index].htlc;
             let preimage = (committed.direction == HtlcDirection::Received).then(|| {
                 let (_, preimage) = self.htlcs.iter().find(|(htlc, _)| htlc.id == committed.id).expect("it is there");

@@ -1,0 +1,429 @@
+//! What to broadcast now: made anew from the facts at every block, and compared with what is already out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bitcoin::absolute::LockTime;
+use bitcoin::transaction::Version;
+use bitcoin::{Amount, OutPoint, Transaction, TxOut};
+
+use super::classify::CloseKind;
+use super::fact::{Change, Claimed, Effect, FundRequest};
+use super::fee_bump::{Urgency, fee_within, replacement_floor};
+use super::resolver::Turn;
+use super::sweep::{SecondStage, Stake, Way};
+use crate::transactions::{Claim, ClaimPath, ClaimTransaction, CommitmentTransaction, HtlcDirection, OutputRole};
+use crate::units::{BlockHeight, FeeratePerKw};
+
+/// So many outputs are taken by one transaction at most: 400,000 weight units hold twice as many.
+const MOST_CLAIMS: usize = 300;
+
+/// So many blocks before its deadline an output gets a transaction of its own: nobody can hold up the others by pinning
+/// one (BOLT 5, `security_delay`).
+const ALONE_FROM: u32 = 18;
+
+/// Outputs that share a transaction: those of one class, or one alone.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    /// Nobody else can take them.
+    Ours,
+    /// Outputs of a revoked commitment.
+    Penalty,
+    /// HTLCs by preimage, on the peer's commitment.
+    Preimage,
+    /// HTLCs that timed out, on the peer's commitment.
+    Timeout,
+    /// HTLC-success transactions to be funded.
+    FundedSuccess,
+    /// HTLC-timeout transactions of one expiry to be funded: the peer's signatures fix the lock time.
+    FundedTimeout(BlockHeight),
+    /// One alone.
+    Alone(OutPoint),
+}
+
+impl Turn<'_> {
+    /// Plans everything; `new_block` where this follows a block, so that what is out is broadcast again.
+    pub(super) fn plan(&mut self, new_block: bool) {
+        let facts = self.resolver.facts();
+        if facts.resolved {
+            return;
+        }
+        let Some(confirmed) = &facts.confirmed else {
+            self.drop_dead(&BTreeMap::new());
+            if self.resolver.facts().closing {
+                self.plan_commitment(new_block);
+            }
+            return;
+        };
+        let height = confirmed.height;
+        let stakes = self.resolver.stakes(self.cx.signer, &self.cx.settings);
+        let by_outpoint: BTreeMap<OutPoint, &Stake> = stakes.iter().map(|stake| (stake.outpoint, stake)).collect();
+        self.drop_dead(&by_outpoint);
+        self.renew(&by_outpoint, new_block);
+        self.launch(&stakes, new_block);
+        self.report(&stakes);
+        let reported = &self.resolver.facts().reported;
+        let all_told = self.resolver.channel().htlcs().iter().all(|(key, _)| reported.contains(key));
+        if all_told && self.is_buried(height) && stakes.iter().all(|stake| self.is_final(stake)) {
+            self.record(Change::Resolved);
+            self.effects.push(Effect::Resolved { height: self.resolver.facts().tip });
+        }
+    }
+
+    /// Forgets claims that have confirmed, and those that cannot any more: an input was taken by somebody else, or what it
+    /// spent is no longer in the chain. Near a deadline one that takes several outputs is taken apart.
+    fn drop_dead(&mut self, stakes: &BTreeMap<OutPoint, &Stake>) {
+        let facts = self.resolver.facts();
+        let (tip, confirmed) = (facts.tip, facts.confirmed.as_ref().map(|confirmed| confirmed.kind));
+        let commitment = self.resolver.channel().build_local().txid();
+        let mut dead = Vec::new();
+        for (key, claimed) in &facts.claimed {
+            let is_child = key.txid == commitment && !stakes.contains_key(key) && claimed.outpoints == [*key];
+            if is_child && confirmed.is_none() {
+                continue;
+            }
+            let txid = claimed.transaction.compute_txid();
+            let spent_by = |outpoint: &OutPoint| facts.spends.get(outpoint).map(|spend| spend.txid);
+            let is_unspent = |outpoint: &OutPoint| stakes.contains_key(outpoint) && spent_by(outpoint).is_none();
+            let is_alive = claimed.outpoints.iter().all(is_unspent);
+            let has_confirmed = claimed.outpoints.iter().any(|outpoint| spent_by(outpoint) == Some(txid))
+                || (is_child && confirmed == Some(CloseKind::Local));
+            let parts = is_alive && must_part(claimed, stakes, tip);
+            if !is_alive || parts {
+                let abandoned = !is_alive && !has_confirmed && !claimed.coins.is_empty();
+                dead.push((*key, abandoned.then_some(txid), parts.then_some(claimed.fee)));
+            }
+        }
+        for (key, abandoned, parted) in dead {
+            self.effects.extend(abandoned.map(Effect::Abandoned));
+            if let (Some(fee), Some(largest)) = (parted, self.largest(key)) {
+                self.parted.insert(largest, fee);
+            }
+            self.record(Change::Dropped(key));
+        }
+    }
+
+    /// The most valuable output that a claim takes: what can pay most to push the claim of them all out of the mempool.
+    fn largest(&self, key: OutPoint) -> Option<OutPoint> {
+        let claimed = self.resolver.facts().claimed.get(&key)?;
+        let stakes = self.resolver.stakes(self.cx.signer, &self.cx.settings);
+        let taken = stakes.iter().filter(|stake| claimed.outpoints.contains(&stake.outpoint));
+        taken.max_by_key(|stake| stake.output.value).map(|stake| stake.outpoint)
+    }
+
+    /// Replaces what is out and lags; else, after a block, broadcasts it again.
+    fn renew(&mut self, stakes: &BTreeMap<OutPoint, &Stake>, new_block: bool) {
+        let out: Vec<(OutPoint, Claimed)> =
+            self.resolver.facts().claimed.iter().map(|(key, claimed)| (*key, claimed.clone())).collect();
+        for (key, old) in out {
+            let group: Vec<&Stake> = old.outpoints.iter().filter_map(|outpoint| stakes.get(outpoint).copied()).collect();
+            let urgency = self.urgency(&group, new_block);
+            let feerate = urgency.replacement(&self.cx.feerates, old.feerate);
+            let replaced = feerate.is_some_and(|feerate| self.broadcast_claim(&group, feerate, Some((key, &old))));
+            if !replaced && new_block {
+                self.effects.push(Effect::Broadcast(vec![old.transaction]));
+            }
+        }
+    }
+
+    /// Claims what is mature, worth it, and not yet claimed.
+    fn launch(&mut self, stakes: &[Stake], new_block: bool) {
+        let facts = self.resolver.facts();
+        let next = facts.tip.plus(1);
+        let covered: BTreeSet<OutPoint> =
+            facts.claimed.values().flat_map(|claimed| &claimed.outpoints).copied().collect();
+        let script = &self.resolver.channel().sweep_script;
+        let mut groups: BTreeMap<Class, Vec<&Stake>> = BTreeMap::new();
+        for stake in stakes {
+            let is_open = !covered.contains(&stake.outpoint) && !facts.spends.contains_key(&stake.outpoint);
+            if is_open && stake.mature_at <= next && stake.is_worthwhile(script)
+                && let Some(class) = class_of(stake, facts.tip)
+            {
+                groups.entry(class).or_default().push(stake);
+            }
+        }
+        for group in groups.values().flat_map(|group| group.chunks(MOST_CLAIMS)) {
+            let feerate = self.urgency(group, new_block).feerate(&self.cx.feerates);
+            self.broadcast_claim(group, feerate, None);
+        }
+    }
+
+    fn urgency(&self, group: &[&Stake], new_block: bool) -> Urgency {
+        let deadline = group.iter().filter_map(|stake| stake.deadline).min();
+        Urgency::new(self.resolver.facts().tip, deadline, new_block)
+    }
+
+    /// Broadcasts, or asks a fee for, one claim; whether it did.
+    fn broadcast_claim(&mut self, group: &[&Stake], feerate: FeeratePerKw, old: Option<(OutPoint, &Claimed)>) -> bool {
+        let Some(first) = group.first() else { return false };
+        match &first.way {
+            Way::NoPreimage => false,
+            Way::Claim(_) => self.broadcast_sweep(group, feerate, old),
+            Way::HtlcTransaction(second) if second.has_anchors => {
+                let request = htlc_request(group, feerate, old.map(|(_, old)| old));
+                let asked = request.floor <= request.limit;
+                if asked {
+                    self.effects.push(Effect::Fund(Box::new(request)));
+                }
+                asked
+            }
+            Way::HtlcTransaction(_) if old.is_some() => false,
+            Way::HtlcTransaction(second) => {
+                let transaction = self.sign_htlc(second);
+                self.claimed(first.outpoint, transaction, vec![first.outpoint], Amount::ZERO, feerate);
+                true
+            }
+        }
+    }
+
+    fn broadcast_sweep(&mut self, group: &[&Stake], feerate: FeeratePerKw, old: Option<(OutPoint, &Claimed)>) -> bool {
+        let script = self.resolver.channel().sweep_script.clone();
+        let claims: Vec<Claim> = group
+            .iter()
+            .filter_map(|stake| match &stake.way {
+                Way::Claim(claim) => Some((**claim).clone()),
+                Way::HtlcTransaction(_) | Way::NoPreimage => None,
+            })
+            .collect();
+        let total: Amount = claims.iter().map(|claim| claim.output.value).sum();
+        let has_rival = group.iter().any(|stake| stake.deadline.is_some());
+        // What is ours whatever comes can wait for a better feerate; half of it is the most that a miner gets.
+        let budget = if has_rival { total } else { total / 2 };
+        let limit = budget.min(total.checked_sub(script.minimal_non_dust()).unwrap_or(Amount::ZERO));
+        let weight = ClaimTransaction::weight(&claims, &script);
+        let parted = self.parted.get(&group[0].outpoint).copied();
+        let old_fee = old.map(|(_, old)| old.fee).or(parted);
+        let floor = old_fee.map_or(Amount::ZERO, |fee| replacement_floor(fee, weight));
+        let Some(fee) = fee_within(feerate, weight, floor, limit) else { return false };
+        let Some(transaction) = ClaimTransaction::build(claims, script, fee) else { return false };
+        let signed = transaction.sign(self.cx.signer, &self.resolver.channel().key_id);
+        let key = old.map_or(group[0].outpoint, |(key, _)| key);
+        self.claimed(key, signed, group.iter().map(|stake| stake.outpoint).collect(), fee, feerate);
+        true
+    }
+
+    /// Signs an HTLC transaction that carries its own fee.
+    fn sign_htlc(&self, second: &SecondStage) -> Transaction {
+        let sighash = second.transaction.broadcaster_sighash(second.transaction.transaction(), 0);
+        let own = self.cx.signer.sign_htlc(&self.resolver.channel().key_id, &second.point, sighash);
+        second.transaction.signed(&second.countersignature, &own, second.preimage.as_ref())
+    }
+
+    fn claimed(
+        &mut self,
+        key: OutPoint,
+        transaction: Transaction,
+        outpoints: Vec<OutPoint>,
+        fee: Amount,
+        feerate: FeeratePerKw,
+    ) {
+        let claimed = Claimed { transaction: transaction.clone(), outpoints, fee, feerate, coins: Vec::new() };
+        self.record(Change::Claimed(key, Box::new(claimed)));
+        self.effects.push(Effect::Broadcast(vec![transaction]));
+    }
+
+    /// Our commitment, and the child that pays for it where its own feerate is too low.
+    fn plan_commitment(&mut self, new_block: bool) {
+        let channel = self.resolver.channel();
+        let commitment = channel.build_local();
+        let parent = channel.signed_local_commitment(self.cx.signer);
+        let Some(request) = self.child_request(&commitment, &parent, new_block) else {
+            let child = self.child(&commitment).map(|(_, child)| child.transaction.clone());
+            if new_block {
+                self.effects.push(Effect::Broadcast([Some(parent), child].into_iter().flatten().collect()));
+            }
+            return;
+        };
+        if new_block {
+            self.effects.push(Effect::Broadcast(vec![parent]));
+        }
+        self.effects.push(Effect::Fund(Box::new(request)));
+    }
+
+    fn child(&self, commitment: &CommitmentTransaction) -> Option<(OutPoint, &Claimed)> {
+        let vout = commitment.output_index(OutputRole::BroadcasterAnchor)?;
+        let key = OutPoint { txid: commitment.txid(), vout };
+        Some((key, self.resolver.facts().claimed.get(&key)?))
+    }
+
+    /// The first child or its replacement; `None` where there is no anchor, no need, or nothing at stake.
+    fn child_request(
+        &self,
+        commitment: &CommitmentTransaction,
+        parent: &Transaction,
+        new_block: bool,
+    ) -> Option<FundRequest> {
+        let (channel, facts) = (self.resolver.channel(), self.resolver.facts());
+        let vout = commitment.output_index(OutputRole::BroadcasterAnchor)?;
+        let key = OutPoint { txid: commitment.txid(), vout };
+        let balance = commitment.output_index(OutputRole::ToBroadcaster);
+        let balance = balance.map_or(Amount::ZERO, |vout| parent.output[vout as usize].value);
+        let at_risk = commitment.htlcs().iter().map(|committed| &committed.htlc).filter(|htlc| {
+            htlc.direction == HtlcDirection::Offered || facts.preimages.contains_key(&htlc.payment_hash)
+        });
+        let limit = at_risk.clone().map(|htlc| htlc.amount.to_amount_floor()).sum::<Amount>() + balance;
+        let deadline = at_risk.map(|htlc| BlockHeight::new(htlc.cltv_expiry.height())).min();
+        let urgency = Urgency::new(facts.tip, deadline, new_block);
+        let old = facts.claimed.get(&key);
+        let feerate = match old {
+            // Without an HTLC nothing presses, but nobody wants to wait a day.
+            None => urgency.feerate(&self.cx.feerates).max(self.cx.feerates.normal),
+            Some(old) => urgency.replacement(&self.cx.feerates, old.feerate)?,
+        };
+        let (parent_weight, parent_fee) = (parent.weight().to_wu(), commitment.fee());
+        let is_enough = parent_fee >= feerate.fee_ceil(parent_weight);
+        if is_enough || limit < FeeratePerKw::FLOOR.fee_ceil(parent_weight) {
+            return None;
+        }
+        let claim = Claim {
+            outpoint: key,
+            output: parent.output[vout as usize].clone(),
+            witness_script: crate::transactions::script::anchor(&channel.local.terms().broadcaster.funding_pubkey),
+            path: ClaimPath::Anchor,
+        };
+        // An input, its witness, one wallet input and one change output: what the replacement weighs at least.
+        let floor = old.map_or(Amount::ZERO, |old| replacement_floor(old.fee, old.transaction.weight().to_wu()));
+        let transaction = unsigned(vec![claim.input()], Vec::new(), 0);
+        let witness_weight = claim.weight() - 4 * 41;
+        let (spent, replaces) = (vec![claim.output], old.map(replaced));
+        let request = FundRequest {
+            key,
+            transaction,
+            spent,
+            witness_weight,
+            feerate,
+            parent_weight,
+            parent_fee,
+            floor,
+            limit,
+            replaces,
+        };
+        (request.floor <= request.limit).then_some(request)
+    }
+
+    /// The wallet has paid: signs the channel's inputs and broadcasts.
+    pub(super) fn funded(&mut self, key: OutPoint, mut transaction: Transaction, spent: Vec<TxOut>, fee: Amount) {
+        let Some(request) = self.request(key) else { return };
+        let own = request.transaction.input.len();
+        let keeps = transaction.input[..own] == request.transaction.input[..]
+            && transaction.output[..request.transaction.output.len()] == request.transaction.output[..]
+            && transaction.lock_time == request.transaction.lock_time;
+        assert!(keeps && fee <= request.limit, "the wallet adds inputs and change, and nothing else");
+        let coins: Vec<(OutPoint, TxOut)> =
+            transaction.input[own..].iter().map(|input| input.previous_output).zip(spent).collect();
+        let stakes = self.resolver.stakes(self.cx.signer, &self.cx.settings);
+        let unsigned = transaction.clone();
+        for (index, input) in transaction.input[..own].iter_mut().enumerate() {
+            let stake = stakes.iter().find(|stake| stake.outpoint == input.previous_output);
+            input.witness = match stake.map(|stake| &stake.way) {
+                Some(Way::HtlcTransaction(second)) => self.htlc_witness(second, &unsigned, index),
+                Some(Way::Claim(_) | Way::NoPreimage) | None => self.anchor_witness(&request, &unsigned, index),
+            };
+        }
+        let outpoints = transaction.input[..own].iter().map(|input| input.previous_output).collect();
+        let package = match self.resolver.facts().confirmed {
+            Some(_) => vec![transaction.clone()],
+            None => vec![self.resolver.channel().signed_local_commitment(self.cx.signer), transaction.clone()],
+        };
+        let claimed = Claimed { transaction, outpoints, fee, feerate: request.feerate, coins };
+        self.record(Change::Claimed(key, Box::new(claimed)));
+        self.effects.push(Effect::Broadcast(package));
+    }
+
+    fn htlc_witness(&self, second: &SecondStage, transaction: &Transaction, index: usize) -> bitcoin::Witness {
+        let sighash = second.transaction.broadcaster_sighash(transaction, index);
+        let own = self.cx.signer.sign_htlc(&self.resolver.channel().key_id, &second.point, sighash);
+        second.transaction.witness(&second.countersignature, &own, second.preimage.as_ref())
+    }
+
+    fn anchor_witness(&self, request: &FundRequest, transaction: &Transaction, index: usize) -> bitcoin::Witness {
+        let channel = self.resolver.channel();
+        let claim = Claim {
+            outpoint: request.key,
+            output: request.spent[index].clone(),
+            witness_script: crate::transactions::script::anchor(&channel.local.terms().broadcaster.funding_pubkey),
+            path: ClaimPath::Anchor,
+        };
+        let mut cache = bitcoin::sighash::SighashCache::new(transaction);
+        claim.sign(self.cx.signer, &channel.key_id, &mut cache, index)
+    }
+
+    /// The request of that name that the facts of this moment lead to.
+    fn request(&self, key: OutPoint) -> Option<FundRequest> {
+        let requests = |new_block| {
+            let (resolver, delta) = (self.resolver.clone(), super::Delta::default());
+            let mut probe = Turn { resolver, cx: self.cx, delta, effects: Vec::new(), parted: BTreeMap::new() };
+            probe.plan(new_block);
+            probe.effects.into_iter().find_map(|effect| match effect {
+                Effect::Fund(request) if request.key == key => Some(*request),
+                _ => None,
+            })
+        };
+        requests(false).or_else(|| requests(true))
+    }
+}
+
+fn must_part(claimed: &Claimed, stakes: &BTreeMap<OutPoint, &Stake>, tip: BlockHeight) -> bool {
+    let near = |outpoint: &OutPoint| stakes.get(outpoint).is_some_and(|stake| is_near(stake, tip));
+    claimed.outpoints.len() > 1 && claimed.coins.is_empty() && claimed.outpoints.iter().any(near)
+}
+
+fn is_near(stake: &Stake, tip: BlockHeight) -> bool {
+    stake.deadline.is_some_and(|deadline| deadline <= tip.plus(ALONE_FROM))
+}
+
+fn class_of(stake: &Stake, tip: BlockHeight) -> Option<Class> {
+    let alone = Class::Alone(stake.outpoint);
+    match &stake.way {
+        Way::NoPreimage => None,
+        Way::HtlcTransaction(second) if !second.has_anchors => Some(alone),
+        // The wallet may have one coin only: its claims share it, near the deadline too.
+        Way::HtlcTransaction(second) if second.preimage.is_some() => Some(Class::FundedSuccess),
+        Way::HtlcTransaction(_) => stake.htlc.map(|htlc| Class::FundedTimeout(htlc.expiry)),
+        Way::Claim(_) if is_near(stake, tip) => Some(alone),
+        Way::Claim(claim) => Some(match &claim.path {
+            ClaimPath::HtlcPreimage { .. } => Class::Preimage,
+            ClaimPath::HtlcTimeout { .. } => Class::Timeout,
+            ClaimPath::Revoked { .. } | ClaimPath::RevokedHtlc { .. } => Class::Penalty,
+            ClaimPath::DelayedPayment { .. } | ClaimPath::ToRemote { .. } => Class::Ours,
+            ClaimPath::Anchor | ClaimPath::AnchorByAnyone => alone,
+        }),
+    }
+}
+
+/// HTLC transactions of an anchor channel, each input beside its output, to be funded together.
+fn htlc_request(group: &[&Stake], feerate: FeeratePerKw, old: Option<&Claimed>) -> FundRequest {
+    let (mut input, mut output, mut spent) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut witness_weight, mut lock_time) = (0, 0);
+    for stake in group {
+        if let Way::HtlcTransaction(second) = &stake.way {
+            let transaction = second.transaction.transaction();
+            input.extend(transaction.input.iter().cloned());
+            output.extend(transaction.output.iter().cloned());
+            spent.push(stake.output.clone());
+            witness_weight += second.transaction.witness_weight();
+            lock_time = lock_time.max(transaction.lock_time.to_consensus_u32());
+        }
+    }
+    let limit = spent.iter().map(|output| output.value).sum();
+    let weight = |old: &Claimed| old.transaction.weight().to_wu();
+    FundRequest {
+        key: group[0].outpoint,
+        transaction: unsigned(input, output, lock_time),
+        spent,
+        witness_weight,
+        feerate,
+        parent_weight: 0,
+        parent_fee: Amount::ZERO,
+        floor: old.map_or(Amount::ZERO, |old| replacement_floor(old.fee, weight(old))),
+        limit,
+        replaces: old.map(replaced),
+    }
+}
+
+fn replaced(old: &Claimed) -> (bitcoin::Txid, Vec<(OutPoint, TxOut)>) {
+    (old.transaction.compute_txid(), old.coins.clone())
+}
+
+fn unsigned(input: Vec<bitcoin::TxIn>, output: Vec<TxOut>, lock_time: u32) -> Transaction {
+    Transaction { version: Version::TWO, lock_time: LockTime::from_consensus(lock_time), input, output }
+}
