@@ -115,7 +115,8 @@ impl Turn<'_> {
         let out: Vec<(OutPoint, Claimed)> =
             self.resolver.facts().claimed.iter().map(|(key, claimed)| (*key, claimed.clone())).collect();
         for (key, old) in out {
-            let group: Vec<&Stake> = old.outpoints.iter().filter_map(|outpoint| stakes.get(outpoint).copied()).collect();
+            let group: Vec<&Stake> =
+                old.outpoints.iter().filter_map(|outpoint| stakes.get(outpoint).copied()).collect();
             let urgency = self.urgency(&group, new_block);
             let feerate = urgency.replacement(&self.cx.feerates, old.feerate);
             let replaced = feerate.is_some_and(|feerate| self.broadcast_claim(&group, feerate, Some((key, &old))));
@@ -135,7 +136,9 @@ impl Turn<'_> {
         let mut groups: BTreeMap<Class, Vec<&Stake>> = BTreeMap::new();
         for stake in stakes {
             let is_open = !covered.contains(&stake.outpoint) && !facts.spends.contains_key(&stake.outpoint);
-            if is_open && stake.mature_at <= next && stake.is_worthwhile(script)
+            if is_open
+                && stake.mature_at <= next
+                && stake.is_worthwhile(script)
                 && let Some(class) = class_of(stake, facts.tip)
             {
                 groups.entry(class).or_default().push(stake);

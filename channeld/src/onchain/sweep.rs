@@ -119,7 +119,8 @@ impl Resolver {
                         stakes.push(delayed_stake(channel, outpoint, output, &script, spend.height));
                     }
                 }
-                OutputRole::ToCountersignatory | OutputRole::BroadcasterAnchor | OutputRole::CountersignatoryAnchor => {}
+                OutputRole::ToCountersignatory | OutputRole::BroadcasterAnchor | OutputRole::CountersignatoryAnchor => {
+                }
             }
         }
         stakes
