@@ -1,6 +1,7 @@
 //! Why a channel says no: to our caller (refused), to the peer (violated), to itself (failed). One variant a rule.
 
-use bitcoin::{Amount, Txid};
+use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::{Amount, Transaction, Txid};
 use serde::{Deserialize, Serialize};
 
 use crate::commitment::{LimitRefusal, LimitViolation, Side};
@@ -299,9 +300,6 @@ pub enum Violation {
         /// What was proposed.
         fee: Amount,
     },
-    /// An output of the closing transaction is below the network's dust limit for its script.
-    #[error("an output of the closing transaction would be dust")]
-    ClosingDust,
     /// The signature fits no form of the closing transaction.
     #[error("the signature does not verify for closing transaction {txid}: {transaction}")]
     ClosingSignature {
@@ -330,6 +328,15 @@ pub enum Violation {
 }
 
 impl Violation {
+    /// Raw and hex, as BOLT 1 wants the transaction whose signature did not verify.
+    pub(super) fn commitment_signature(transaction: &Transaction) -> Violation {
+        Violation::CommitmentSignature { txid: transaction.compute_txid(), transaction: serialize_hex(transaction) }
+    }
+
+    pub(super) fn closing_signature(transaction: &Transaction) -> Violation {
+        Violation::ClosingSignature { txid: transaction.compute_txid(), transaction: serialize_hex(transaction) }
+    }
+
     /// What is done about it. Whatever a reconnect mends, and whatever costs nobody money, is worth a warning only.
     pub const fn response(&self) -> Response {
         match self {
@@ -339,6 +346,7 @@ impl Violation {
             | Violation::ShutdownWithPending
             | Violation::ClosingTooEarly
             | Violation::ClosingFee { .. }
+            | Violation::UpdateWhileClosing
             | Violation::ClosingFeeRange
             | Violation::TransfersNotNegotiated
             | Violation::ChannelId

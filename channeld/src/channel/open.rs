@@ -1,15 +1,86 @@
-//! Opening.
+//! Opening: `open_channel`, `accept_channel`, `funding_created`, `funding_signed`, `channel_ready` (BOLT 2, "Channel
+//! Establishment v1"), with the limits of PEERS.md A2.
 
-use super::{AcceptRequest, Channel, Context, Effect, Error, OpenRequest};
-use crate::wire::OpenChannel;
+use bitcoin::{Amount, OutPoint, ScriptBuf};
+use secp256k1::PublicKey;
+
+use super::close::is_shutdown_script;
+use super::port::{AcceptRequest, Context, Effect, OpenRequest, Policy, SessionFeatures};
+use super::state::{Change, Channel, Link, Phase, Proposal, State, Terms};
+use super::{Decision, Error, Funded, Refusal, Violation};
+use crate::commitment::{self, Commitments, Limits, Parameters, Side, View, msat};
+use crate::keys::{
+    Basepoints, DelayedPaymentBasepoint, FundingPubkey, HtlcBasepoint, PaymentBasepoint, PerCommitmentPoint,
+    RevocationBasepoint,
+};
+use crate::transactions::{CommitmentFormat, CommitmentSignature, CommitmentSignatures, Funding, verify_commitment};
+use crate::units::{ChannelId, CommitmentNumber, FeeratePerKw, ShortChannelId};
+use crate::wire::{AcceptChannel, ChannelReady, Feature, Features, FundingCreated, FundingSigned, OpenChannel};
+
+/// BOLT 2: more HTLCs would not fit into one penalty transaction.
+const MAX_ACCEPTED_HTLCS: u16 = 483;
+
+/// BOLT 2: from here on only with `option_support_large_channel`.
+const LARGE_CHANNEL: Amount = Amount::from_sat(1 << 24);
 
 impl Channel {
     /// Opens a channel: `open_channel` is the effect. The node keeps the channel as it is.
     ///
     /// # Errors
     /// [`Error::Refused`]
-    pub fn open(_request: OpenRequest, _cx: &Context<'_>) -> Result<(Channel, Vec<Effect>), Error> {
-        todo!()
+    pub fn open(request: OpenRequest, cx: &Context<'_>) -> Result<(Channel, Vec<Effect>), Error> {
+        let policy = cx.policy;
+        let feerate = clamp(request.feerate, policy);
+        let limits = own_limits(policy, request.funding, Amount::ZERO);
+        let parameters = Parameters { format: request.format, opener: Side::Local, local: limits, remote: limits };
+        check_request(&request, &parameters, feerate, policy)?;
+        let keys = cx.signer.basepoints(&request.keys_id);
+        let upfront = request.upfront_shutdown_script.then(|| request.close_script.clone());
+        let first_point = cx.signer.per_commitment_point(&request.keys_id, CommitmentNumber::new(0));
+        let message = OpenChannel {
+            chain_hash: cx.chain_hash,
+            temporary_channel_id: request.temporary_channel_id,
+            funding_satoshis: request.funding,
+            push_msat: request.push,
+            dust_limit_satoshis: limits.dust_limit,
+            max_htlc_value_in_flight_msat: limits.max_htlc_value_in_flight,
+            channel_reserve_satoshis: limits.channel_reserve,
+            htlc_minimum_msat: limits.htlc_minimum,
+            feerate_per_kw: feerate,
+            to_self_delay: limits.to_self_delay,
+            max_accepted_htlcs: limits.max_accepted_htlcs,
+            funding_pubkey: *keys.funding_pubkey.key(),
+            revocation_basepoint: *keys.revocation_basepoint.key(),
+            payment_basepoint: *keys.payment_basepoint.key(),
+            delayed_payment_basepoint: *keys.delayed_payment_basepoint.key(),
+            htlc_basepoint: *keys.htlc_basepoint.key(),
+            first_per_commitment_point: *first_point.key(),
+            channel_flags: u8::from(request.announce),
+            // With the feature on both sides the record must be there, empty to opt out; without it may be.
+            upfront_shutdown_script: Some(upfront.clone().unwrap_or_default()),
+            channel_type: Some(channel_type(request.format)),
+        };
+        let proposal = Proposal {
+            parameters,
+            funding: request.funding,
+            push: request.push,
+            feerate,
+            local_keys: keys,
+            local_upfront_script: upfront,
+        };
+        let channel = Channel {
+            peer: request.peer,
+            keys_id: request.keys_id,
+            id: request.temporary_channel_id,
+            opener: Side::Local,
+            announce: request.announce,
+            alias: request.alias,
+            opened_at: cx.height,
+            close_script: request.close_script,
+            link: Some(Link { features: request.features, reestablished: true }),
+            state: State::AwaitingAccept(Box::new(proposal)),
+        };
+        Ok((channel, vec![Effect::Send(message.into())]))
     }
 
     /// Accepts the peer's `open_channel`: `accept_channel` is the effect. The node keeps the channel as it is.
@@ -17,10 +88,457 @@ impl Channel {
     /// # Errors
     /// [`Error::Violated`]: nothing is kept, the node sends `error` with the temporary id.
     pub fn accept(
-        _message: &OpenChannel,
-        _request: AcceptRequest,
-        _cx: &Context<'_>,
+        message: &OpenChannel,
+        request: AcceptRequest,
+        cx: &Context<'_>,
     ) -> Result<(Channel, Vec<Effect>), Error> {
-        todo!()
+        let policy = cx.policy;
+        let local_keys = cx.signer.basepoints(&request.keys_id);
+        let format = check_open_channel(message, &request.features, &local_keys, cx)?;
+        let local = own_limits(policy, message.funding_satoshis, message.dust_limit_satoshis);
+        let parameters = Parameters { format, opener: Side::Remote, local, remote: limits_of_opener(message) };
+        check_limits(&parameters, message.funding_satoshis, policy)?;
+        check_first_commitment(message, &parameters)?;
+        let upfront = request.upfront_shutdown_script.then(|| request.close_script.clone());
+        let terms = Terms {
+            parameters,
+            funding: message.funding_satoshis,
+            push: message.push_msat,
+            feerate: message.feerate_per_kw,
+            local_keys,
+            remote_keys: opener_keys(message),
+            remote_point: PerCommitmentPoint::new(message.first_per_commitment_point),
+            minimum_depth: policy.minimum_depth,
+            local_upfront_script: upfront.clone(),
+            remote_upfront_script: upfront_script(message.upfront_shutdown_script.as_ref(), &request.features)?,
+        };
+        let first_point = cx.signer.per_commitment_point(&request.keys_id, CommitmentNumber::new(0));
+        let answer = AcceptChannel {
+            temporary_channel_id: message.temporary_channel_id,
+            dust_limit_satoshis: local.dust_limit,
+            max_htlc_value_in_flight_msat: local.max_htlc_value_in_flight,
+            channel_reserve_satoshis: local.channel_reserve,
+            htlc_minimum_msat: local.htlc_minimum,
+            minimum_depth: terms.minimum_depth,
+            to_self_delay: local.to_self_delay,
+            max_accepted_htlcs: local.max_accepted_htlcs,
+            funding_pubkey: *local_keys.funding_pubkey.key(),
+            revocation_basepoint: *local_keys.revocation_basepoint.key(),
+            payment_basepoint: *local_keys.payment_basepoint.key(),
+            delayed_payment_basepoint: *local_keys.delayed_payment_basepoint.key(),
+            htlc_basepoint: *local_keys.htlc_basepoint.key(),
+            first_per_commitment_point: *first_point.key(),
+            upfront_shutdown_script: Some(upfront.unwrap_or_default()),
+            channel_type: message.channel_type.clone(),
+        };
+        let channel = Channel {
+            peer: request.peer,
+            keys_id: request.keys_id,
+            id: message.temporary_channel_id,
+            opener: Side::Remote,
+            announce: message.announce_channel(),
+            alias: request.alias,
+            opened_at: cx.height,
+            close_script: request.close_script,
+            link: Some(Link { features: request.features, reestablished: true }),
+            state: State::AwaitingFundingCreated(Box::new(terms)),
+        };
+        Ok((channel, vec![Effect::Send(answer.into())]))
+    }
+
+    pub(super) fn receive_accept_channel(
+        &self,
+        message: &AcceptChannel,
+        cx: &Context<'_>,
+        decision: &mut Decision,
+    ) -> Result<(), Error> {
+        let State::AwaitingAccept(proposal) = &self.state else {
+            return Err(Violation::Unexpected { message_type: AcceptChannel::TYPE }.into());
+        };
+        if message.channel_type.as_ref() != Some(&channel_type(proposal.parameters.format)) {
+            return Err(Violation::ChannelTypeChanged.into());
+        }
+        if message.minimum_depth > cx.policy.max_minimum_depth {
+            return Err(Violation::MinimumDepth { depth: message.minimum_depth }.into());
+        }
+        if message.funding_pubkey == *proposal.local_keys.funding_pubkey.key() {
+            return Err(Violation::FundingKey.into());
+        }
+        let parameters = Parameters { remote: limits_of_accepter(message), ..proposal.parameters };
+        check_limits(&parameters, proposal.funding, cx.policy)?;
+        let features = self.link.map(|link| link.features).unwrap_or_default();
+        let remote_keys = accepter_keys(message);
+        let terms = Terms {
+            parameters,
+            funding: proposal.funding,
+            push: proposal.push,
+            feerate: proposal.feerate,
+            local_keys: proposal.local_keys,
+            remote_keys,
+            remote_point: PerCommitmentPoint::new(message.first_per_commitment_point),
+            minimum_depth: message.minimum_depth.max(1),
+            local_upfront_script: proposal.local_upfront_script.clone(),
+            remote_upfront_script: upfront_script(message.upfront_shutdown_script.as_ref(), &features)?,
+        };
+        let keys = (&terms.local_keys.funding_pubkey, &remote_keys.funding_pubkey);
+        let script_pubkey = Funding::script_pubkey_of(keys.0, keys.1);
+        decision.effect(Effect::FundingNeeded { script_pubkey, amount: terms.funding });
+        decision.change(Change::Accepted(Box::new(terms)));
+        Ok(())
+    }
+
+    pub(super) fn funding_built(
+        &self,
+        outpoint: OutPoint,
+        cx: &Context<'_>,
+        decision: &mut Decision,
+    ) -> Result<(), Error> {
+        let (State::AwaitingFunding(terms), Ok(funding_output_index)) = (&self.state, u16::try_from(outpoint.vout))
+        else {
+            return Err(Refusal::NotOpening.into());
+        };
+        let commitments = terms.begin(outpoint);
+        let signature = self.sign_first(&commitments, cx);
+        decision.change(Change::FundingKnown { outpoint });
+        decision.effect(identified(&commitments));
+        decision.send(FundingCreated {
+            temporary_channel_id: self.id,
+            funding_txid: outpoint.txid,
+            funding_output_index,
+            signature: *signature.ecdsa(),
+        });
+        Ok(())
+    }
+
+    pub(super) fn receive_funding_created(
+        &self,
+        message: &FundingCreated,
+        cx: &Context<'_>,
+        decision: &mut Decision,
+    ) -> Result<(), Error> {
+        let State::AwaitingFundingCreated(terms) = &self.state else {
+            return Err(Violation::Unexpected { message_type: FundingCreated::TYPE }.into());
+        };
+        let outpoint = OutPoint::new(message.funding_txid, u32::from(message.funding_output_index));
+        let commitments = terms.begin(outpoint);
+        let signatures = self.verify_first(&commitments, CommitmentSignature::Ecdsa(message.signature), cx)?;
+        let signature = self.sign_first(&commitments, cx);
+        decision.change(Change::FundingKnown { outpoint });
+        decision.log(commitment::Change::FirstSigned { signatures });
+        decision.effect(identified(&commitments));
+        let channel_id = ChannelId::from_funding_outpoint(outpoint);
+        decision.send(FundingSigned { channel_id, signature: *signature.ecdsa() });
+        Ok(())
+    }
+
+    pub(super) fn receive_funding_signed(
+        &self,
+        message: &FundingSigned,
+        cx: &Context<'_>,
+        decision: &mut Decision,
+    ) -> Result<(), Error> {
+        let funded = self.funded().filter(|funded| funded.phase == Phase::AwaitingFundingSigned);
+        let Some(funded) = funded else {
+            return Err(Violation::Unexpected { message_type: FundingSigned::TYPE }.into());
+        };
+        let signature = CommitmentSignature::Ecdsa(message.signature);
+        let signatures = self.verify_first(&funded.commitments, signature, cx)?;
+        decision.log(commitment::Change::FirstSigned { signatures });
+        decision.change(Change::FundingSigned);
+        let outpoint = funded.commitments.main().funding().outpoint();
+        decision.effect(Effect::BroadcastFunding { outpoint });
+        Ok(())
+    }
+
+    fn sign_first(&self, commitments: &Commitments, cx: &Context<'_>) -> CommitmentSignature {
+        let transaction = commitments.build(View::RemoteCurrent, &commitments.remote_point);
+        transaction.sign(&commitments.main().remote, cx.signer, &self.keys_id).commitment
+    }
+
+    fn verify_first(
+        &self,
+        commitments: &Commitments,
+        signature: CommitmentSignature,
+        cx: &Context<'_>,
+    ) -> Result<CommitmentSignatures, Error> {
+        let point = cx.signer.per_commitment_point(&self.keys_id, commitments.local_number);
+        let transaction = commitments.build(View::LocalCurrent, &point);
+        if verify_commitment(&commitments.main().local, &transaction, &signature).is_err() {
+            return Err(Violation::commitment_signature(transaction.transaction()).into());
+        }
+        Ok(CommitmentSignatures { commitment: signature, htlcs: Vec::new() })
+    }
+
+    pub(super) fn funding_depth(
+        &self,
+        depth: u32,
+        short_channel_id: ShortChannelId,
+        cx: &Context<'_>,
+        decision: &mut Decision,
+    ) {
+        let Some(funded) = self.funded() else { return };
+        if funded.short_channel_id != Some(short_channel_id) {
+            decision.change(Change::FundingConfirmed(Some(short_channel_id)));
+        }
+        if depth < funded.minimum_depth || funded.local_ready || funded.phase != Phase::Open {
+            return;
+        }
+        decision.change(Change::LocalReady);
+        if self.is_live() {
+            decision.send(self.channel_ready(cx));
+        }
+        if funded.remote_ready {
+            decision.effect(Effect::Ready);
+        }
+    }
+
+    pub(super) fn funding_reorged(&self, decision: &mut Decision) {
+        if self.funded().is_some_and(|funded| funded.short_channel_id.is_some()) {
+            decision.change(Change::FundingConfirmed(None));
+        }
+    }
+
+    /// Our `channel_ready`, first or again.
+    pub(super) fn channel_ready(&self, cx: &Context<'_>) -> ChannelReady {
+        let point = cx.signer.per_commitment_point(&self.keys_id, CommitmentNumber::new(1));
+        ChannelReady {
+            channel_id: self.id,
+            second_per_commitment_point: *point.key(),
+            short_channel_id: Some(self.alias),
+        }
+    }
+
+    /// Also before `channel_reestablish`, as LND sends it: it changes nothing that was signed.
+    pub(super) fn receive_channel_ready(&self, message: &ChannelReady, decision: &mut Decision) -> Result<(), Error> {
+        let ready_phase = |funded: &&Funded| funded.phase != Phase::AwaitingFundingSigned;
+        let Some(funded) = self.funded().filter(ready_phase) else {
+            return Err(Violation::Unexpected { message_type: ChannelReady::TYPE }.into());
+        };
+        let alias = message.short_channel_id;
+        if funded.remote_ready {
+            // BOLT 2: a redundant one is ignored, but it may bring another alias.
+            if alias.is_some() && alias != funded.remote_alias {
+                decision.change(Change::RemoteReady { alias, point: None });
+            }
+            return Ok(());
+        }
+        decision.change(Change::RemoteReady { alias, point: Some(message.second_per_commitment_point) });
+        if funded.local_ready {
+            decision.effect(Effect::Ready);
+        }
+        Ok(())
+    }
+}
+
+fn identified(commitments: &Commitments) -> Effect {
+    let funding = commitments.main().funding();
+    Effect::Identified {
+        channel_id: ChannelId::from_funding_outpoint(funding.outpoint()),
+        outpoint: funding.outpoint(),
+        script_pubkey: funding.output().script_pubkey,
+    }
+}
+
+fn channel_type(format: CommitmentFormat) -> Features {
+    match format {
+        CommitmentFormat::StaticRemotekey => Features::channel_type(&[Feature::StaticRemotekey]),
+        CommitmentFormat::Anchors => Features::channel_type(&[Feature::StaticRemotekey, Feature::Anchors]),
+    }
+}
+
+/// The feerate that we propose for an estimate.
+pub(super) fn clamp(feerate: FeeratePerKw, policy: &Policy) -> FeeratePerKw {
+    feerate.clamp(*policy.proposed_feerates.start(), *policy.proposed_feerates.end())
+}
+
+/// What we announce; our reserve is never below a dust limit.
+fn own_limits(policy: &Policy, funding: Amount, remote_dust_limit: Amount) -> Limits {
+    let permille = |of: u64| {
+        Amount::from_sat(
+            u64::try_from(u128::from(funding.to_sat()) * u128::from(of) / 1_000).expect("a share of an amount"),
+        )
+    };
+    let reserve = permille(policy.reserve_permille).max(policy.min_reserve);
+    Limits {
+        dust_limit: policy.dust_limit,
+        max_htlc_value_in_flight: msat(permille(policy.in_flight_permille.min(1_000))),
+        channel_reserve: reserve.max(policy.dust_limit).max(remote_dust_limit),
+        htlc_minimum: policy.htlc_minimum,
+        to_self_delay: policy.to_self_delay,
+        max_accepted_htlcs: policy.max_accepted_htlcs.min(MAX_ACCEPTED_HTLCS),
+    }
+}
+
+fn check_request(
+    request: &OpenRequest,
+    parameters: &Parameters,
+    feerate: FeeratePerKw,
+    policy: &Policy,
+) -> Result<(), Refusal> {
+    let (min, max) = (*policy.funding.start(), *policy.funding.end());
+    let max = if request.features.large_channels { max } else { max.min(LARGE_CHANNEL - Amount::from_sat(1)) };
+    if request.funding < min || request.funding > max {
+        return Err(Refusal::FundingOutOfRange { funding: request.funding, min, max });
+    }
+    if request.format.has_anchors() && !request.features.anchors {
+        return Err(Refusal::AnchorsUnsupported);
+    }
+    if !is_shutdown_script(&request.close_script, request.features.any_segwit) {
+        return Err(Refusal::ShutdownScript);
+    }
+    let kept = msat(request.funding).checked_sub(request.push);
+    let needed = parameters.opener_cost(feerate, 0).checked_add(msat(parameters.local.channel_reserve));
+    match (kept, needed) {
+        (Some(kept), Some(needed)) if kept >= needed => Ok(()),
+        _ => Err(Refusal::PushTooLarge { push: request.push }),
+    }
+}
+
+/// What concerns `open_channel` alone; says what commitments will look like.
+fn check_open_channel(
+    message: &OpenChannel,
+    features: &SessionFeatures,
+    local_keys: &Basepoints,
+    cx: &Context<'_>,
+) -> Result<CommitmentFormat, Violation> {
+    let policy = cx.policy;
+    if message.chain_hash != cx.chain_hash {
+        return Err(Violation::ChainHash);
+    }
+    if features.dual_fund {
+        return Err(Violation::DualFund);
+    }
+    let (min, max) = (*policy.funding.start(), *policy.funding.end());
+    let max = if features.large_channels { max } else { max.min(LARGE_CHANNEL - Amount::from_sat(1)) };
+    if message.funding_satoshis < min || message.funding_satoshis > max {
+        return Err(Violation::FundingOutOfRange { funding: message.funding_satoshis, min, max });
+    }
+    if message.push_msat > msat(message.funding_satoshis) {
+        return Err(Violation::PushTooLarge { push: message.push_msat, funding: message.funding_satoshis });
+    }
+    let (min, max) = (*policy.accepted_feerates.start(), *policy.accepted_feerates.end());
+    if message.feerate_per_kw < min || message.feerate_per_kw > max {
+        return Err(Violation::Feerate { feerate: message.feerate_per_kw, min, max });
+    }
+    if message.funding_pubkey == *local_keys.funding_pubkey.key() {
+        return Err(Violation::FundingKey);
+    }
+    let format = [CommitmentFormat::Anchors, CommitmentFormat::StaticRemotekey]
+        .into_iter()
+        .find(|format| message.channel_type.as_ref() == Some(&channel_type(*format)));
+    match format {
+        Some(format) if features.anchors || !format.has_anchors() => Ok(format),
+        _ => Err(Violation::ChannelType),
+    }
+}
+
+/// What concerns both `open_channel` and `accept_channel`.
+fn check_limits(parameters: &Parameters, funding: Amount, policy: &Policy) -> Result<(), Violation> {
+    let (ours, theirs) = (&parameters.local, &parameters.remote);
+    if theirs.to_self_delay > policy.max_to_self_delay {
+        return Err(Violation::ToSelfDelay { delay: theirs.to_self_delay, max: policy.max_to_self_delay });
+    }
+    let count = theirs.max_accepted_htlcs;
+    if count > MAX_ACCEPTED_HTLCS || count < policy.min_accepted_htlcs {
+        return Err(Violation::MaxAcceptedHtlcs { count });
+    }
+    if theirs.max_htlc_value_in_flight < policy.min_in_flight {
+        return Err(Violation::MaxInFlight { value: theirs.max_htlc_value_in_flight });
+    }
+    if theirs.htlc_minimum > policy.max_htlc_minimum {
+        return Err(Violation::HtlcMinimum { minimum: theirs.htlc_minimum });
+    }
+    if !policy.accepted_dust_limit.contains(&theirs.dust_limit) {
+        return Err(Violation::DustLimit { dust_limit: theirs.dust_limit });
+    }
+    let pairs = [
+        (theirs.dust_limit, theirs.channel_reserve),
+        (theirs.dust_limit, ours.channel_reserve),
+        (ours.dust_limit, theirs.channel_reserve),
+    ];
+    if let Some((dust_limit, reserve)) = pairs.into_iter().find(|(dust_limit, reserve)| dust_limit > reserve) {
+        return Err(Violation::DustAboveReserve { dust_limit, reserve });
+    }
+    let most = u128::from(funding.to_sat()) * u128::from(policy.max_reserve_permille) / 1_000;
+    if u128::from(theirs.channel_reserve.to_sat()) > most {
+        return Err(Violation::Reserve { reserve: theirs.channel_reserve });
+    }
+    Ok(())
+}
+
+fn check_first_commitment(message: &OpenChannel, parameters: &Parameters) -> Result<(), Violation> {
+    let balance = msat(message.funding_satoshis).saturating_sub(message.push_msat);
+    let cost = parameters.opener_cost(message.feerate_per_kw, 0);
+    let Some(to_opener) = balance.checked_sub(cost) else {
+        return Err(Violation::FeeUnaffordable);
+    };
+    let reserve = msat(message.channel_reserve_satoshis);
+    if to_opener <= reserve && message.push_msat <= reserve {
+        return Err(Violation::BelowReserve);
+    }
+    Ok(())
+}
+
+/// What the peer said beforehand: nothing where the record is empty, a violation where it must be there and is not.
+fn upfront_script(script: Option<&ScriptBuf>, features: &SessionFeatures) -> Result<Option<ScriptBuf>, Violation> {
+    match script {
+        None if features.upfront_shutdown_script => Err(Violation::UpfrontShutdownMissing),
+        Some(script) if !script.is_empty() && !is_shutdown_script(script, features.any_segwit) => {
+            Err(Violation::ShutdownScript)
+        }
+        script => Ok(script.filter(|script| !script.is_empty() && features.upfront_shutdown_script).cloned()),
+    }
+}
+
+const fn limits_of_opener(message: &OpenChannel) -> Limits {
+    Limits {
+        dust_limit: message.dust_limit_satoshis,
+        max_htlc_value_in_flight: message.max_htlc_value_in_flight_msat,
+        channel_reserve: message.channel_reserve_satoshis,
+        htlc_minimum: message.htlc_minimum_msat,
+        to_self_delay: message.to_self_delay,
+        max_accepted_htlcs: message.max_accepted_htlcs,
+    }
+}
+
+const fn limits_of_accepter(message: &AcceptChannel) -> Limits {
+    Limits {
+        dust_limit: message.dust_limit_satoshis,
+        max_htlc_value_in_flight: message.max_htlc_value_in_flight_msat,
+        channel_reserve: message.channel_reserve_satoshis,
+        htlc_minimum: message.htlc_minimum_msat,
+        to_self_delay: message.to_self_delay,
+        max_accepted_htlcs: message.max_accepted_htlcs,
+    }
+}
+
+fn opener_keys(message: &OpenChannel) -> Basepoints {
+    basepoints([
+        message.funding_pubkey,
+        message.revocation_basepoint,
+        message.payment_basepoint,
+        message.delayed_payment_basepoint,
+        message.htlc_basepoint,
+    ])
+}
+
+fn accepter_keys(message: &AcceptChannel) -> Basepoints {
+    basepoints([
+        message.funding_pubkey,
+        message.revocation_basepoint,
+        message.payment_basepoint,
+        message.delayed_payment_basepoint,
+        message.htlc_basepoint,
+    ])
+}
+
+/// In the order of the message.
+const fn basepoints([funding, revocation, payment, delayed_payment, htlc]: [PublicKey; 5]) -> Basepoints {
+    Basepoints {
+        funding_pubkey: FundingPubkey::new(funding),
+        revocation_basepoint: RevocationBasepoint::new(revocation),
+        payment_basepoint: PaymentBasepoint::new(payment),
+        delayed_payment_basepoint: DelayedPaymentBasepoint::new(delayed_payment),
+        htlc_basepoint: HtlcBasepoint::new(htlc),
     }
 }

@@ -169,8 +169,10 @@ pub struct OpenRequest {
     pub format: CommitmentFormat,
     /// The first feerate, already an estimate; brought into the policy's range.
     pub feerate: FeeratePerKw,
-    /// Where our part must go on a mutual close, said beforehand.
-    pub upfront_shutdown_script: Option<ScriptBuf>,
+    /// Where our part goes on a mutual close, if nobody says otherwise.
+    pub close_script: ScriptBuf,
+    /// Say so beforehand: then it cannot be changed any more (`option_upfront_shutdown_script`).
+    pub upfront_shutdown_script: bool,
     /// What both sides know.
     pub features: SessionFeatures,
 }
@@ -184,8 +186,10 @@ pub struct AcceptRequest {
     pub keys_id: ChannelKeyId,
     /// Random, unique on this node: what the peer may call the channel in invoices.
     pub alias: ShortChannelId,
-    /// Where our part must go on a mutual close, said beforehand.
-    pub upfront_shutdown_script: Option<ScriptBuf>,
+    /// Where our part goes on a mutual close, if nobody says otherwise.
+    pub close_script: ScriptBuf,
+    /// Say so beforehand: then it cannot be changed any more (`option_upfront_shutdown_script`).
+    pub upfront_shutdown_script: bool,
     /// What both sides know.
     pub features: SessionFeatures,
 }
@@ -318,8 +322,8 @@ pub enum Command {
     },
     /// Close together with the peer.
     Shutdown {
-        /// Where our part goes; must be the script said beforehand, if one was.
-        script: ScriptBuf,
+        /// Where our part goes, if not to the channel's `close_script`; must be the script said beforehand, if one was.
+        script: Option<ScriptBuf>,
         /// What the closing transaction should pay, where we opened; an estimate where it is `None`.
         feerate: Option<FeeratePerKw>,
     },

@@ -29,6 +29,8 @@ pub struct Channel {
     pub alias: ShortChannelId,
     /// The height at which it began.
     pub opened_at: BlockHeight,
+    /// Where our part goes on a mutual close, if nobody says otherwise.
+    pub close_script: ScriptBuf,
     /// The connection that it is on now, beside the state.
     pub link: Option<Link>,
     /// How far it is.
@@ -153,10 +155,12 @@ pub struct Funded {
 pub struct Shutdown {
     /// Our script, from the moment it is decided to close; `shutdown` waits until no update of ours is unsigned.
     pub local_script: Option<ScriptBuf>,
-    /// Our `shutdown` was sent once.
+    /// Our `shutdown` was sent on this connection.
     pub sent: bool,
-    /// The peer's script: its `shutdown` came.
+    /// The peer's script: its `shutdown` came once.
     pub remote_script: Option<ScriptBuf>,
+    /// The peer's `shutdown` came on this connection.
+    pub received: bool,
     /// What our user wants the closing transaction to pay.
     pub feerate: Option<FeeratePerKw>,
     /// The offers on this connection.
@@ -311,6 +315,8 @@ impl Channel {
                 self.link = None;
                 if let State::Funded(funded) = &mut self.state {
                     funded.shutdown.negotiation = Negotiation::default();
+                    funded.shutdown.sent = false;
+                    funded.shutdown.received = false;
                 }
             }
             Change::Accepted(terms) => self.state = State::AwaitingFunding(terms.clone()),
@@ -372,7 +378,10 @@ impl Funded {
                 self.shutdown.feerate = *feerate;
             }
             Change::ShutdownSent => self.shutdown.sent = true,
-            Change::ShutdownReceived { script } => self.shutdown.remote_script = Some(script.clone()),
+            Change::ShutdownReceived { script } => {
+                self.shutdown.remote_script = Some(script.clone());
+                self.shutdown.received = true;
+            }
             Change::ClosingOffered { fee, range } => {
                 self.shutdown.negotiation.sent = Some(*fee);
                 self.shutdown.negotiation.sent_range = Some(*range);

@@ -321,9 +321,14 @@ impl Commitments {
         Ok(())
     }
 
-    /// What a close at this instant would pay `side` by its balance: whole satoshis on the older of the two commitments,
-    /// less fee and anchors where it opened, nothing below the higher of the two dust limits.
+    /// What a close at this instant would pay `side` by its balance: whole satoshis on the lesser of the two current
+    /// commitments, less fee and anchors where it opened, nothing below the higher of the two dust limits.
     pub fn enforceable(&self, side: Side) -> Msat {
+        self.enforceable_on(side, View::LocalCurrent, View::RemoteCurrent)
+    }
+
+    /// The same with other commitments as the current ones: what it will be after a step that is being decided.
+    pub fn enforceable_on(&self, side: Side, local: View, remote: View) -> Msat {
         let parameters = &self.parameters;
         let worth = |view: View| {
             let tally = self.tally(view);
@@ -335,7 +340,7 @@ impl Commitments {
             let dust = parameters.local.dust_limit.max(parameters.remote.dust_limit);
             if amount < dust { Msat::ZERO } else { msat(amount) }
         };
-        worth(View::LocalCurrent).min(worth(View::RemoteCurrent))
+        worth(local).min(worth(remote))
     }
 }
 

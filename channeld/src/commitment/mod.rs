@@ -268,6 +268,23 @@ impl Commitments {
             || self.outgoing_transfers.pending.iter().any(|it| it.stage == Stage::Proposed)
     }
 
+    /// Whether any update of the peer's is on no signed commitment of ours yet.
+    pub fn has_unsigned_remote_updates(&self) -> bool {
+        let opener = self.parameters.opener;
+        self.incoming.values().any(|htlc| htlc.stage == Stage::Proposed)
+            || self.outgoing.values().filter_map(|htlc| htlc.removal.as_ref()).any(|it| it.stage == Stage::Proposed)
+            || (opener == Side::Remote && self.fees.iter().any(|fee| fee.stage == Stage::Proposed))
+            || self.incoming_transfers.pending.iter().any(|it| it.stage == Stage::Proposed)
+    }
+
+    /// Whether [`Change::RolledBack`] would forget anything.
+    pub fn has_uncommitted(&self) -> bool {
+        self.has_unsigned_remote_updates()
+            || self.outgoing.values().any(|htlc| htlc.stage == Stage::Proposed)
+            || self.fees.iter().any(|fee| fee.stage == Stage::Proposed)
+            || self.outgoing_transfers.pending.iter().any(|it| it.stage == Stage::Proposed)
+    }
+
     /// Whether no HTLC is left and every update is irrevocable on both sides: closing may be negotiated.
     pub fn is_clean(&self) -> bool {
         self.outgoing.is_empty()
