@@ -118,7 +118,23 @@ struct Change {
 impl Mempool {
     /// Takes the transaction in, or says why not. Core: `AcceptToMemoryPool`.
     pub fn accept(&mut self, transaction: Arc<Transaction>, cx: &Context<'_>) -> Result<Accepted, Rejection> {
-        let accepted = self.enter(transaction, cx, Origin::Relay)?;
+        self.accept_up_to(transaction, None, cx)
+    }
+
+    /// The same, unless it pays more than `maximum` satoshi.
+    pub fn accept_up_to(
+        &mut self,
+        transaction: Arc<Transaction>,
+        maximum: Option<u64>,
+        cx: &Context<'_>,
+    ) -> Result<Accepted, Rejection> {
+        self.decay(cx.now);
+        let (candidate, change) = self.examine(transaction, cx, Origin::Relay)?;
+        let fee = candidate.fee.to_sat();
+        if let Some(maximum) = maximum.filter(|maximum| fee > *maximum) {
+            return Err(Rejection::FeeAboveMaximum { fee, maximum });
+        }
+        let accepted = self.admit(candidate, change, cx);
         self.limit(cx.now);
         if !self.contains(&accepted.txid) {
             return Err(Rejection::MempoolFull);
@@ -141,9 +157,13 @@ impl Mempool {
     ) -> Result<Accepted, Rejection> {
         self.decay(cx.now);
         let (candidate, change) = self.examine(transaction, cx, origin)?;
+        Ok(self.admit(candidate, change, cx))
+    }
+
+    fn admit(&mut self, candidate: Candidate, change: Change, cx: &Context<'_>) -> Accepted {
         let accepted = self.summary(&candidate, &change);
         self.change(change.plan, &change.removed, Some(candidate.into_entry(cx)));
-        Ok(accepted)
+        accepted
     }
 
     fn summary(&self, candidate: &Candidate, change: &Change) -> Accepted {

@@ -48,6 +48,7 @@ pub enum Rejection {
     MissingEphemeralSpends { txid: Txid, wtxid: Wtxid },
     Script { error: ScriptError, input: usize, txid: Txid, wtxid: Wtxid, spending: OutPoint },
     MempoolFull,
+    FeeAboveMaximum { fee: u64, maximum: u64 },
 }
 
 /// Which rule of BIP 431 (version 3, topologically restricted) is broken.
@@ -113,6 +114,7 @@ impl Rejection {
             Self::MissingEphemeralSpends { .. } => "missing-ephemeral-spends",
             Self::Script { error, .. } => return Cow::Owned(format!("mempool-script-verify-flag-failed ({error})")),
             Self::MempoolFull => "mempool full",
+            Self::FeeAboveMaximum { .. } => "max feerate exceeded",
         })
     }
 

@@ -182,6 +182,22 @@ impl Mempool {
         })
     }
 
+    /// Whether the mining order is known to be the best one; large clusters are ordered well, not provably best.
+    pub const fn is_optimal(&self) -> bool {
+        self.graph.is_optimal()
+    }
+
+    /// The feerate in sat/kvB of what would be mined last within `blocks` full blocks; `None` if all of it fits.
+    pub fn feerate_within(&self, blocks: u32) -> Option<u64> {
+        const BLOCK_WEIGHT: u64 = 3_992_000;
+        let mut weight = 0;
+        let (_, size, _) = self.graph.best_chunks().find(|(_, size, _)| {
+            weight += size.weight;
+            weight > BLOCK_WEIGHT * u64::from(blocks)
+        })?;
+        Some(size.fee * 1_000 / size.weight.div_ceil(4).max(1))
+    }
+
     fn slots(&self, entry: &Entry) -> Vec<Slot> {
         self.graph.slot(&entry.txid).into_iter().collect()
     }

@@ -41,6 +41,8 @@ pub struct Parent {
     pub median_time_past: u32,
     /// The bits that the block to be must have.
     pub bits: CompactTarget,
+    /// The earliest time the block to be may have, in seconds since 1970.
+    pub min_time: u32,
     /// The time of the block to be, in seconds since 1970.
     pub time: u32,
     /// The subsidy of the block to be.
@@ -178,6 +180,7 @@ mod tests {
                 height,
                 median_time_past: 1,
                 bits: params.pow_limit_bits,
+                min_time: 2,
                 time: 2,
                 subsidy: Amount::ONE_BTC,
             };

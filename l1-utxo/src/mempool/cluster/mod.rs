@@ -29,6 +29,13 @@ pub(in crate::mempool) struct Cluster {
     pub(in crate::mempool) chunks: Vec<Chunk>,
 }
 
+impl Cluster {
+    /// Two transactions have one order at most to choose from, which is found.
+    const fn is_unproven(&self) -> bool {
+        self.order.len() > 2
+    }
+}
+
 /// The place of a chunk among all: worst feerate first, and within a cluster the last chunk first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Rank {
@@ -91,9 +98,16 @@ pub(in crate::mempool) struct Graph {
     free_clusters: Vec<ClusterId>,
     ranks: BTreeSet<Rank>,
     by_time: BTreeSet<(i64, Slot)>,
+    /// Clusters whose linearization may not be the best one.
+    unproven: usize,
 }
 
 impl Graph {
+    /// Whether every linearization is known to be the best one.
+    pub(in crate::mempool) const fn is_optimal(&self) -> bool {
+        self.unproven == 0
+    }
+
     pub(in crate::mempool) fn len(&self) -> usize {
         self.by_txid.len()
     }
@@ -270,6 +284,7 @@ impl Graph {
 
     fn drop_cluster(&mut self, id: ClusterId) {
         let cluster = self.clusters[id.0 as usize].take().expect("plans name living clusters");
+        self.unproven -= usize::from(cluster.is_unproven());
         for (index, chunk) in cluster.chunks.iter().enumerate() {
             self.ranks.remove(&Rank { size: chunk.size, cluster: id, index: Reverse(index) });
         }
@@ -286,6 +301,7 @@ impl Graph {
         }
         let ranks = cluster.chunks.iter().enumerate();
         self.ranks.extend(ranks.map(|(index, chunk)| Rank { size: chunk.size, cluster: id, index: Reverse(index) }));
+        self.unproven += usize::from(cluster.is_unproven());
         self.clusters[id.0 as usize] = Some(cluster);
     }
 

@@ -1,0 +1,359 @@
+//! What the owner sets: command line over config file over defaults. Every bad value is an error that names its key.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use bitcoin::ScriptBuf;
+use bitcoin::address::{Address, NetworkUnchecked};
+use clap::{Parser, ValueEnum};
+use serde::Deserialize;
+
+use crate::mempool::Policy;
+use crate::params::{ADDRESS_NETWORK, Network};
+
+/// A small proof-of-work UTXO chain with Bitcoin Core's rules and JSON-RPC.
+///
+/// Start a chain, mine to an address of yours, ask what happened:
+///
+///   l1-utxo --network regtest --data-dir ./chain --rpc 127.0.0.1:18443
+///   curl -u "$(cat ./chain/regtest/.cookie)" 127.0.0.1:18443 -d '{"method":"getblockchaininfo"}'
+///
+/// Everything below may stand in a config file, too, as `key = "value"` (TOML), named like the option without dashes
+/// before it: `data-dir = "./chain"`. The command line wins.
+#[derive(Debug, Default, Parser, Deserialize)]
+#[command(name = "l1-utxo", version, verbatim_doc_comment)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Options {
+    /// Read options from this TOML file
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Which chain: regtest (Bitcoin Core's, blocks cost nothing) or devnet (real proof of work) [default: regtest]
+    #[arg(long, value_name = "regtest|devnet")]
+    pub network: Option<String>,
+    /// Where the chain is kept, in a folder of its own for each network [default: ~/.l1-utxo]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where JSON-RPC listens; loopback only; port 0 picks a free one, which is written to DIR/NETWORK/rpc.addr
+    /// [default: 127.0.0.1:18443, devnet 127.0.0.1:19443]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub rpc: Option<String>,
+    /// A user besides the cookie at DIR/NETWORK/.cookie
+    #[arg(long, value_name = "NAME")]
+    pub rpc_user: Option<String>,
+    /// That user's password; better in the config file or the environment, for others can see command lines
+    #[arg(long, value_name = "PASSWORD", env = "L1_UTXO_RPC_PASSWORD", hide_env_values = true)]
+    pub rpc_password: Option<String>,
+    /// Mine in the background, a block every so often (500ms, 1s, 2m); on devnet 0s mines as fast as the work goes
+    #[arg(long, value_name = "DURATION")]
+    pub mine_every: Option<String>,
+    /// Whom the background miner pays [default: a script that anyone can spend]
+    #[arg(long, value_name = "ADDRESS")]
+    pub mine_to: Option<String>,
+    /// Memory for unconfirmed transactions in megabytes [default: 300]
+    #[arg(long, value_name = "MB")]
+    pub max_mempool: Option<u64>,
+    /// Hours after which an unconfirmed transaction is dropped [default: 336]
+    #[arg(long, value_name = "HOURS")]
+    pub mempool_expiry: Option<u64>,
+    /// Feerate that every transaction must pay, in sat/kvB [default: 100]
+    #[arg(long, value_name = "SAT_PER_KVB")]
+    pub min_relay_feerate: Option<u64>,
+    /// What is logged to stderr, as tracing filters are written: info, l1_utxo=debug [default: info]
+    #[arg(long, value_name = "FILTER", env = "L1_UTXO_LOG")]
+    pub log: Option<String>,
+    /// How it is logged [default: text]
+    #[arg(long, value_name = "text|json")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// The background miner's orders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mine {
+    /// From the start of one block to the start of the next; zero for as fast as the work goes.
+    pub every: Duration,
+    /// Whom the coinbase pays.
+    pub script: ScriptBuf,
+}
+
+/// A complete configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Which network.
+    pub network: Network,
+    /// The network's own folder.
+    pub dir: PathBuf,
+    /// Where JSON-RPC listens: loopback.
+    pub rpc: SocketAddr,
+    /// A user and a password besides the cookie.
+    pub rpc_login: Option<(String, String)>,
+    /// Whether and how to mine in the background.
+    pub mine: Option<Mine>,
+    /// The mempool's rules.
+    pub policy: Policy,
+    /// What is logged.
+    pub log: String,
+    /// How it is logged.
+    pub log_format: LogFormat,
+}
+
+/// What is wrong with the options: always one of them.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The config file cannot be read.
+    #[error("config file {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The config file is no TOML, or has a key or value it should not have.
+    #[error("config file {}: {source}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        source: Box<toml::de::Error>,
+    },
+    /// A value cannot be used.
+    #[error("{key} = \"{value}\": {problem}")]
+    Value {
+        /// The option's name.
+        key: &'static str,
+        /// What was given.
+        value: String,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+    /// Neither `--data-dir` nor a home directory.
+    #[error("data-dir is not set and there is no home directory: give --data-dir DIR")]
+    NoHome,
+}
+
+impl Options {
+    /// Reads the config file, if one is named, and completes the options with it and the defaults.
+    pub fn resolve(self) -> Result<Config, ConfigError> {
+        let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        self.or(file).complete()
+    }
+
+    fn or(self, file: Self) -> Self {
+        Self {
+            config: None,
+            network: self.network.or(file.network),
+            data_dir: self.data_dir.or(file.data_dir),
+            rpc: self.rpc.or(file.rpc),
+            rpc_user: self.rpc_user.or(file.rpc_user),
+            rpc_password: self.rpc_password.or(file.rpc_password),
+            mine_every: self.mine_every.or(file.mine_every),
+            mine_to: self.mine_to.or(file.mine_to),
+            max_mempool: self.max_mempool.or(file.max_mempool),
+            mempool_expiry: self.mempool_expiry.or(file.mempool_expiry),
+            min_relay_feerate: self.min_relay_feerate.or(file.min_relay_feerate),
+            log: self.log.or(file.log),
+            log_format: self.log_format.or(file.log_format),
+        }
+    }
+
+    fn complete(self) -> Result<Config, ConfigError> {
+        let network = match &self.network {
+            None => Network::Regtest,
+            Some(name) => name.parse().map_err(|error| value("network", name, error))?,
+        };
+        let home = || std::env::home_dir().map(|home| home.join(".l1-utxo"));
+        let data_dir = self.data_dir.clone().or_else(home).ok_or(ConfigError::NoHome)?;
+        Ok(Config {
+            network,
+            dir: data_dir.join(network.name()),
+            rpc: rpc_address(self.rpc.as_deref(), network)?,
+            rpc_login: self.rpc_login()?,
+            mine: self.mine(network)?,
+            policy: self.policy()?,
+            log: self.log.unwrap_or_else(|| "info".into()),
+            log_format: self.log_format.unwrap_or_default(),
+        })
+    }
+
+    fn rpc_login(&self) -> Result<Option<(String, String)>, ConfigError> {
+        match (&self.rpc_user, &self.rpc_password) {
+            (Some(user), Some(_)) if user.contains(':') => {
+                Err(value("rpc-user", user, "a user's name must not contain a colon"))
+            }
+            (Some(user), Some(password)) if !password.is_empty() => Ok(Some((user.clone(), password.clone()))),
+            (Some(user), _) => Err(value("rpc-user", user, "set rpc-password, too")),
+            (None, Some(_)) => Err(value("rpc-password", "…", "set rpc-user, too")),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn mine(&self, network: Network) -> Result<Option<Mine>, ConfigError> {
+        let script = match &self.mine_to {
+            Some(address) => address_script(address)?,
+            None => anyone_can_spend(),
+        };
+        let Some(text) = &self.mine_every else {
+            if let Some(address) = &self.mine_to {
+                return Err(value("mine-to", address, "set mine-every, too: without it nothing is mined"));
+            }
+            return Ok(None);
+        };
+        let problem = "expected a time like 500ms, 1s or 2m";
+        let every = duration(text).ok_or_else(|| value("mine-every", text, problem))?;
+        if every.is_zero() && network == Network::Regtest {
+            return Err(value("mine-every", text, "on regtest blocks cost no work: give the time between two, like 1s"));
+        }
+        Ok(Some(Mine { every, script }))
+    }
+
+    fn policy(&self) -> Result<Policy, ConfigError> {
+        const MIN_MEMPOOL: u64 = 5;
+        const MAX_MEMPOOL: u64 = 1 << 20;
+        const MAX_HOURS: u64 = 24 * 365 * 100;
+        const MAX_FEERATE: u64 = 100_000_000;
+        let default = Policy::default();
+        let max_bytes = within("max-mempool", self.max_mempool, MIN_MEMPOOL..=MAX_MEMPOOL)?;
+        let expiry = within("mempool-expiry", self.mempool_expiry, 1..=MAX_HOURS)?;
+        let feerate = within("min-relay-feerate", self.min_relay_feerate, 0..=MAX_FEERATE)?;
+        Ok(Policy {
+            max_bytes: max_bytes.map_or(default.max_bytes, |megabytes| megabytes as usize * 1_000_000),
+            expiry: expiry.map_or(default.expiry, |hours| hours.cast_signed() * 3_600),
+            min_relay_feerate: feerate.unwrap_or(default.min_relay_feerate),
+            ..default
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Options, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    toml::from_str(&text)
+        .map_err(|source| ConfigError::Malformed { path: path.to_owned(), source: Box::new(source) })
+}
+
+fn value(key: &'static str, value: &str, problem: impl ToString) -> ConfigError {
+    ConfigError::Value { key, value: value.to_owned(), problem: problem.to_string() }
+}
+
+fn within(
+    key: &'static str,
+    given: Option<u64>,
+    range: std::ops::RangeInclusive<u64>,
+) -> Result<Option<u64>, ConfigError> {
+    match given {
+        Some(number) if !range.contains(&number) => {
+            let problem = format!("expected a number from {} to {}", range.start(), range.end());
+            Err(value(key, &number.to_string(), problem))
+        }
+        given => Ok(given),
+    }
+}
+
+fn rpc_address(text: Option<&str>, network: Network) -> Result<SocketAddr, ConfigError> {
+    let Some(text) = text else {
+        return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), network.params().rpc_port));
+    };
+    let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let address = SocketAddr::from_str(numeric.as_deref().unwrap_or(text))
+        .map_err(|_| value("rpc", text, "expected HOST:PORT with a loopback address, like 127.0.0.1:18443"))?;
+    if !address.ip().is_loopback() {
+        let problem = "JSON-RPC is not encrypted and listens on loopback only: use 127.0.0.1, and a tunnel from afar";
+        return Err(value("rpc", text, problem));
+    }
+    Ok(address)
+}
+
+fn address_script(text: &str) -> Result<ScriptBuf, ConfigError> {
+    let address: Address<NetworkUnchecked> = text.parse().map_err(|error| value("mine-to", text, error))?;
+    let address = address.require_network(ADDRESS_NETWORK).map_err(|error| value("mine-to", text, error))?;
+    Ok(address.script_pubkey())
+}
+
+/// P2WSH of OP_TRUE: the miner needs no key, and whoever wants the coins may take them.
+fn anyone_can_spend() -> ScriptBuf {
+    let script = bitcoin::script::Builder::new().push_opcode(bitcoin::opcodes::OP_TRUE).into_script();
+    script.to_p2wsh()
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let split = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().ok()?;
+    let milliseconds = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "" if number == 0 => 1,
+        _ => return None,
+    };
+    number.checked_mul(milliseconds).map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Config, String> {
+        let arguments = ["l1-utxo", "--data-dir", "d"].iter().chain(arguments);
+        let options = Options::try_parse_from(arguments).map_err(|error| error.to_string())?;
+        options.resolve().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn bad_values_name_their_key() {
+        let table: &[(&[&str], &str)] = &[
+            (&["--network", "mainnet"], "network = \"mainnet\""),
+            (&["--rpc", "0.0.0.0:1"], "rpc = \"0.0.0.0:1\""),
+            (&["--rpc", "18443"], "rpc = \"18443\""),
+            (&["--mine-every", "soon"], "mine-every = \"soon\""),
+            (&["--mine-every", "0s"], "mine-every = \"0s\""),
+            (&["--mine-to", "x"], "mine-to = \"x\""),
+            (&["--rpc-user", "ann"], "rpc-user = \"ann\""),
+            (&["--max-mempool", "1"], "max-mempool = \"1\""),
+        ];
+        for (arguments, message) in table {
+            let error = parse(arguments).unwrap_err();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("l1.toml");
+        let write = |text: &str| std::fs::write(&path, text).unwrap();
+        let path = path.to_str().unwrap();
+        write("network = \"devnet\"\nmine-every = \"0s\"\nmax-mempool = 20\n");
+        let config = parse(&["--config", path, "--max-mempool", "10"]).unwrap();
+        assert_eq!(config.network, Network::Devnet);
+        assert_eq!(config.policy.max_bytes, 10_000_000);
+        assert_eq!(config.mine.unwrap().every, Duration::ZERO);
+        assert_eq!(config.rpc.port(), 19_443);
+        write("netwrok = \"devnet\"\n");
+        assert!(parse(&["--config", path]).unwrap_err().contains("netwrok"));
+        write("max-mempool = \"much\"\n");
+        assert!(parse(&["--config", path]).unwrap_err().contains("max-mempool"));
+    }
+
+    #[test]
+    fn times_have_units() {
+        let table = [("0", Some(0)), ("500ms", Some(500)), ("1s", Some(1_000)), ("2m", Some(120_000)), ("5", None)];
+        for (text, milliseconds) in table {
+            assert_eq!(duration(text), milliseconds.map(Duration::from_millis), "{text}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The composition root: opens the store, starts the validation thread, the RPC server and the miner, and stops them.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::driver::{self, DriverError, Handle};
+use crate::rpc::auth::{Auth, Cookie};
+use crate::rpc::{self, Service};
+use crate::store::{Store, StoreError, StoreOptions};
+
+/// Calls under way may take this long to finish when the node stops.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Why the node did not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The data directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The validation thread.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// The RPC address is taken or not ours.
+    #[error("rpc = \"{address}\": {source}: choose another --rpc HOST:PORT, or port 0 for a free one")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file beside the chain cannot be written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Signals cannot be listened to, or the server broke down.
+    #[error("the system failed us: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Runs a node until it is told to stop: by a signal, by RPC, or by a failure of the disk.
+pub async fn run(config: Config) -> Result<(), NodeError> {
+    let (stop, stopping) = watch::channel(false);
+    stop_on_signals(stop.clone())?;
+    let params = config.network.params();
+    let dir = config.dir.clone();
+    // First of all: it takes the directory's lock, and what is written below must not overwrite another node's.
+    let (store, recovered) =
+        tokio::task::spawn_blocking(move || Store::open(&dir, params, StoreOptions::default())).await.map_err(lost)??;
+    let listener = TcpListener::bind(config.rpc)
+        .await
+        .map_err(|source| NodeError::Bind { address: config.rpc, source })?;
+    let cookie_path = config.dir.join(".cookie");
+    let cookie = Cookie::create(&cookie_path).map_err(|source| NodeError::File { path: cookie_path, source })?;
+    let address = AddressFile::create(&config.dir, listener.local_addr()?)?;
+    let login = config.rpc_login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()));
+    let auth = Auth::new(&cookie, login);
+    let service = Arc::new(Service::new(stop.clone()));
+    let server = tokio::spawn(rpc::serve(listener, auth, Arc::clone(&service)));
+
+    let policy = config.policy;
+    let start = move || driver::start(store, recovered, params, policy);
+    let handle = tokio::task::spawn_blocking(start).await.map_err(lost)??;
+    service.ready(handle.clone(), config.network);
+    let miner = config.mine.clone().map(|mine| {
+        tokio::spawn(driver::mine_in_background(handle.clone(), params, mine.every, mine.script, stopping.clone()))
+    });
+    tracing::info!(network = %config.network, height = handle.tip().height, dir = %config.dir.display(), "ready");
+    let outcome = wait_for_end(&handle, stopping).await;
+
+    stop.send_replace(true);
+    tracing::info!("stopping");
+    if let Some(miner) = miner {
+        drop(miner.await);
+    }
+    if tokio::time::timeout(DRAIN, server).await.is_err() {
+        tracing::warn!("some rpc calls did not end in time");
+    }
+    drop((cookie, address));
+    handle.stop().await?;
+    outcome
+}
+
+/// Returns when the node is told to stop, or with the failure that stopped the validation thread.
+async fn wait_for_end(handle: &Handle, mut stopping: watch::Receiver<bool>) -> Result<(), NodeError> {
+    tokio::select! {
+        _ = stopping.wait_for(|stop| *stop) => Ok(()),
+        failure = handle.failed() => Err(failure.into()),
+    }
+}
+
+fn stop_on_signals(stop: watch::Sender<bool>) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.send_replace(true);
+    });
+    Ok(())
+}
+
+fn lost(error: tokio::task::JoinError) -> io::Error {
+    io::Error::other(error)
+}
+
+/// Tells others where JSON-RPC listens; removed when this is dropped.
+struct AddressFile(PathBuf);
+
+impl AddressFile {
+    fn create(dir: &Path, address: SocketAddr) -> Result<Self, NodeError> {
+        let path = dir.join("rpc.addr");
+        let draft = dir.join(".rpc.addr.tmp");
+        let write = || {
+            let mut file = std::fs::File::create(&draft)?;
+            writeln!(file, "{address}")?;
+            std::fs::rename(&draft, &path)
+        };
+        write().map_err(|source| NodeError::File { path: path.clone(), source })?;
+        tracing::info!(%address, file = %path.display(), "rpc listens");
+        Ok(Self(path))
+    }
+}
+
+impl Drop for AddressFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "the address file could not be removed");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Blocks made on demand (Core: `rpc/mining.cpp`).
+
+use std::sync::Arc;
+
+use bitcoin::hex::FromHex;
+use bitcoin::{Block, BlockHash, ScriptBuf, Transaction, Txid};
+use serde_json::{Value, json};
+
+use super::Method;
+use super::network::decode_address;
+use super::rawtransaction::{Encodings, decode};
+use crate::driver::{Ledger, MineError, Mined, Solution, solve};
+use crate::params::Network;
+use crate::rpc::Context;
+use crate::rpc::argument::{self, Kind, Params, optional, required};
+use crate::rpc::dialect::{RpcError, code};
+
+/// Nonces that one call tries at most on regtest (Core: `DEFAULT_MAX_TRIES`).
+const DEFAULT_MAX_TRIES: u64 = 1_000_000;
+/// Blocks made in one go on the validation thread: other calls come between.
+const BATCH: usize = 64;
+
+pub(super) const METHODS: &[Method] = &[
+    Method {
+        name: "generateblock",
+        category: "mining",
+        arguments: &[
+            required("output", Kind::Text, "The address or descriptor (addr or raw) to mine to"),
+            required("transactions", Kind::List, "Hex strings: txids of the mempool, or raw transactions"),
+            optional("submit", Kind::Bool, "Whether to submit the block, or to return it as hex"),
+        ],
+        about: "Mine a set of ordered transactions to a specified address or descriptor and return the block hash.",
+        run: |cx, params| Box::pin(generateblock(cx, params)),
+    },
+    Method {
+        name: "generatetoaddress",
+        category: "mining",
+        arguments: &[
+            required("nblocks", Kind::Number, "How many blocks are generated"),
+            required("address", Kind::Text, "The address to send the newly generated bitcoin to"),
+            optional("maxtries", Kind::Number, "How many iterations to try"),
+        ],
+        about: "Mine to a specified address and return the block hashes.",
+        run: |cx, params| Box::pin(generatetoaddress(cx, params)),
+    },
+];
+
+async fn generatetoaddress(cx: &Context, params: Params) -> Result<Value, RpcError> {
+    let count = usize::try_from(params.int(0)?).unwrap_or(0);
+    // On a network with real work a block takes millions of tries: there the default does not limit.
+    let default = if cx.network == Network::Regtest { DEFAULT_MAX_TRIES } else { u64::MAX };
+    let mut tries =
+        if params.has(2) { u64::try_from(params.int(2)?).unwrap_or(u64::MAX) } else { default };
+    let script = decode_address(params.text(1)?)
+        .map_err(|_| RpcError::new(code::INVALID_ADDRESS_OR_KEY, "Error: Invalid address"))?;
+    let mut hashes: Vec<BlockHash> = Vec::new();
+    while hashes.len() < count && tries > 0 && !*cx.stopping().borrow() {
+        let missing = (count - hashes.len()).min(BATCH);
+        let script = script.clone();
+        let mined: Mined = cx.run(move |ledger| ledger.mine(&script, missing, tries)).await?.map_err(refused)?;
+        hashes.extend(mined.hashes);
+        tries -= mined.tries;
+        let Some(unsolved) = mined.unsolved else {
+            continue;
+        };
+        let solution = search(cx, unsolved, tries).await;
+        tries = tries.saturating_sub(solution.tries);
+        if let Some(block) = solution.block {
+            let hash = block.block_hash();
+            cx.run(move |ledger| ledger.submit(block)).await?.map_err(refused)?;
+            hashes.push(hash);
+        }
+    }
+    Ok(hashes.iter().map(|hash| Value::from(hash.to_string())).collect::<Vec<_>>().into())
+}
+
+/// Looks for a nonce off the validation thread; given up when another block comes or the node stops.
+async fn search(cx: &Context, block: Block, tries: u64) -> Solution {
+    let parent = block.header.prev_blockhash;
+    let (tips, stopping) = (cx.node.tips(), cx.stopping());
+    solve(block, tries, cx.params(), move || *stopping.borrow() || tips.borrow().hash != parent).await
+}
+
+fn refused(error: MineError) -> RpcError {
+    tracing::error!(%error, "a block of our own was not taken");
+    RpcError::new(code::INTERNAL, format!("ProcessNewBlock, block not accepted: {error}"))
+}
+
+async fn generateblock(cx: &Context, params: Params) -> Result<Value, RpcError> {
+    let script = output_script(params.text(0)?)
+        .ok_or_else(|| RpcError::new(code::INVALID_ADDRESS_OR_KEY, "Error: Invalid address or descriptor"))?;
+    let listed: Vec<String> =
+        params.list(1)?.iter().map(|item| argument::text(item).map(str::to_owned)).collect::<Result<_, _>>()?;
+    let submit = params.bool_or(2, true)?;
+    let block = cx.run(move |ledger| assemble(ledger, &script, &listed)).await??;
+    let tries = if cx.network == Network::Regtest { DEFAULT_MAX_TRIES } else { u64::MAX };
+    let solution = search(cx, block, tries).await;
+    let block = solution.block.ok_or_else(|| RpcError::new(code::MISC, "Failed to make block."))?;
+    let hash = block.block_hash().to_string();
+    if !submit {
+        return Ok(json!({"hash": hash, "hex": bitcoin::consensus::encode::serialize_hex(&block)}));
+    }
+    cx.run(move |ledger| ledger.submit(block)).await?.map_err(refused)?;
+    Ok(json!({"hash": hash}))
+}
+
+/// An address, or the two descriptors that name a script as it is.
+fn output_script(text: &str) -> Option<ScriptBuf> {
+    let descriptor = text.split('#').next().unwrap_or_default();
+    let inner = |name: &str| descriptor.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')');
+    if let Some(hex) = inner("raw") {
+        return Vec::from_hex(hex).ok().map(ScriptBuf::from_bytes);
+    }
+    decode_address(inner("addr").unwrap_or(text)).ok()
+}
+
+fn assemble(ledger: &mut Ledger, script: &ScriptBuf, listed: &[String]) -> Result<Block, RpcError> {
+    let transactions = listed.iter().map(|text| transaction(ledger, text)).collect::<Result<Vec<_>, _>>()?;
+    let transactions = transactions.iter().map(|transaction| Transaction::clone(transaction)).collect();
+    ledger.assemble(script, transactions).map_err(|error| {
+        RpcError::new(code::VERIFY, format!("TestBlockValidity failed: {}", error.reject_reason()))
+    })
+}
+
+fn transaction(ledger: &Ledger, text: &str) -> Result<Arc<Transaction>, RpcError> {
+    if let Ok(txid) = text.parse::<Txid>() {
+        let entry = ledger.mempool().entry(&txid);
+        return entry.map(|entry| Arc::clone(&entry.transaction)).ok_or_else(|| {
+            RpcError::new(code::INVALID_ADDRESS_OR_KEY, format!("Transaction {text} not in mempool."))
+        });
+    }
+    decode(text, Encodings::Both).map(Arc::new).ok_or_else(|| {
+        let message = format!("Transaction decode failed for {text}. Make sure the tx has at least one input.");
+        RpcError::new(code::DESERIALIZATION, message)
+    })
+}

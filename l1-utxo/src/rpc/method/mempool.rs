@@ -1,0 +1,267 @@
+//! Unconfirmed transactions (Core: `rpc/mempool.cpp`, `rpc/fees.cpp`).
+
+use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::{OutPoint, Txid};
+use serde_json::{Map, Value, json};
+
+use super::Method;
+use crate::mempool::{Entry, MAX_CLUSTER_COUNT, MAX_CLUSTER_WEIGHT, Mempool, policy};
+use crate::rpc::Context;
+use crate::rpc::argument::{self, Argument, Kind, Params, optional, required};
+use crate::rpc::dialect::{RpcError, code};
+use crate::rpc::render;
+
+/// Blocks that fee estimates may look ahead at most (Core: 1008).
+const MAX_CONFIRMATION_TARGET: i32 = 1_008;
+
+pub(super) const METHODS: &[Method] = &[
+    Method {
+        name: "estimatesmartfee",
+        category: "util",
+        arguments: &[
+            required("conf_target", Kind::Number, "Confirmation target in blocks (1 - 1008)"),
+            optional("estimate_mode", Kind::Text, "unset, economical or conservative"),
+        ],
+        about: "Estimates the approximate fee per kilobyte needed for a transaction to begin confirmation.",
+        run: |cx, params| Box::pin(estimatesmartfee(cx, params)),
+    },
+    Method {
+        name: "getmempoolentry",
+        category: "blockchain",
+        arguments: &[required("txid", Kind::Text, "The transaction id (must be in mempool)")],
+        about: "Returns mempool data for given transaction.",
+        run: |cx, params| Box::pin(getmempoolentry(cx, params)),
+    },
+    Method {
+        name: "getmempoolinfo",
+        category: "blockchain",
+        arguments: &[],
+        about: "Returns details on the active state of the TX memory pool.",
+        run: |cx, _| Box::pin(getmempoolinfo(cx)),
+    },
+    Method {
+        name: "getrawmempool",
+        category: "blockchain",
+        arguments: &[
+            optional("verbose", Kind::Bool, "True for a json object, false for array of transaction ids"),
+            optional("mempool_sequence", Kind::Bool, "With the ids, the mempool's sequence number"),
+        ],
+        about: "Returns all transaction ids in memory pool as a json array of string transaction ids.",
+        run: |cx, params| Box::pin(getrawmempool(cx, params)),
+    },
+    Method {
+        name: "gettxspendingprevout",
+        category: "blockchain",
+        arguments: &[
+            required("outputs", Kind::List, "The outputs to check, each with its txid and vout"),
+            Argument {
+                options: &["mempool_only", "return_spending_tx"],
+                ..optional("options", Kind::Object, "mempool_only and return_spending_tx")
+            },
+        ],
+        about: "Scans the mempool to find transactions spending any of the given outputs",
+        run: |cx, params| Box::pin(gettxspendingprevout(cx, params)),
+    },
+];
+
+async fn getmempoolinfo(cx: &Context) -> Result<Value, RpcError> {
+    cx.run(|ledger| {
+        let mempool = ledger.mempool();
+        let policy = mempool.policy();
+        json!({
+            "loaded": true,
+            "size": mempool.len(),
+            "bytes": mempool.vsize(),
+            "usage": mempool.usage(),
+            "total_fee": render::amount(mempool.fees()),
+            "maxmempool": policy.max_bytes,
+            "mempoolminfee": render::feerate(mempool.rolling_feerate().max(policy.min_relay_feerate)),
+            "minrelaytxfee": render::feerate(policy.min_relay_feerate),
+            "incrementalrelayfee": render::feerate(policy.incremental_feerate),
+            "unbroadcastcount": mempool.len(),
+            "permitbaremultisig": true,
+            "maxdatacarriersize": policy::MAX_DATA_CARRIER_BYTES,
+            "limitclustercount": MAX_CLUSTER_COUNT,
+            "limitclustersize": MAX_CLUSTER_WEIGHT / 4,
+            "optimal": mempool.is_optimal(),
+        })
+    })
+    .await
+}
+
+async fn getrawmempool(cx: &Context, params: Params) -> Result<Value, RpcError> {
+    let verbose = params.bool_or(0, false)?;
+    let with_sequence = params.bool_or(1, false)?;
+    if verbose && with_sequence {
+        let message = "Verbose results cannot contain mempool sequence values.";
+        return Err(RpcError::new(code::INVALID_PARAMETER, message));
+    }
+    cx.run(move |ledger| {
+        let mempool = ledger.mempool();
+        if verbose {
+            let entries = mempool.entries();
+            return Value::Object(entries.map(|entry| (entry.txid.to_string(), describe(mempool, entry))).collect());
+        }
+        // Better feerates first, and parents before their children.
+        let chunks = mempool.chunks();
+        let txids: Vec<Value> =
+            chunks.flat_map(|chunk| chunk.entries).map(|entry| entry.txid.to_string().into()).collect();
+        if with_sequence {
+            return json!({"txids": txids, "mempool_sequence": mempool.sequence()});
+        }
+        txids.into()
+    })
+    .await
+}
+
+async fn getmempoolentry(cx: &Context, params: Params) -> Result<Value, RpcError> {
+    let txid = Txid::from_raw_hash(params.hash(0, "txid")?);
+    cx.run(move |ledger| {
+        let mempool = ledger.mempool();
+        let entry = mempool.entry(&txid);
+        let missing = || RpcError::new(code::INVALID_ADDRESS_OR_KEY, "Transaction not in mempool");
+        entry.map(|entry| describe(mempool, entry)).ok_or_else(missing)
+    })
+    .await?
+}
+
+/// Core's `entryToJSON`.
+fn describe(mempool: &Mempool, entry: &Entry) -> Value {
+    let ancestors = mempool.ancestors(entry);
+    let descendants = mempool.descendants(entry);
+    let chunk = mempool.chunk(entry);
+    let mut depends: Vec<String> = mempool.parents(entry).map(|parent| parent.txid.to_string()).collect();
+    depends.sort();
+    let spentby: Vec<String> = mempool.children(entry).map(|child| child.txid.to_string()).collect();
+    json!({
+        "vsize": entry.vsize(),
+        "weight": entry.transaction.weight().to_wu(),
+        "time": entry.time,
+        "height": entry.height,
+        "descendantcount": descendants.count,
+        "descendantsize": descendants.vsize,
+        "ancestorcount": ancestors.count,
+        "ancestorsize": ancestors.vsize,
+        "wtxid": entry.wtxid.to_string(),
+        "chunkweight": chunk.weight,
+        "fees": {
+            "base": render::amount(entry.fee.to_sat()),
+            "modified": render::amount(entry.fee.to_sat()),
+            "ancestor": render::amount(ancestors.fees),
+            "descendant": render::amount(descendants.fees),
+            "chunk": render::amount(chunk.fee),
+        },
+        "depends": depends,
+        "spentby": spentby,
+        // There are no peers that could have asked for it.
+        "unbroadcast": true,
+    })
+}
+
+async fn gettxspendingprevout(cx: &Context, params: Params) -> Result<Value, RpcError> {
+    let outputs = params.list(0)?.to_vec();
+    if outputs.is_empty() {
+        return Err(RpcError::new(code::INVALID_PARAMETER, "Invalid parameter, outputs are missing"));
+    }
+    let (mempool_only, with_transaction) = spending_options(params.get(1))?;
+    let outpoints: Vec<OutPoint> = outputs.iter().map(outpoint).collect::<Result<_, _>>()?;
+    cx.run(move |ledger| {
+        let found = outputs.into_iter().zip(outpoints).map(|(output, outpoint)| {
+            let spender = ledger.mempool().spender(&outpoint);
+            if spender.is_none() && !mempool_only {
+                let message = "Mempool lacks a relevant spend, and txospenderindex is unavailable.";
+                return Err(RpcError::new(code::MISC, message));
+            }
+            Ok(spending(output, spender, with_transaction))
+        });
+        found.collect()
+    })
+    .await?
+}
+
+fn spending(output: Value, spender: Option<&Entry>, with_transaction: bool) -> Value {
+    let (Value::Object(mut object), Some(spender)) = (output.clone(), spender) else {
+        return output;
+    };
+    object.insert("spendingtxid".into(), spender.txid.to_string().into());
+    if with_transaction {
+        object.insert("spendingtx".into(), serialize_hex(spender.transaction.as_ref()).into());
+    }
+    Value::Object(object)
+}
+
+/// Whether only the mempool is asked, and whether the whole transaction is wanted.
+fn spending_options(options: &Value) -> Result<(bool, bool), RpcError> {
+    let Value::Object(options) = options else {
+        return Ok((true, false));
+    };
+    check_fields(options, &[("mempool_only", Kind::Bool, true), ("return_spending_tx", Kind::Bool, true)])?;
+    let flag = |name: &str, default| options.get(name).and_then(Value::as_bool).unwrap_or(default);
+    Ok((flag("mempool_only", true), flag("return_spending_tx", false)))
+}
+
+fn outpoint(output: &Value) -> Result<OutPoint, RpcError> {
+    let object = argument::object(output)?;
+    check_fields(object, &[("txid", Kind::Text, false), ("vout", Kind::Number, false)])?;
+    let txid = Txid::from_raw_hash(argument::hash(&object["txid"], "txid")?);
+    let vout = u32::try_from(argument::int(&object["vout"])?)
+        .map_err(|_| RpcError::new(code::INVALID_PARAMETER, "Invalid parameter, vout cannot be negative"))?;
+    Ok(OutPoint { txid, vout })
+}
+
+/// Core's `RPCTypeCheckObj`, strict; the flag allows a field to be missing.
+fn check_fields(object: &Map<String, Value>, fields: &[(&str, Kind, bool)]) -> Result<(), RpcError> {
+    for (name, kind, may_miss) in fields {
+        let value = object.get(*name).unwrap_or(&Value::Null);
+        if value.is_null() {
+            if *may_miss {
+                continue;
+            }
+            return Err(RpcError::new(code::TYPE, format!("Missing {name}")));
+        }
+        let expected = match kind {
+            Kind::Bool => "bool",
+            Kind::Number => "number",
+            _ => "string",
+        };
+        let is = argument::type_name(value);
+        if is != expected {
+            let message = format!("JSON value of type {is} for field {name} is not of expected type {expected}");
+            return Err(RpcError::new(code::TYPE, message));
+        }
+    }
+    if let Some(unknown) = object.keys().find(|key| fields.iter().all(|(name, ..)| name != key)) {
+        return Err(RpcError::new(code::TYPE, format!("Unexpected key {unknown}")));
+    }
+    Ok(())
+}
+
+/// What the mempool says: nothing while all of it fits into the blocks to come, as a young Core; else what it takes.
+async fn estimatesmartfee(cx: &Context, params: Params) -> Result<Value, RpcError> {
+    let target = params.int(0)?;
+    if !(1..=MAX_CONFIRMATION_TARGET).contains(&target) {
+        let message = format!("Invalid conf_target, must be between 1 and {MAX_CONFIRMATION_TARGET}");
+        return Err(RpcError::new(code::INVALID_PARAMETER, message));
+    }
+    if params.has(1) {
+        let mode = params.text(1)?.to_lowercase();
+        if !matches!(mode.as_str(), "unset" | "economical" | "conservative") {
+            let message = "Invalid estimate_mode parameter, must be one of: \"unset\", \"economical\", \"conservative\"";
+            return Err(RpcError::new(code::INVALID_PARAMETER, message));
+        }
+    }
+    // A target of one block is raised to two, as Core's estimator does: one full block may come before ours.
+    let target = target.max(2);
+    let feerate = cx
+        .run(move |ledger| {
+            let mempool = ledger.mempool();
+            let floor = mempool.rolling_feerate().max(mempool.policy().min_relay_feerate);
+            // One above it is mined before it.
+            mempool.feerate_within(target.unsigned_abs() - 1).map(|feerate| (feerate + 1).max(floor))
+        })
+        .await?;
+    Ok(match feerate {
+        Some(feerate) => json!({"feerate": render::feerate(feerate), "blocks": target}),
+        None => json!({"errors": ["Insufficient data or no feerate found"], "blocks": target}),
+    })
+}

@@ -1,0 +1,121 @@
+//! The network, and addresses (Core: `rpc/net.cpp`, `rpc/output_script.cpp`).
+
+use bitcoin::address::NetworkUnchecked;
+use bitcoin::{Address, ScriptBuf};
+use serde_json::{Map, Value, json};
+
+use super::Method;
+use crate::params::ADDRESS_NETWORK;
+use crate::rpc::Context;
+use crate::rpc::argument::{Kind, Params, required};
+use crate::rpc::dialect::RpcError;
+use crate::rpc::render;
+
+/// The version of Bitcoin Core whose RPC this is: clients choose methods by it.
+const VERSION: u32 = 310_000;
+/// Core's name, for LND compares what follows it.
+const SUBVERSION: &str = "/Satoshi:31.0.0(l1-utxo)/";
+const PROTOCOL_VERSION: u32 = 70_016;
+
+pub(super) const METHODS: &[Method] = &[
+    Method {
+        name: "getconnectioncount",
+        category: "network",
+        arguments: &[],
+        about: "Returns the number of connections to other nodes.",
+        run: |_, _| Box::pin(async { Ok(0.into()) }),
+    },
+    Method {
+        name: "getnetworkinfo",
+        category: "network",
+        arguments: &[],
+        about: "Returns an object containing various state info regarding P2P networking.",
+        run: |cx, _| Box::pin(getnetworkinfo(cx)),
+    },
+    Method {
+        name: "getpeerinfo",
+        category: "network",
+        arguments: &[],
+        about: "Returns data about each connected network peer as a json array of objects.",
+        run: |_, _| Box::pin(async { Ok(json!([])) }),
+    },
+    Method {
+        name: "getzmqnotifications",
+        category: "zmq",
+        arguments: &[],
+        about: "Returns information about the active ZeroMQ notifications.",
+        run: |_, _| Box::pin(async { Ok(json!([])) }),
+    },
+    Method {
+        name: "validateaddress",
+        category: "util",
+        arguments: &[required("address", Kind::Text, "The address to validate")],
+        about: "Return information about the given address.",
+        run: |_, params| Box::pin(async move { validateaddress(&params) }),
+    },
+];
+
+async fn getnetworkinfo(cx: &Context) -> Result<Value, RpcError> {
+    let policy = cx.run(|ledger| *ledger.mempool().policy()).await?;
+    Ok(json!({
+        "version": VERSION,
+        "subversion": SUBVERSION,
+        "protocolversion": PROTOCOL_VERSION,
+        "localservices": "0000000000000009",
+        "localservicesnames": ["NETWORK", "WITNESS"],
+        "localrelay": true,
+        "timeoffset": 0,
+        "networkactive": false,
+        "connections": 0,
+        "connections_in": 0,
+        "connections_out": 0,
+        "networks": [],
+        "relayfee": render::feerate(policy.min_relay_feerate),
+        "incrementalfee": render::feerate(policy.incremental_feerate),
+        "localaddresses": [],
+        "warnings": [],
+    }))
+}
+
+/// The output script of an address of this network, or why it is none.
+pub(super) fn decode_address(text: &str) -> Result<ScriptBuf, String> {
+    let address: Address<NetworkUnchecked> = text.parse().map_err(|_| invalid_address(text))?;
+    let address = address.require_network(ADDRESS_NETWORK).map_err(|_| invalid_address(text))?;
+    Ok(address.script_pubkey())
+}
+
+/// Core's two ways of saying no, by what the text looks like.
+fn invalid_address(text: &str) -> String {
+    if text.to_lowercase().starts_with("bcrt1") {
+        return "Invalid Bech32 address".into();
+    }
+    if bitcoin::base58::decode_check(text).is_ok() {
+        return "Invalid or unsupported Base58-encoded address.".into();
+    }
+    "Invalid or unsupported Segwit (Bech32) or Base58 encoding.".into()
+}
+
+fn validateaddress(params: &Params) -> Result<Value, RpcError> {
+    let text = params.text(0)?;
+    let script = match decode_address(text) {
+        Ok(script) => script,
+        Err(error) => return Ok(json!({"isvalid": false, "error_locations": [], "error": error})),
+    };
+    let is_witness = script.is_witness_program();
+    let mut object = Map::new();
+    object.insert("isvalid".into(), true.into());
+    object.insert("address".into(), render::address(&script).unwrap_or_else(|| text.to_owned()).into());
+    object.insert("scriptPubKey".into(), script.to_hex_string().into());
+    let is_script = script.is_p2sh() || script.is_p2wsh() || script.is_p2tr();
+    // Core does not say of programs without a meaning whether they are scripts.
+    if !is_witness || is_script || script.is_p2wpkh() {
+        object.insert("isscript".into(), is_script.into());
+    }
+    object.insert("iswitness".into(), is_witness.into());
+    if is_witness {
+        let version = script.witness_version().map_or(0, bitcoin::WitnessVersion::to_num);
+        object.insert("witness_version".into(), version.into());
+        object.insert("witness_program".into(), hex::encode(&script.as_bytes()[2..]).into());
+    }
+    Ok(Value::Object(object))
+}

@@ -1,0 +1,346 @@
+//! Transactions as bytes (Core: `rpc/rawtransaction.cpp`, `rpc/mempool.cpp`).
+
+use std::sync::Arc;
+
+use bitcoin::consensus::encode::{deserialize, serialize_hex};
+use bitcoin::consensus::{Decodable, encode};
+use bitcoin::{BlockHash, Transaction, Txid};
+use serde_json::{Map, Value, json};
+
+use super::block::{block_hash, body, undo};
+use super::{Answer, Method};
+use crate::chain::{BlockId, Coin, is_unspendable};
+use crate::driver::Ledger;
+use crate::mempool::policy::fee_at;
+use crate::mempool::{Accepted, MAX_PACKAGE_COUNT, Rejection, check_package};
+use crate::rpc::Context;
+use crate::rpc::argument::{self, Argument, Kind, Params, amount, feerate, optional, required};
+use crate::rpc::dialect::{RpcError, code};
+use crate::rpc::render::{self, Detail};
+
+/// What a transaction may pay unless the caller says otherwise, in sat/kvB: 0.10 BTC/kvB.
+const DEFAULT_MAX_FEERATE: u64 = 10_000_000;
+
+const MAX_FEERATE: Argument =
+    optional("maxfeerate", Kind::Any, "Reject transactions that pay more, in BTC/kvB; 0.10 by default, 0 for any");
+
+pub(super) const METHODS: &[Method] = &[
+    Method {
+        name: "decoderawtransaction",
+        category: "rawtransactions",
+        arguments: &[
+            required("hexstring", Kind::Text, "The transaction hex string"),
+            optional("iswitness", Kind::Bool, "Whether the hex is in witness format; tried both ways if left out"),
+        ],
+        about: "Return a JSON object representing the serialized, hex-encoded transaction.",
+        run: |_, params| Box::pin(async move { decoderawtransaction(&params) }),
+    },
+    Method {
+        name: "getrawtransaction",
+        category: "rawtransactions",
+        arguments: &[
+            required("txid", Kind::Text, "The transaction id"),
+            optional("verbosity|verbose", Kind::Any, "0 for hex, 1 for an object, 2 with fee and prevouts"),
+            optional("blockhash", Kind::Text, "The block in which to look for the transaction"),
+        ],
+        about: "Returns a transaction of the mempool, or of a given block.",
+        run: |cx, params| Box::pin(getrawtransaction(cx, params)),
+    },
+    Method {
+        name: "sendrawtransaction",
+        category: "rawtransactions",
+        arguments: &[
+            required("hexstring", Kind::Text, "The hex string of the raw transaction"),
+            MAX_FEERATE,
+            optional("maxburnamount", Kind::Any, "Reject unspendable outputs above this value in BTC; 0 by default"),
+        ],
+        about: "Submit a raw transaction (serialized, hex-encoded) to the mempool.",
+        run: |cx, params| send(cx, params),
+    },
+    Method {
+        name: "testmempoolaccept",
+        category: "rawtransactions",
+        arguments: &[required("rawtxs", Kind::List, "An array of hex strings of raw transactions"), MAX_FEERATE],
+        about: "Returns result of mempool acceptance tests indicating if raw transactions would be accepted.",
+        run: |cx, params| Box::pin(testmempoolaccept(cx, params)),
+    },
+];
+
+fn send(cx: &Context, params: Params) -> Answer<'_> {
+    Box::pin(sendrawtransaction(cx, params))
+}
+
+/// Which encodings are tried (Core: `DecodeTx`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encodings {
+    Both,
+    Witness,
+    Legacy,
+}
+
+/// A transaction from hex, or none. Core: `DecodeHexTx`.
+pub(super) fn decode(text: &str, encodings: Encodings) -> Option<Transaction> {
+    let bytes = hex::decode(text).ok().filter(|bytes| !bytes.is_empty())?;
+    let extended = (encodings != Encodings::Legacy).then(|| deserialize::<Transaction>(&bytes).ok()).flatten();
+    if extended.as_ref().is_some_and(has_sane_scripts) {
+        return extended;
+    }
+    let legacy = (encodings != Encodings::Witness).then(|| decode_legacy(&bytes).ok()).flatten();
+    match (extended, legacy) {
+        (_, Some(legacy)) if has_sane_scripts(&legacy) => Some(legacy),
+        (Some(extended), _) => Some(extended),
+        (None, legacy) => legacy,
+    }
+}
+
+/// Without witnesses, so that no inputs means no inputs.
+fn decode_legacy(mut bytes: &[u8]) -> Result<Transaction, encode::Error> {
+    let reader = &mut bytes;
+    let transaction = Transaction {
+        version: Decodable::consensus_decode(reader)?,
+        input: Decodable::consensus_decode(reader)?,
+        output: Decodable::consensus_decode(reader)?,
+        lock_time: Decodable::consensus_decode(reader)?,
+    };
+    if bytes.is_empty() { Ok(transaction) } else { Err(encode::Error::ParseFailed("bytes left over")) }
+}
+
+/// Core's `CheckTxScriptsSanity`: every script can be read to its end.
+fn has_sane_scripts(transaction: &Transaction) -> bool {
+    const MAX_SCRIPT_SIZE: usize = 10_000;
+    let is_sane = |script: &bitcoin::Script| script.len() <= MAX_SCRIPT_SIZE && has_valid_ops(script);
+    let inputs = transaction.is_coinbase() || transaction.input.iter().all(|input| is_sane(&input.script_sig));
+    inputs && transaction.output.iter().all(|output| is_sane(&output.script_pubkey))
+}
+
+/// Every push is whole and every opcode known.
+fn has_valid_ops(script: &bitcoin::Script) -> bool {
+    const LAST_OPCODE: u8 = 0xb9;
+    script.instructions().all(|instruction| match instruction {
+        Ok(bitcoin::script::Instruction::Op(op)) => op.to_u8() <= LAST_OPCODE,
+        Ok(bitcoin::script::Instruction::PushBytes(bytes)) => bytes.len() <= 520,
+        Err(_) => false,
+    })
+}
+
+fn decoderawtransaction(params: &Params) -> Result<Value, RpcError> {
+    let encodings = match params.get(1) {
+        Value::Bool(true) => Encodings::Witness,
+        Value::Bool(false) => Encodings::Legacy,
+        _ => Encodings::Both,
+    };
+    let transaction = decode(params.text(0)?, encodings)
+        .ok_or_else(|| RpcError::new(code::DESERIALIZATION, "TX decode failed"))?;
+    Ok(Value::Object(render::decoded(&transaction, Detail::Plain)))
+}
+
+async fn sendrawtransaction(cx: &Context, params: Params) -> Result<Value, RpcError> {
+    let max_burn = if params.has(2) { amount(params.get(2))?.to_sat() } else { 0 };
+    let transaction = decode(params.text(0)?, Encodings::Both).ok_or_else(|| {
+        RpcError::new(code::DESERIALIZATION, "TX decode failed. Make sure the tx has at least one input.")
+    })?;
+    let burns = transaction.output.iter().any(|output| {
+        let script = &output.script_pubkey;
+        (is_unspendable(script) || !has_valid_ops(script)) && output.value.to_sat() > max_burn
+    });
+    if burns {
+        let message = "Unspendable output exceeds maximum configured by user (maxburnamount)";
+        return Err(RpcError::new(code::VERIFY, message));
+    }
+    let max_fee = fee_at(max_feerate(&params)?, transaction.vsize() as u64);
+    let max_fee = (max_fee > 0).then_some(max_fee);
+    let transaction = Arc::new(transaction);
+    let txid = cx.run(move |ledger| broadcast(ledger, transaction, max_fee)).await??;
+    Ok(txid.to_string().into())
+}
+
+fn max_feerate(params: &Params) -> Result<u64, RpcError> {
+    if params.has(1) { feerate(params.get(1)) } else { Ok(DEFAULT_MAX_FEERATE) }
+}
+
+/// Core's `BroadcastTransaction`.
+fn broadcast(ledger: &mut Ledger, transaction: Arc<Transaction>, max_fee: Option<u64>) -> Result<Txid, RpcError> {
+    let txid = transaction.compute_txid();
+    let mut outputs = (0u32..).take(transaction.output.len());
+    if outputs.any(|vout| ledger.coin(&bitcoin::OutPoint { txid, vout }).is_some()) {
+        let message = "Transaction outputs already in utxo set";
+        return Err(RpcError::new(code::VERIFY_ALREADY_IN_UTXO_SET, message));
+    }
+    if ledger.mempool().contains(&txid) {
+        return Ok(txid);
+    }
+    match ledger.accept_transaction(transaction, max_fee) {
+        Ok(accepted) => Ok(accepted.txid),
+        Err(Rejection::FeeAboveMaximum { .. }) => {
+            let message = "Fee exceeds maximum configured by user (e.g. -maxtxfee, maxfeerate)";
+            Err(RpcError::new(code::VERIFY, message))
+        }
+        Err(rejection) if rejection.is_missing_inputs() => Err(RpcError::new(code::VERIFY, rejection.to_string())),
+        Err(rejection) => Err(RpcError::new(code::VERIFY_REJECTED, rejection.to_string())),
+    }
+}
+
+async fn testmempoolaccept(cx: &Context, params: Params) -> Result<Value, RpcError> {
+    let raw = params.list(0)?;
+    if raw.is_empty() || raw.len() > MAX_PACKAGE_COUNT {
+        let message = format!("Array must contain between 1 and {MAX_PACKAGE_COUNT} transactions.");
+        return Err(RpcError::new(code::INVALID_PARAMETER, message));
+    }
+    let max_feerate = max_feerate(&params)?;
+    let mut transactions = Vec::with_capacity(raw.len());
+    for text in raw {
+        let text = argument::text(text)?;
+        let transaction = decode(text, Encodings::Both).ok_or_else(|| {
+            let message = format!("TX decode failed: {text} Make sure the tx has at least one input.");
+            RpcError::new(code::DESERIALIZATION, message)
+        })?;
+        transactions.push(Arc::new(transaction));
+    }
+    let package_error =
+        if transactions.len() > 1 { check_package(&transactions).err().map(|error| error.to_string()) } else { None };
+    let tested = transactions.clone();
+    let is_package = package_error.is_none();
+    let mut outcomes = cx
+        .run(move |ledger| if is_package { ledger.test_transactions(&tested) } else { Vec::new() })
+        .await?
+        .into_iter();
+    let mut is_over = false;
+    let results = transactions.iter().map(|transaction| {
+        let mut object = Map::new();
+        object.insert("txid".into(), transaction.compute_txid().to_string().into());
+        object.insert("wtxid".into(), transaction.compute_wtxid().to_string().into());
+        if let Some(error) = &package_error {
+            object.insert("package-error".into(), error.as_str().into());
+        }
+        // What comes after a refusal was not looked at.
+        if let Some(outcome) = outcomes.next().filter(|_| !is_over) {
+            is_over = verdict(&mut object, outcome, max_feerate);
+        }
+        Value::Object(object)
+    });
+    Ok(results.collect::<Vec<_>>().into())
+}
+
+/// Fills in one result; true if the fee was above the maximum, which ends the list.
+fn verdict(object: &mut Map<String, Value>, outcome: Result<Accepted, Rejection>, max_feerate: u64) -> bool {
+    match outcome {
+        Ok(accepted) => {
+            let (fee, vsize) = (accepted.fee.to_sat(), accepted.vsize);
+            let max_fee = fee_at(max_feerate, vsize);
+            if max_fee > 0 && fee > max_fee {
+                object.insert("allowed".into(), false.into());
+                object.insert("reject-reason".into(), "max-fee-exceeded".into());
+                return true;
+            }
+            object.insert("allowed".into(), true.into());
+            object.insert("vsize".into(), vsize.into());
+            let fees = json!({
+                "base": render::amount(fee),
+                "effective-feerate": render::feerate(fee * 1_000 / vsize.max(1)),
+                "effective-includes": [accepted.wtxid.to_string()],
+            });
+            object.insert("fees".into(), fees);
+        }
+        Err(rejection) => {
+            object.insert("allowed".into(), false.into());
+            if rejection.is_missing_inputs() {
+                object.insert("reject-reason".into(), "missing-inputs".into());
+            } else {
+                object.insert("reject-reason".into(), rejection.reason().into());
+                object.insert("reject-details".into(), rejection.to_string().into());
+            }
+        }
+    }
+    false
+}
+
+/// A transaction that was looked up, and where it was found.
+struct Found {
+    transaction: Arc<Transaction>,
+    block: Option<Place>,
+    coins: Option<Vec<Coin>>,
+}
+
+struct Place {
+    hash: BlockHash,
+    time: u32,
+    confirmations: u32,
+    is_active: bool,
+}
+
+async fn getrawtransaction(cx: &Context, params: Params) -> Result<Value, RpcError> {
+    let txid = Txid::from_raw_hash(params.hash(0, "parameter 1")?);
+    if cx.params().genesis.txdata.first().is_some_and(|coinbase| coinbase.compute_txid() == txid) {
+        let message =
+            "The genesis block coinbase is not considered an ordinary transaction and cannot be retrieved";
+        return Err(RpcError::new(code::INVALID_ADDRESS_OR_KEY, message));
+    }
+    let verbosity = params.verbosity(1, 0)?;
+    let within = if params.has(2) { Some(block_hash(&params, 2, "parameter 3")?) } else { None };
+    let found = cx.run(move |ledger| look_up(ledger, txid, within, verbosity >= 2)).await??;
+    if verbosity <= 0 {
+        return Ok(serialize_hex(found.transaction.as_ref()).into());
+    }
+    let mut object = Map::new();
+    if let Some(place) = &found.block {
+        object.insert("in_active_chain".into(), place.is_active.into());
+    }
+    let detail = found.coins.as_deref().map_or(Detail::Plain, Detail::Prevouts);
+    object.extend(render::transaction(&found.transaction, detail));
+    if let Some(place) = &found.block {
+        object.insert("blockhash".into(), place.hash.to_string().into());
+        object.insert("confirmations".into(), place.confirmations.into());
+        if place.is_active {
+            object.insert("time".into(), place.time.into());
+            object.insert("blocktime".into(), place.time.into());
+        }
+    }
+    Ok(Value::Object(object))
+}
+
+fn look_up(
+    ledger: &Ledger,
+    txid: Txid,
+    within: Option<BlockHash>,
+    with_coins: bool,
+) -> Result<Found, RpcError> {
+    let missing = |what: &str| {
+        let message = format!("{what}. Use gettransaction for wallet transactions.");
+        RpcError::new(code::INVALID_ADDRESS_OR_KEY, message)
+    };
+    let Some(hash) = within else {
+        let entry = ledger.mempool().entry(&txid).ok_or_else(|| {
+            missing(
+                "No such mempool transaction. Use -txindex or provide a block hash to enable blockchain transaction \
+                 queries",
+            )
+        })?;
+        return Ok(Found { transaction: Arc::clone(&entry.transaction), block: None, coins: None });
+    };
+    let id = ledger
+        .chain()
+        .find(&hash)
+        .ok_or_else(|| RpcError::new(code::INVALID_ADDRESS_OR_KEY, "Block hash not found"))?;
+    if ledger.chain().entry(id).data.is_none() {
+        return Err(RpcError::new(code::MISC, "Block not available"));
+    }
+    let block = body(ledger, id)?;
+    let index = block.txids().iter().position(|other| *other == txid);
+    let index = index.ok_or_else(|| missing("No such transaction found in the provided block"))?;
+    let spent = if with_coins { undo(ledger, id)? } else { None };
+    let coins = spent.and_then(|undo| undo.spent.into_iter().nth(index.checked_sub(1)?));
+    let transaction = Arc::new(block.transactions()[index].clone());
+    Ok(Found { transaction, block: Some(place(ledger, id)), coins })
+}
+
+fn place(ledger: &Ledger, id: BlockId) -> Place {
+    let chain = ledger.chain();
+    let entry = chain.entry(id);
+    let is_active = chain.is_active(id);
+    Place {
+        hash: entry.hash,
+        time: entry.header.time,
+        confirmations: if is_active { chain.height() - entry.height + 1 } else { 0 },
+        is_active,
+    }
+}

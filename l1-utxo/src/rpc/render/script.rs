@@ -1,0 +1,253 @@
+//! Scripts for people: disassembly, descriptor, address and type.
+
+use bitcoin::script::Instruction;
+use bitcoin::{Address, Script, XOnlyPublicKey};
+use serde_json::{Map, Value};
+
+use crate::mempool::policy::output::{OutputType, classify};
+use crate::params::ADDRESS_NETWORK;
+
+/// The address of an output script, if there is one.
+pub fn address(script: &Script) -> Option<String> {
+    Address::from_script(script, ADDRESS_NETWORK).ok().map(|address| address.to_string())
+}
+
+/// `scriptPubKey` as an object (Core: `ScriptToUniv`).
+pub fn script_pubkey(script: &Script) -> Value {
+    let mut object = Map::new();
+    object.insert("asm".into(), asm(script, false).into());
+    object.insert("desc".into(), descriptor(script).into());
+    object.insert("hex".into(), script.to_hex_string().into());
+    if let Some(address) = address(script) {
+        object.insert("address".into(), address.into());
+    }
+    object.insert("type".into(), classify(script).name().into());
+    Value::Object(object)
+}
+
+/// Core's `ScriptToAsmStr`. `decode_sighash` names the hash type of what looks like a signature.
+pub fn asm(script: &Script, decode_sighash: bool) -> String {
+    let decode_sighash = decode_sighash && !crate::chain::is_unspendable(script);
+    let mut words = Vec::new();
+    for instruction in script.instructions() {
+        match instruction {
+            Ok(Instruction::PushBytes(bytes)) => words.push(pushed(bytes.as_bytes(), decode_sighash)),
+            Ok(Instruction::Op(op)) => words.push(opcode_name(op.to_u8())),
+            Err(_) => {
+                words.push("[error]".into());
+                break;
+            }
+        }
+    }
+    words.join(" ")
+}
+
+fn pushed(bytes: &[u8], decode_sighash: bool) -> String {
+    if bytes.len() <= 4 {
+        return script_number(bytes).to_string();
+    }
+    if decode_sighash
+        && let Ok(signature) = bitcoin::ecdsa::Signature::from_slice(bytes)
+        && let Some((_, body)) = bytes.split_last()
+    {
+        let name = signature.sighash_type.to_string().trim_start_matches("SIGHASH_").to_owned();
+        return format!("{}[{name}]", hex::encode(body));
+    }
+    hex::encode(bytes)
+}
+
+/// Little endian with a sign bit, at most four bytes.
+fn script_number(bytes: &[u8]) -> i64 {
+    let Some((last, rest)) = bytes.split_last() else {
+        return 0;
+    };
+    let low = rest.iter().rev().fold(i64::from(last & 0x7f), |value, byte| value << 8 | i64::from(*byte));
+    if last & 0x80 == 0 { low } else { -low }
+}
+
+fn opcode_name(op: u8) -> String {
+    const FROM_NOP: [&str; 90] = [
+        "OP_NOP",
+        "OP_VER",
+        "OP_IF",
+        "OP_NOTIF",
+        "OP_VERIF",
+        "OP_VERNOTIF",
+        "OP_ELSE",
+        "OP_ENDIF",
+        "OP_VERIFY",
+        "OP_RETURN",
+        "OP_TOALTSTACK",
+        "OP_FROMALTSTACK",
+        "OP_2DROP",
+        "OP_2DUP",
+        "OP_3DUP",
+        "OP_2OVER",
+        "OP_2ROT",
+        "OP_2SWAP",
+        "OP_IFDUP",
+        "OP_DEPTH",
+        "OP_DROP",
+        "OP_DUP",
+        "OP_NIP",
+        "OP_OVER",
+        "OP_PICK",
+        "OP_ROLL",
+        "OP_ROT",
+        "OP_SWAP",
+        "OP_TUCK",
+        "OP_CAT",
+        "OP_SUBSTR",
+        "OP_LEFT",
+        "OP_RIGHT",
+        "OP_SIZE",
+        "OP_INVERT",
+        "OP_AND",
+        "OP_OR",
+        "OP_XOR",
+        "OP_EQUAL",
+        "OP_EQUALVERIFY",
+        "OP_RESERVED1",
+        "OP_RESERVED2",
+        "OP_1ADD",
+        "OP_1SUB",
+        "OP_2MUL",
+        "OP_2DIV",
+        "OP_NEGATE",
+        "OP_ABS",
+        "OP_NOT",
+        "OP_0NOTEQUAL",
+        "OP_ADD",
+        "OP_SUB",
+        "OP_MUL",
+        "OP_DIV",
+        "OP_MOD",
+        "OP_LSHIFT",
+        "OP_RSHIFT",
+        "OP_BOOLAND",
+        "OP_BOOLOR",
+        "OP_NUMEQUAL",
+        "OP_NUMEQUALVERIFY",
+        "OP_NUMNOTEQUAL",
+        "OP_LESSTHAN",
+        "OP_GREATERTHAN",
+        "OP_LESSTHANOREQUAL",
+        "OP_GREATERTHANOREQUAL",
+        "OP_MIN",
+        "OP_MAX",
+        "OP_WITHIN",
+        "OP_RIPEMD160",
+        "OP_SHA1",
+        "OP_SHA256",
+        "OP_HASH160",
+        "OP_HASH256",
+        "OP_CODESEPARATOR",
+        "OP_CHECKSIG",
+        "OP_CHECKSIGVERIFY",
+        "OP_CHECKMULTISIG",
+        "OP_CHECKMULTISIGVERIFY",
+        "OP_NOP1",
+        "OP_CHECKLOCKTIMEVERIFY",
+        "OP_CHECKSEQUENCEVERIFY",
+        "OP_NOP4",
+        "OP_NOP5",
+        "OP_NOP6",
+        "OP_NOP7",
+        "OP_NOP8",
+        "OP_NOP9",
+        "OP_NOP10",
+        "OP_CHECKSIGADD",
+    ];
+    match op {
+        0x4f => "-1".into(),
+        0x50 => "OP_RESERVED".into(),
+        0x51..=0x60 => (op - 0x50).to_string(),
+        0x61..=0xba => FROM_NOP[usize::from(op - 0x61)].into(),
+        0xff => "OP_INVALIDOPCODE".into(),
+        _ => "OP_UNKNOWN".into(),
+    }
+}
+
+/// The descriptor that Core infers for an output whose keys it does not know, with its checksum.
+pub fn descriptor(script: &Script) -> String {
+    let body = match classify(script) {
+        OutputType::WitnessV1Taproot(key) if XOnlyPublicKey::from_slice(key).is_ok() => {
+            format!("rawtr({})", hex::encode(key))
+        }
+        OutputType::PubKey(key) if is_plain_key(key) => format!("pk({})", hex::encode(key)),
+        OutputType::MultiSig { required, keys } if keys.iter().all(|key| is_plain_key(key)) => {
+            let keys: Vec<String> = keys.iter().map(hex::encode).collect();
+            format!("multi({required},{})", keys.join(","))
+        }
+        _ => match address(script) {
+            Some(address) => format!("addr({address})"),
+            None => format!("raw({})", script.to_hex_string()),
+        },
+    };
+    let checksum = checksum(&body);
+    format!("{body}#{checksum}")
+}
+
+/// Neither of the hybrid forms.
+fn is_plain_key(key: &[u8]) -> bool {
+    !matches!(key.first(), Some(6 | 7))
+}
+
+/// BIP 380's checksum; `body` holds only characters of descriptors.
+fn checksum(body: &str) -> String {
+    const INPUT: &str = "0123456789()[],'/*abcdefgh@:$%{}IJKLMNOPQRSTUVWXYZ&+-.;<=>?!^_|~ijklmnopqrstuvwxyzABCDEFGH`#\"\\ ";
+    const OUTPUT: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
+    let mut state = 1u64;
+    let (mut classes, mut count) = (0u64, 0);
+    for character in body.chars() {
+        let position = INPUT.find(character).unwrap_or_default() as u64;
+        state = polymod(state, position & 31);
+        classes = classes * 3 + (position >> 5);
+        count += 1;
+        if count == 3 {
+            state = polymod(state, classes);
+            (classes, count) = (0, 0);
+        }
+    }
+    if count > 0 {
+        state = polymod(state, classes);
+    }
+    state = (0..8).fold(state, |state, _| polymod(state, 0)) ^ 1;
+    (0..8).map(|index| char::from(OUTPUT[(state >> (5 * (7 - index)) & 31) as usize])).collect()
+}
+
+fn polymod(state: u64, value: u64) -> u64 {
+    const GENERATOR: [u64; 5] = [0xf5_dee5_1989, 0xa9_fdca_3312, 0x1b_ab10_e32d, 0x37_06b1_677a, 0x64_4d62_6ffd];
+    let top = state >> 35;
+    let shifted = (state & 0x7_ffff_ffff) << 5 ^ value;
+    (0..5).filter(|bit| top >> bit & 1 == 1).fold(shifted, |state, bit| state ^ GENERATOR[bit])
+}
+
+#[cfg(test)]
+mod tests {
+    use bitcoin::ScriptBuf;
+
+    use super::*;
+
+    #[test]
+    fn checksums_are_those_of_bip_380() {
+        assert_eq!(checksum("raw(deadbeef)"), "89f8spxm");
+    }
+
+    #[test]
+    fn asm_reads_as_in_core() {
+        let asm = |hex: &str| asm(&ScriptBuf::from_hex(hex).unwrap(), false);
+        assert_eq!(asm("0014"), "0 [error]");
+        assert_eq!(asm("4f516081"), "-1 1 16 OP_RIGHT");
+        assert_eq!(asm("02ff8001ffb1b2b3ba"), "-255 -127 OP_CHECKLOCKTIMEVERIFY OP_CHECKSEQUENCEVERIFY OP_NOP4 OP_CHECKSIGADD");
+        assert_eq!(asm("6a0501020304059c"), "OP_RETURN 0102030405 OP_NUMEQUAL");
+        assert_eq!(asm("ba61acff"), "OP_CHECKSIGADD OP_NOP OP_CHECKSIG OP_INVALIDOPCODE");
+    }
+
+    #[test]
+    fn descriptors_are_inferred_as_core_does() {
+        let describe = |hex: &str| descriptor(&ScriptBuf::from_hex(hex).unwrap());
+        assert_eq!(describe("51024e73"), "addr(bcrt1pfeesnyr2tx)#".to_owned() + &checksum("addr(bcrt1pfeesnyr2tx)"));
+        assert!(describe("6a").starts_with("raw(6a)#"));
+    }
+}
