@@ -69,6 +69,9 @@ pub struct Options {
     pub log_format: Option<LogFormat>,
 }
 
+/// The database tells more than anyone wants to know.
+const DEFAULT_LOG: &str = "info,fjall=warn,lsm_tree=warn";
+
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
@@ -183,7 +186,7 @@ impl Options {
             rpc_login: self.rpc_login()?,
             mine: self.mine(network)?,
             policy: self.policy()?,
-            log: self.log.unwrap_or_else(|| "info".into()),
+            log: self.log.unwrap_or_else(|| DEFAULT_LOG.into()),
             log_format: self.log_format.unwrap_or_default(),
         })
     }
@@ -214,7 +217,11 @@ impl Options {
         let problem = "expected a time like 500ms, 1s or 2m";
         let every = duration(text).ok_or_else(|| value("mine-every", text, problem))?;
         if every.is_zero() && network == Network::Regtest {
-            return Err(value("mine-every", text, "on regtest blocks cost no work: give the time between two, like 1s"));
+            return Err(value(
+                "mine-every",
+                text,
+                "on regtest blocks cost no work: give the time between two, like 1s",
+            ));
         }
         Ok(Some(Mine { every, script }))
     }
@@ -238,10 +245,9 @@ impl Options {
 }
 
 fn read(path: &Path) -> Result<Options, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    toml::from_str(&text)
-        .map_err(|source| ConfigError::Malformed { path: path.to_owned(), source: Box::new(source) })
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    toml::from_str(&text).map_err(|source| ConfigError::Malformed { path: path.to_owned(), source: Box::new(source) })
 }
 
 fn value(key: &'static str, value: &str, problem: impl ToString) -> ConfigError {

@@ -3,9 +3,12 @@
 //! Pure inside, effects outside. A room imports only rooms on a lower floor; `tests/tidy.rs` holds the table.
 
 pub mod chain;
+pub mod config;
 pub mod consensus;
 pub mod driver;
 pub mod mempool;
 pub mod mining;
+pub mod node;
 pub mod params;
+pub mod rpc;
 pub mod store;

@@ -11,10 +11,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::driver::{self, DriverError, Handle};
+use crate::driver::{Driver, Handle, Ledger, LedgerError, LedgerOptions, mine_in_background};
 use crate::rpc::auth::{Auth, Cookie};
 use crate::rpc::{self, Service};
-use crate::store::{Store, StoreError, StoreOptions};
 
 /// Calls under way may take this long to finish when the node stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -22,12 +21,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Why the node did not start, or stopped by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// The data directory.
+    /// The data directory, or what is in it.
     #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The validation thread.
-    #[error(transparent)]
-    Driver(#[from] DriverError),
+    Ledger(#[from] LedgerError),
     /// The RPC address is taken or not ours.
     #[error("rpc = \"{address}\": {source}: choose another --rpc HOST:PORT, or port 0 for a free one")]
     Bind {
@@ -53,50 +49,55 @@ pub enum NodeError {
 pub async fn run(config: Config) -> Result<(), NodeError> {
     let (stop, stopping) = watch::channel(false);
     stop_on_signals(stop.clone())?;
-    let params = config.network.params();
-    let dir = config.dir.clone();
     // First of all: it takes the directory's lock, and what is written below must not overwrite another node's.
-    let (store, recovered) =
-        tokio::task::spawn_blocking(move || Store::open(&dir, params, StoreOptions::default())).await.map_err(lost)??;
-    let listener = TcpListener::bind(config.rpc)
-        .await
-        .map_err(|source| NodeError::Bind { address: config.rpc, source })?;
+    let mut ledger = load(&config).await?;
+    let listener =
+        TcpListener::bind(config.rpc).await.map_err(|source| NodeError::Bind { address: config.rpc, source })?;
     let cookie_path = config.dir.join(".cookie");
     let cookie = Cookie::create(&cookie_path).map_err(|source| NodeError::File { path: cookie_path, source })?;
     let address = AddressFile::create(&config.dir, listener.local_addr()?)?;
     let login = config.rpc_login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()));
-    let auth = Auth::new(&cookie, login);
     let service = Arc::new(Service::new(stop.clone()));
-    let server = tokio::spawn(rpc::serve(listener, auth, Arc::clone(&service)));
+    let server = tokio::spawn(rpc::serve(listener, Auth::new(&cookie, login), Arc::clone(&service)));
 
-    let policy = config.policy;
-    let start = move || driver::start(store, recovered, params, policy);
-    let handle = tokio::task::spawn_blocking(start).await.map_err(lost)??;
+    // From here on callers hear that the node is loading.
+    let ledger = tokio::task::spawn_blocking(move || ledger.catch_up().map(|()| ledger)).await.map_err(lost)??;
+    let (driver, handle) = Driver::start(ledger);
     service.ready(handle.clone(), config.network);
     let miner = config.mine.clone().map(|mine| {
-        tokio::spawn(driver::mine_in_background(handle.clone(), params, mine.every, mine.script, stopping.clone()))
+        let params = config.network.params();
+        tokio::spawn(mine_in_background(handle.clone(), params, mine.every, mine.script, stopping.clone()))
     });
     tracing::info!(network = %config.network, height = handle.tip().height, dir = %config.dir.display(), "ready");
-    let outcome = wait_for_end(&handle, stopping).await;
+    wait_for_end(&handle, stopping).await;
 
-    stop.send_replace(true);
     tracing::info!("stopping");
+    stop.send_replace(true);
     if let Some(miner) = miner {
+        // A panic there was reported by its thread.
         drop(miner.await);
     }
     if tokio::time::timeout(DRAIN, server).await.is_err() {
         tracing::warn!("some rpc calls did not end in time");
     }
     drop((cookie, address));
-    handle.stop().await?;
-    outcome
+    // Here, too, comes what made the validation thread end by itself.
+    driver.stop().await?;
+    tracing::info!("stopped");
+    Ok(())
 }
 
-/// Returns when the node is told to stop, or with the failure that stopped the validation thread.
-async fn wait_for_end(handle: &Handle, mut stopping: watch::Receiver<bool>) -> Result<(), NodeError> {
+async fn load(config: &Config) -> Result<Ledger, NodeError> {
+    let (dir, network, policy) = (config.dir.clone(), config.network, config.policy);
+    let load = move || Ledger::load(&dir, network, policy, LedgerOptions::default());
+    Ok(tokio::task::spawn_blocking(load).await.map_err(lost)??)
+}
+
+/// Returns when the node is told to stop, or the validation thread has ended.
+async fn wait_for_end(handle: &Handle, mut stopping: watch::Receiver<bool>) {
     tokio::select! {
-        _ = stopping.wait_for(|stop| *stop) => Ok(()),
-        failure = handle.failed() => Err(failure.into()),
+        _ = stopping.wait_for(|stop| *stop) => {}
+        () = handle.stopped() => {}
     }
 }
 

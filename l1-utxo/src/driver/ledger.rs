@@ -105,6 +105,13 @@ pub struct Ledger {
 impl Ledger {
     /// Opens the data directory of a network, `DIR/<network>`, and connects again what was not flushed.
     pub fn open(dir: &Path, network: Network, policy: Policy, options: LedgerOptions) -> Result<Self, LedgerError> {
+        let mut ledger = Self::load(dir, network, policy, options)?;
+        ledger.catch_up()?;
+        Ok(ledger)
+    }
+
+    /// Takes the directory and reads what was flushed. Only then may others write files there. [`Ledger::catch_up`] next.
+    pub fn load(dir: &Path, network: Network, policy: Policy, options: LedgerOptions) -> Result<Self, LedgerError> {
         let params = network.params();
         let (mut store, recovered) = Store::open(dir, params, options.store)?;
         let mut salts = [0; 40];
@@ -116,7 +123,7 @@ impl Ledger {
         chain.use_signature_cache(Arc::clone(&signatures));
         chain.store_genesis(&mut store)?;
         let tip = tip_of(&chain);
-        let mut ledger = Self {
+        Ok(Self {
             chain,
             store,
             mempool: Mempool::new(policy),
@@ -127,11 +134,15 @@ impl Ledger {
             flushed_at: Instant::now(),
             has_unsynced: false,
             failure: None,
-        };
-        ledger.settle(None)?;
-        ledger.flush()?;
-        tracing::info!(height = ledger.tip().height, hash = %ledger.tip().hash, "chain loaded");
-        Ok(ledger)
+        })
+    }
+
+    /// Connects again what was not flushed.
+    pub fn catch_up(&mut self) -> Result<(), LedgerError> {
+        self.settle(None)?;
+        self.flush()?;
+        tracing::info!(height = self.tip().height, hash = %self.tip().hash, "chain loaded");
+        Ok(())
     }
 
     /// The chain.

@@ -5,6 +5,7 @@
 //! Core: `cs_main`, `CScheduler`, `CValidationInterface`.
 
 mod ledger;
+mod miner;
 mod reorg;
 
 use std::thread::JoinHandle;
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::chain::{CoinsHash, CoinsStats, coins_stats};
 
 pub use ledger::{Ledger, LedgerError, LedgerOptions, Submission};
+pub use miner::{MineError, Mined, Solution, mine_in_background, solve};
 
 /// Requests that wait; further callers wait to hand theirs in.
 const MAILBOX: usize = 256;

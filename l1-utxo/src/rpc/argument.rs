@@ -42,21 +42,12 @@ pub struct Argument {
 
 /// A parameter that must be given.
 pub const fn required(names: &'static str, kind: Kind, about: &'static str) -> Argument {
-    Argument {
-        names,
-        kind,
-        required: true,
-        options: &[],
-        about,
-    }
+    Argument { names, kind, required: true, options: &[], about }
 }
 
 /// A parameter that may be left out or null.
 pub const fn optional(names: &'static str, kind: Kind, about: &'static str) -> Argument {
-    Argument {
-        required: false,
-        ..required(names, kind, about)
-    }
+    Argument { required: false, ..required(names, kind, about) }
 }
 
 /// Positional parameters, checked against the method's list.
@@ -346,10 +337,7 @@ mod tests {
     const ARGUMENTS: &[Argument] = &[
         required("txid", Kind::Text, ""),
         optional("verbosity|verbose", Kind::Any, ""),
-        Argument {
-            options: &["deep"],
-            ..optional("options", Kind::Object, "")
-        },
+        Argument { options: &["deep"], ..optional("options", Kind::Object, "") },
     ];
 
     fn named(params: Value) -> Result<Vec<Value>, String> {

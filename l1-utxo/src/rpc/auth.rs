@@ -34,10 +34,7 @@ impl Auth {
             return false;
         };
         let offered = digest(&offered);
-        self.accepted
-            .iter()
-            .fold(subtle::Choice::from(0), |found, known| found | known.ct_eq(&offered))
-            .into()
+        self.accepted.iter().fold(subtle::Choice::from(0), |found, known| found | known.ct_eq(&offered)).into()
     }
 }
 
@@ -66,10 +63,7 @@ impl Cookie {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
         file.write_all(credential.as_bytes())?;
         std::fs::rename(&draft, path)?;
-        Ok(Self {
-            path: path.to_owned(),
-            credential,
-        })
+        Ok(Self { path: path.to_owned(), credential })
     }
 }
 

@@ -51,10 +51,7 @@ pub struct RpcError {
 impl RpcError {
     /// An error with this code and text.
     pub fn new(code: i32, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
+        Self { code, message: message.into() }
     }
 
     fn to_value(&self) -> Value {
@@ -86,10 +83,7 @@ struct Envelope {
 impl Envelope {
     /// Core answers with a null id when it could not read one.
     fn unknown() -> Self {
-        Self {
-            id: Some(Value::Null),
-            version: Version::Legacy,
-        }
+        Self { id: Some(Value::Null), version: Version::Legacy }
     }
 
     /// A 2.0 request without id is executed but not answered.
@@ -137,10 +131,7 @@ impl Response {
     fn new(status: u16, body: &Value) -> Self {
         let mut bytes = serde_json::to_vec(body).expect("a Value has string keys only, so it serializes");
         bytes.push(b'\n');
-        Self {
-            status,
-            body: Some(bytes),
-        }
+        Self { status, body: Some(bytes) }
     }
 
     fn failure(envelope: Envelope, error: RpcError) -> Self {
@@ -162,10 +153,7 @@ where
     match serde_json::from_slice::<Value>(body) {
         Ok(Value::Array(requests)) => respond_batch(requests, execute).await,
         Ok(request @ Value::Object(_)) => respond_single(request, execute).await,
-        Ok(_) => Response::failure(
-            Envelope::unknown(),
-            RpcError::new(code::PARSE, "Top-level object parse error"),
-        ),
+        Ok(_) => Response::failure(Envelope::unknown(), RpcError::new(code::PARSE, "Top-level object parse error")),
         Err(_) => Response::failure(Envelope::unknown(), RpcError::new(code::PARSE, "Parse error")),
     }
 }
@@ -183,10 +171,7 @@ where
     };
     let outcome = execute(call).await;
     if envelope.is_notification() {
-        return Response {
-            status: 204,
-            body: None,
-        };
+        return Response { status: 204, body: None };
     }
     match outcome {
         Err(error) if envelope.version == Version::Legacy => Response::failure(envelope, error),
@@ -213,10 +198,7 @@ where
     }
     // An empty batch is answered by an empty list, one of notifications only by nothing.
     if replies.is_empty() && asked > 0 {
-        return Response {
-            status: 204,
-            body: None,
-        };
+        return Response { status: 204, body: None };
     }
     Response::new(200, &Value::Array(replies))
 }
@@ -276,11 +258,7 @@ mod tests {
             (r#"{"jsonrpc":"1.0","method":"echo","id":"a"}"#, 200, r#"{"result":[],"error":null,"id":"a"}"#),
             (r#"{"jsonrpc":"2.0","method":"echo","id":1}"#, 200, r#"{"jsonrpc":"2.0","result":[],"id":1}"#),
             (r#"{"jsonrpc":"2.0","method":"echo"}"#, 204, ""),
-            (
-                r#"{"method":"fail","id":1}"#,
-                500,
-                r#"{"result":null,"error":{"code":-8,"message":"bad"},"id":1}"#,
-            ),
+            (r#"{"method":"fail","id":1}"#, 500, r#"{"result":null,"error":{"code":-8,"message":"bad"},"id":1}"#),
             (
                 r#"{"method":"nope","id":1}"#,
                 404,
@@ -296,22 +274,14 @@ mod tests {
                 400,
                 r#"{"result":null,"error":{"code":-32600,"message":"JSON-RPC version not supported"},"id":1}"#,
             ),
-            (
-                r#"{"id":1}"#,
-                400,
-                r#"{"result":null,"error":{"code":-32600,"message":"Missing method"},"id":1}"#,
-            ),
+            (r#"{"id":1}"#, 400, r#"{"result":null,"error":{"code":-32600,"message":"Missing method"},"id":1}"#),
             (
                 r#"{"method":"echo","params":5,"id":1}"#,
                 400,
                 r#"{"result":null,"error":{"code":-32600,"message":"Params must be an array or object"},"id":1}"#,
             ),
             ("{", 500, r#"{"result":null,"error":{"code":-32700,"message":"Parse error"},"id":null}"#),
-            (
-                "3",
-                500,
-                r#"{"result":null,"error":{"code":-32700,"message":"Top-level object parse error"},"id":null}"#,
-            ),
+            ("3", 500, r#"{"result":null,"error":{"code":-32700,"message":"Top-level object parse error"},"id":null}"#),
             ("[]", 200, "[]"),
             (r#"[{"jsonrpc":"2.0","method":"echo"}]"#, 204, ""),
             (

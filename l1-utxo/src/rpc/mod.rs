@@ -88,8 +88,8 @@ impl Service {
         let Some(context) = self.context.get() else {
             return Err(RpcError::new(code::IN_WARMUP, "Loading block index…"));
         };
-        let method = method::find(&call.method)
-            .ok_or_else(|| RpcError::new(code::METHOD_NOT_FOUND, "Method not found"))?;
+        let method =
+            method::find(&call.method).ok_or_else(|| RpcError::new(code::METHOD_NOT_FOUND, "Method not found"))?;
         let params = Params::positional(call.params, method.arguments)?;
         if !params.count_fits(method.arguments) {
             return Err(RpcError::new(code::MISC, method.help()));

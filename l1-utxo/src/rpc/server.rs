@@ -37,13 +37,8 @@ struct Door {
 pub async fn serve(listener: TcpListener, auth: Auth, service: Arc<Service>) -> io::Result<()> {
     let mut stopping = service.stopping();
     let door = Arc::new(Door { auth, service });
-    let router = Router::new()
-        .route("/", any(handle))
-        .with_state(door);
-    let listener = Bounded {
-        listener,
-        places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
-    };
+    let router = Router::new().route("/", any(handle)).with_state(door);
+    let listener = Bounded { listener, places: Arc::new(Semaphore::new(MAX_CONNECTIONS)) };
     axum::serve(listener, router)
         .with_graceful_shutdown(async move {
             // An error means that nobody can ask us to stop any more: stop.

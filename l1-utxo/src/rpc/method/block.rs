@@ -28,7 +28,11 @@ pub(super) const METHODS: &[Method] = &[
         category: "blockchain",
         arguments: &[
             required("blockhash", Kind::Text, "The block hash"),
-            optional("verbosity|verbose", Kind::Any, "0 for hex, 1 for an object, 2 with transactions, 3 with prevouts"),
+            optional(
+                "verbosity|verbose",
+                Kind::Any,
+                "0 for hex, 1 for an object, 2 with transactions, 3 with prevouts",
+            ),
         ],
         about: "Returns a block, as hex or as an object.",
         run: |cx, params| Box::pin(getblock(cx, params)),
@@ -141,8 +145,7 @@ pub(super) fn undo(ledger: &Ledger, id: BlockId) -> Result<Option<BlockUndo>, Rp
 pub(super) fn view(ledger: &Ledger, id: BlockId) -> BlockView {
     let chain = ledger.chain();
     let entry = chain.entry(id);
-    let confirmations =
-        if chain.is_active(id) { i64::from(chain.height()) - i64::from(entry.height) + 1 } else { -1 };
+    let confirmations = if chain.is_active(id) { i64::from(chain.height()) - i64::from(entry.height) + 1 } else { -1 };
     BlockView {
         header: entry.header,
         hash: entry.hash,

@@ -49,8 +49,7 @@ async fn generatetoaddress(cx: &Context, params: Params) -> Result<Value, RpcErr
     let count = usize::try_from(params.int(0)?).unwrap_or(0);
     // On a network with real work a block takes millions of tries: there the default does not limit.
     let default = if cx.network == Network::Regtest { DEFAULT_MAX_TRIES } else { u64::MAX };
-    let mut tries =
-        if params.has(2) { u64::try_from(params.int(2)?).unwrap_or(u64::MAX) } else { default };
+    let mut tries = if params.has(2) { u64::try_from(params.int(2)?).unwrap_or(u64::MAX) } else { default };
     let script = decode_address(params.text(1)?)
         .map_err(|_| RpcError::new(code::INVALID_ADDRESS_OR_KEY, "Error: Invalid address"))?;
     let mut hashes: Vec<BlockHash> = Vec::new();
@@ -67,7 +66,7 @@ async fn generatetoaddress(cx: &Context, params: Params) -> Result<Value, RpcErr
         tries = tries.saturating_sub(solution.tries);
         if let Some(block) = solution.block {
             let hash = block.block_hash();
-            cx.run(move |ledger| ledger.submit(block)).await?.map_err(refused)?;
+            cx.run(move |ledger| ledger.submit_own(block)).await?.map_err(refused)?;
             hashes.push(hash);
         }
     }
@@ -100,7 +99,7 @@ async fn generateblock(cx: &Context, params: Params) -> Result<Value, RpcError> 
     if !submit {
         return Ok(json!({"hash": hash, "hex": bitcoin::consensus::encode::serialize_hex(&block)}));
     }
-    cx.run(move |ledger| ledger.submit(block)).await?.map_err(refused)?;
+    cx.run(move |ledger| ledger.submit_own(block)).await?.map_err(refused)?;
     Ok(json!({"hash": hash}))
 }
 
@@ -117,17 +116,17 @@ fn output_script(text: &str) -> Option<ScriptBuf> {
 fn assemble(ledger: &mut Ledger, script: &ScriptBuf, listed: &[String]) -> Result<Block, RpcError> {
     let transactions = listed.iter().map(|text| transaction(ledger, text)).collect::<Result<Vec<_>, _>>()?;
     let transactions = transactions.iter().map(|transaction| Transaction::clone(transaction)).collect();
-    ledger.assemble(script, transactions).map_err(|error| {
-        RpcError::new(code::VERIFY, format!("TestBlockValidity failed: {}", error.reject_reason()))
-    })
+    ledger
+        .assemble(script, transactions)
+        .map_err(|error| RpcError::new(code::VERIFY, format!("TestBlockValidity failed: {}", error.reject_reason())))
 }
 
 fn transaction(ledger: &Ledger, text: &str) -> Result<Arc<Transaction>, RpcError> {
     if let Ok(txid) = text.parse::<Txid>() {
         let entry = ledger.mempool().entry(&txid);
-        return entry.map(|entry| Arc::clone(&entry.transaction)).ok_or_else(|| {
-            RpcError::new(code::INVALID_ADDRESS_OR_KEY, format!("Transaction {text} not in mempool."))
-        });
+        return entry
+            .map(|entry| Arc::clone(&entry.transaction))
+            .ok_or_else(|| RpcError::new(code::INVALID_ADDRESS_OR_KEY, format!("Transaction {text} not in mempool.")));
     }
     decode(text, Encodings::Both).map(Arc::new).ok_or_else(|| {
         let message = format!("Transaction decode failed for {text}. Make sure the tx has at least one input.");

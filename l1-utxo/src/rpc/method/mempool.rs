@@ -246,7 +246,8 @@ async fn estimatesmartfee(cx: &Context, params: Params) -> Result<Value, RpcErro
     if params.has(1) {
         let mode = params.text(1)?.to_lowercase();
         if !matches!(mode.as_str(), "unset" | "economical" | "conservative") {
-            let message = "Invalid estimate_mode parameter, must be one of: \"unset\", \"economical\", \"conservative\"";
+            let message =
+                "Invalid estimate_mode parameter, must be one of: \"unset\", \"economical\", \"conservative\"";
             return Err(RpcError::new(code::INVALID_PARAMETER, message));
         }
     }

@@ -1,15 +1,17 @@
 //! Templates out, blocks in (Core: `rpc/mining.cpp`, BIP 22, BIP 23, BIP 145).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
-use bitcoin::{Block, Txid};
+use bitcoin::{Block, ScriptBuf, Txid};
 use serde_json::{Map, Value, json};
 
 use super::Method;
+use crate::chain::Source;
 use crate::consensus::HashedBlock;
-use crate::driver::{Known, Ledger, Submitted};
-use crate::mining::Template;
+use crate::driver::Ledger;
+use crate::mining::{Parent, Template};
 use crate::rpc::argument::{self, Kind, Params, optional, required};
 use crate::rpc::dialect::{RpcError, code};
 use crate::rpc::{Context, render};
@@ -45,14 +47,14 @@ async fn getblocktemplate(cx: &Context, params: Params) -> Result<Value, RpcErro
     }
     let rules = request.get("rules").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if !rules.iter().any(|rule| rule == "segwit") {
-        let message =
-            "getblocktemplate must be called with the segwit rule set (call with {\"rules\": [\"segwit\"]})";
+        let message = "getblocktemplate must be called with the segwit rule set (call with {\"rules\": [\"segwit\"]})";
         return Err(invalid(message));
     }
     if let Some(id) = request.get("longpollid").filter(|id| !id.is_null()) {
         wait_for_change(cx, id).await?;
     }
-    let (template, parent, updates) = cx.run(Ledger::template_for_others).await?;
+    let (template, parent, updates) =
+        cx.run(|ledger| (ledger.template(&ScriptBuf::new()), ledger.parent(), ledger.mempool().updates())).await?;
     Ok(describe(&template, &parent, updates))
 }
 
@@ -82,7 +84,7 @@ async fn wait_for_change(cx: &Context, id: &Value) -> Result<(), RpcError> {
     }
 }
 
-fn describe(template: &Template, parent: &crate::mining::Parent, updates: u64) -> Value {
+fn describe(template: &Template, parent: &Parent, updates: u64) -> Value {
     let block = &template.block;
     let coinbase = block.txdata.first();
     let reward = coinbase.and_then(|coinbase| coinbase.output.first()).map_or(0, |output| output.value.to_sat());
@@ -121,8 +123,7 @@ fn transactions(template: &Template) -> Value {
     let listed = listed.map(|(index, ((transaction, fee), sigops))| {
         let txid = transaction.compute_txid();
         let inputs = transaction.input.iter();
-        let depends: Vec<usize> =
-            inputs.filter_map(|input| places.get(&input.previous_output.txid)).copied().collect();
+        let depends: Vec<usize> = inputs.filter_map(|input| places.get(&input.previous_output.txid)).copied().collect();
         places.insert(txid, index + 1);
         json!({
             "data": serialize_hex(transaction),
@@ -146,26 +147,35 @@ async fn propose(cx: &Context, request: &Map<String, Value>) -> Result<Value, Rp
     let data = request.get("data").and_then(Value::as_str);
     let data = data.ok_or_else(|| RpcError::new(code::TYPE, "Missing data String key for proposal"))?;
     let block = HashedBlock::new(decode_block(data)?);
-    cx.run(move |ledger| match ledger.known(&block.hash()) {
-        Some(Known::Valid) => "duplicate".into(),
-        Some(Known::Invalid) => "duplicate-invalid".into(),
-        Some(Known::Unchecked) => "duplicate-inconclusive".into(),
-        None => ledger.check_template(&block).map_or_else(|error| error.reject_reason().into(), |()| Value::Null),
+    cx.run(move |ledger| match known(ledger, &block) {
+        Some(word) => word.into(),
+        None => match ledger.check_template(&block) {
+            Ok(_) => Value::Null,
+            Err(error) => error.reject_reason().into(),
+        },
     })
     .await
+}
+
+/// BIP 22's word for a block that is here already.
+fn known(ledger: &Ledger, block: &HashedBlock) -> Option<&'static str> {
+    let chain = ledger.chain();
+    let id = chain.find(&block.hash())?;
+    Some(match chain.entry(id) {
+        entry if entry.is_failed => "duplicate-invalid",
+        // Undo data is written when a block is connected for the first time.
+        entry if entry.undo.is_some() || entry.height == 0 => "duplicate",
+        _ => "duplicate-inconclusive",
+    })
 }
 
 async fn submitblock(cx: &Context, params: Params) -> Result<Value, RpcError> {
     let mut block = decode_block(params.text(0)?)?;
     add_reserved_witness(&mut block);
-    let outcome = cx.run(move |ledger| ledger.submit_foreign(block)).await?;
+    let block = Arc::new(HashedBlock::new(block));
+    let outcome = cx.run(move |ledger| ledger.submit(block, Source::Requested)).await?;
     let outcome = outcome.map_err(|error| RpcError::new(code::DATABASE, error.to_string()))?;
-    Ok(match outcome {
-        Submitted::Connected => Value::Null,
-        Submitted::Refused(error) => error.reject_reason().into(),
-        Submitted::Duplicate => "duplicate".into(),
-        Submitted::Inconclusive => "inconclusive".into(),
-    })
+    Ok(outcome.reason().map_or(Value::Null, Value::from))
 }
 
 /// Miners may leave out the coinbase's witness (Core: `UpdateUncommittedBlockStructures`).

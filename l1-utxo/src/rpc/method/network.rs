@@ -5,6 +5,7 @@ use bitcoin::{Address, ScriptBuf};
 use serde_json::{Map, Value, json};
 
 use super::Method;
+use crate::mempool::policy::output::is_pay_to_anchor;
 use crate::params::ADDRESS_NETWORK;
 use crate::rpc::Context;
 use crate::rpc::argument::{Kind, Params, required};
@@ -101,18 +102,19 @@ fn validateaddress(params: &Params) -> Result<Value, RpcError> {
         Ok(script) => script,
         Err(error) => return Ok(json!({"isvalid": false, "error_locations": [], "error": error})),
     };
+    let is_anchor = is_pay_to_anchor(&script);
     let is_witness = script.is_witness_program();
     let mut object = Map::new();
     object.insert("isvalid".into(), true.into());
     object.insert("address".into(), render::address(&script).unwrap_or_else(|| text.to_owned()).into());
     object.insert("scriptPubKey".into(), script.to_hex_string().into());
-    let is_script = script.is_p2sh() || script.is_p2wsh() || script.is_p2tr();
+    let is_script = script.is_p2sh() || script.is_p2wsh() || script.is_p2tr() || is_anchor;
     // Core does not say of programs without a meaning whether they are scripts.
     if !is_witness || is_script || script.is_p2wpkh() {
         object.insert("isscript".into(), is_script.into());
     }
     object.insert("iswitness".into(), is_witness.into());
-    if is_witness {
+    if is_witness && !is_anchor {
         let version = script.witness_version().map_or(0, bitcoin::WitnessVersion::to_num);
         object.insert("witness_version".into(), version.into());
         object.insert("witness_program".into(), hex::encode(&script.as_bytes()[2..]).into());

@@ -129,8 +129,8 @@ fn decoderawtransaction(params: &Params) -> Result<Value, RpcError> {
         Value::Bool(false) => Encodings::Legacy,
         _ => Encodings::Both,
     };
-    let transaction = decode(params.text(0)?, encodings)
-        .ok_or_else(|| RpcError::new(code::DESERIALIZATION, "TX decode failed"))?;
+    let transaction =
+        decode(params.text(0)?, encodings).ok_or_else(|| RpcError::new(code::DESERIALIZATION, "TX decode failed"))?;
     Ok(Value::Object(render::decoded(&transaction, Detail::Plain)))
 }
 
@@ -169,7 +169,7 @@ fn broadcast(ledger: &mut Ledger, transaction: Arc<Transaction>, max_fee: Option
     if ledger.mempool().contains(&txid) {
         return Ok(txid);
     }
-    match ledger.accept_transaction(transaction, max_fee) {
+    match ledger.with_mempool(|mempool, cx| mempool.accept_up_to(transaction, max_fee, cx)) {
         Ok(accepted) => Ok(accepted.txid),
         Err(Rejection::FeeAboveMaximum { .. }) => {
             let message = "Fee exceeds maximum configured by user (e.g. -maxtxfee, maxfeerate)";
@@ -200,10 +200,8 @@ async fn testmempoolaccept(cx: &Context, params: Params) -> Result<Value, RpcErr
         if transactions.len() > 1 { check_package(&transactions).err().map(|error| error.to_string()) } else { None };
     let tested = transactions.clone();
     let is_package = package_error.is_none();
-    let mut outcomes = cx
-        .run(move |ledger| if is_package { ledger.test_transactions(&tested) } else { Vec::new() })
-        .await?
-        .into_iter();
+    let mut outcomes =
+        cx.run(move |ledger| if is_package { test(ledger, &tested) } else { Vec::new() }).await?.into_iter();
     let mut is_over = false;
     let results = transactions.iter().map(|transaction| {
         let mut object = Map::new();
@@ -219,6 +217,14 @@ async fn testmempoolaccept(cx: &Context, params: Params) -> Result<Value, RpcErr
         Value::Object(object)
     });
     Ok(results.collect::<Vec<_>>().into())
+}
+
+/// One alone may replace others; several together may not.
+fn test(ledger: &mut Ledger, transactions: &[Arc<Transaction>]) -> Vec<Result<Accepted, Rejection>> {
+    ledger.with_mempool(|mempool, cx| match transactions {
+        [only] => vec![mempool.test(Arc::clone(only), cx)],
+        several => mempool.test_package(several, cx),
+    })
 }
 
 /// Fills in one result; true if the fee was above the maximum, which ends the list.
@@ -271,8 +277,7 @@ struct Place {
 async fn getrawtransaction(cx: &Context, params: Params) -> Result<Value, RpcError> {
     let txid = Txid::from_raw_hash(params.hash(0, "parameter 1")?);
     if cx.params().genesis.txdata.first().is_some_and(|coinbase| coinbase.compute_txid() == txid) {
-        let message =
-            "The genesis block coinbase is not considered an ordinary transaction and cannot be retrieved";
+        let message = "The genesis block coinbase is not considered an ordinary transaction and cannot be retrieved";
         return Err(RpcError::new(code::INVALID_ADDRESS_OR_KEY, message));
     }
     let verbosity = params.verbosity(1, 0)?;
@@ -298,12 +303,7 @@ async fn getrawtransaction(cx: &Context, params: Params) -> Result<Value, RpcErr
     Ok(Value::Object(object))
 }
 
-fn look_up(
-    ledger: &Ledger,
-    txid: Txid,
-    within: Option<BlockHash>,
-    with_coins: bool,
-) -> Result<Found, RpcError> {
+fn look_up(ledger: &Ledger, txid: Txid, within: Option<BlockHash>, with_coins: bool) -> Result<Found, RpcError> {
     let missing = |what: &str| {
         let message = format!("{what}. Use gettransaction for wallet transactions.");
         RpcError::new(code::INVALID_ADDRESS_OR_KEY, message)

@@ -58,8 +58,8 @@ async fn waitforblockheight(cx: &Context, params: Params) -> Result<Value, RpcEr
 }
 
 fn limit(params: &Params, position: usize) -> Result<Option<Duration>, RpcError> {
-    let timeout = u64::try_from(params.int_or(position, 0)?)
-        .map_err(|_| RpcError::new(code::MISC, "Negative timeout"))?;
+    let timeout =
+        u64::try_from(params.int_or(position, 0)?).map_err(|_| RpcError::new(code::MISC, "Negative timeout"))?;
     Ok((timeout > 0).then(|| Duration::from_millis(timeout)))
 }
 

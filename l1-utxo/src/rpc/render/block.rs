@@ -1,7 +1,6 @@
 //! Headers and blocks as objects.
 
 use bitcoin::block::Header;
-use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{BlockHash, CompactTarget, Target, Transaction, Work};
 use serde_json::{Map, Value, json};
 
@@ -115,11 +114,6 @@ pub fn difficulty(bits: CompactTarget) -> Value {
 /// The full target, most significant digit first.
 pub fn target_hex(bits: CompactTarget) -> String {
     hex::encode(Target::from_compact(bits).to_be_bytes())
-}
-
-/// A header as hex.
-pub fn header_hex(header: &Header) -> String {
-    serialize_hex(header)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use serde_json::{Number, Value};
 
 pub use block::{BlockView, block, difficulty, header, target_hex};
-pub use script::{address, asm, descriptor, script_pubkey};
+pub use script::{address, asm, script_pubkey};
 pub use transaction::{Detail, decoded, transaction};
 
 /// Satoshi as BTC with eight decimals.

@@ -195,7 +195,8 @@ fn is_plain_key(key: &[u8]) -> bool {
 
 /// BIP 380's checksum; `body` holds only characters of descriptors.
 fn checksum(body: &str) -> String {
-    const INPUT: &str = "0123456789()[],'/*abcdefgh@:$%{}IJKLMNOPQRSTUVWXYZ&+-.;<=>?!^_|~ijklmnopqrstuvwxyzABCDEFGH`#\"\\ ";
+    const INPUT: &str =
+        "0123456789()[],'/*abcdefgh@:$%{}IJKLMNOPQRSTUVWXYZ&+-.;<=>?!^_|~ijklmnopqrstuvwxyzABCDEFGH`#\"\\ ";
     const OUTPUT: &[u8; 32] = b"qpzry9x8gf2tvdw0s3jn54khce6mua7l";
     let mut state = 1u64;
     let (mut classes, mut count) = (0u64, 0);
@@ -239,7 +240,10 @@ mod tests {
         let asm = |hex: &str| asm(&ScriptBuf::from_hex(hex).unwrap(), false);
         assert_eq!(asm("0014"), "0 [error]");
         assert_eq!(asm("4f516081"), "-1 1 16 OP_RIGHT");
-        assert_eq!(asm("02ff8001ffb1b2b3ba"), "-255 -127 OP_CHECKLOCKTIMEVERIFY OP_CHECKSEQUENCEVERIFY OP_NOP4 OP_CHECKSIGADD");
+        assert_eq!(
+            asm("02ff8001ffb1b2b3ba"),
+            "-255 -127 OP_CHECKLOCKTIMEVERIFY OP_CHECKSEQUENCEVERIFY OP_NOP4 OP_CHECKSIGADD"
+        );
         assert_eq!(asm("6a0501020304059c"), "OP_RETURN 0102030405 OP_NUMEQUAL");
         assert_eq!(asm("ba61acff"), "OP_CHECKSIGADD OP_NOP OP_CHECKSIG OP_INVALIDOPCODE");
     }
