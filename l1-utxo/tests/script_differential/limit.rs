@@ -5,7 +5,7 @@ use rand::Rng as _;
 use super::Rng;
 use super::soup;
 
-/// A script and the stack it runs on, which go beyond a limit half of the time.
+/// A script and the stack it runs on, at a limit of legacy scripts or of all.
 pub fn make(rng: &mut Rng) -> (Vec<u8>, Vec<Vec<u8>>) {
     let mut near = |limit: usize| limit - 1 + rng.random_range(0..3usize);
     match near(1) {
@@ -17,12 +17,15 @@ pub fn make(rng: &mut Rng) -> (Vec<u8>, Vec<Vec<u8>>) {
         1 => match near(1) {
             0 => stack(near(1_000), 0),
             1 => stack(near(600), 400),
-            _ => (vec![0x75; 999], vec![vec![1]; near(1_000)]),
+            _ => {
+                let count = near(1_000);
+                (vec![0x75; count - 1], vec![vec![1]; count])
+            }
         },
         _ => match near(1) {
             0 => script_size(near(10_000)),
             1 => element(near(520)),
-            _ => validation_budget(near(150), near(3)),
+            _ => ([vec![0x60, 0x75].repeat(near(201)), vec![0x51]].concat(), vec![]),
         },
     }
 }
@@ -60,10 +63,12 @@ fn element(size: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
     ([soup::push(&vec![7; size]), vec![0x75, 0x51]].concat(), vec![])
 }
 
-/// Checks of signatures for keys of a type to come, on a witness that pays for about three.
-fn validation_budget(padding: usize, checks: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
+/// A tapscript that checks signatures for keys of a type to come, on a witness that pays for them or falls a little short.
+pub fn validation_budget(rng: &mut Rng) -> (Vec<u8>, Vec<Vec<u8>>) {
+    let checks = rng.random_range(3..=5usize);
     let check = [0x51, 0x01, 0x07, 0xac, 0x75];
-    // 50 free, 2 lengths and the count, the control block with its length: 87 in all, then the script and the padding.
-    let padding = (padding + 50 * checks).saturating_sub(150 + 87 + 2 + 5 * checks + 2);
+    // With a control block of 33 bytes: 50 are free, 39 of the witness are not script or padding, 5 are one check's.
+    let exact = 45 * checks - 89;
+    let padding = exact - 10 + rng.random_range(0..20usize);
     ([&check.repeat(checks)[..], &[0x75, 0x51]].concat(), vec![vec![7; padding]])
 }

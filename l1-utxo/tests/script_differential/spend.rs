@@ -104,6 +104,10 @@ pub fn make(kind: Kind, rng: &mut Rng) -> Case {
             let script = soup::script(stack.len(), rng);
             run_on(&mut case, kind, script, stack, rng);
         }
+        Kind::Limit if rng.random_bool(0.3) => {
+            let (script, stack) = limit::validation_budget(rng);
+            run_on(&mut case, Kind::TapscriptSoup, script, stack, rng);
+        }
         Kind::Limit => {
             let (script, stack) = limit::make(rng);
             let kinds = [Kind::Soup, Kind::ScriptHashSoup, Kind::WitnessSoup, Kind::TapscriptSoup];
