@@ -299,13 +299,38 @@ impl Options {
 impl Limits {
     fn check(&self) -> Result<(), ConfigError> {
         let rules: [(bool, &'static str, u64, &'static str); 8] = [
-            ((1..=483).contains(&self.max_accepted_htlcs), "limits.max-accepted-htlcs", self.max_accepted_htlcs.into(), "1 to 483"),
-            ((1..=100).contains(&self.max_in_flight_percent), "limits.max-in-flight-percent", self.max_in_flight_percent.into(), "1 to 100"),
+            (
+                (1..=483).contains(&self.max_accepted_htlcs),
+                "limits.max-accepted-htlcs",
+                self.max_accepted_htlcs.into(),
+                "1 to 483",
+            ),
+            (
+                (1..=100).contains(&self.max_in_flight_percent),
+                "limits.max-in-flight-percent",
+                self.max_in_flight_percent.into(),
+                "1 to 100",
+            ),
             ((1..=144).contains(&self.confirmations), "limits.confirmations", self.confirmations.into(), "1 to 144"),
             ((1..=2016).contains(&self.burial), "limits.burial", self.burial.into(), "1 to 2016"),
-            (self.min_feerate_per_kw >= 253, "limits.min-feerate-per-kw", self.min_feerate_per_kw.into(), "at least 253"),
-            (self.max_feerate_per_kw >= self.min_feerate_per_kw, "limits.max-feerate-per-kw", self.max_feerate_per_kw.into(), "at least min-feerate-per-kw"),
-            ((253..=100_000).contains(&self.fallback_feerate_per_kw), "limits.fallback-feerate-per-kw", self.fallback_feerate_per_kw.into(), "253 to 100000"),
+            (
+                self.min_feerate_per_kw >= 253,
+                "limits.min-feerate-per-kw",
+                self.min_feerate_per_kw.into(),
+                "at least 253",
+            ),
+            (
+                self.max_feerate_per_kw >= self.min_feerate_per_kw,
+                "limits.max-feerate-per-kw",
+                self.max_feerate_per_kw.into(),
+                "at least min-feerate-per-kw",
+            ),
+            (
+                (253..=100_000).contains(&self.fallback_feerate_per_kw),
+                "limits.fallback-feerate-per-kw",
+                self.fallback_feerate_per_kw.into(),
+                "253 to 100000",
+            ),
             ((6..=2016).contains(&self.to_self_delay), "limits.to-self-delay", self.to_self_delay.into(), "6 to 2016"),
         ];
         match rules.into_iter().find(|(holds, ..)| !holds) {
@@ -329,10 +354,9 @@ fn default_data_dir() -> Result<PathBuf, ConfigError> {
 }
 
 fn read_file(path: &Path) -> Result<Options, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    toml::from_str(&text)
-        .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    toml::from_str(&text).map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })
 }
 
 #[cfg(test)]

@@ -9,3 +9,4 @@ pub mod command;
 pub mod event;
 pub mod refusal;
 pub mod reply;
+pub mod turn;

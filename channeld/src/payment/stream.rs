@@ -129,7 +129,8 @@ impl OutgoingStream {
     /// As many of the unpaid payments as fit, from the wire's sequence `next` on, which is what the channel holds already.
     pub fn batch(&self, next: u64, amount_limit: Msat, count_limit: u64) -> Option<Batch> {
         let mut skip = next.checked_sub(self.committed.sequence)?;
-        let mut batch = Batch { first_sequence: next, last_sequence: next, amount: Msat::ZERO, payments: Payments::new() };
+        let mut batch =
+            Batch { first_sequence: next, last_sequence: next, amount: Msat::ZERO, payments: Payments::new() };
         let mut room = count_limit.min(MAX_PAYMENTS_IN_TRANSFER);
         let mut count = 0;
         for run in &self.unpaid {
@@ -137,13 +138,14 @@ impl OutgoingStream {
             skip -= skipped;
             let wanted = (run.count - skipped).min(room);
             let affordable = affordable(run.amount_msat, amount_limit.saturating_sub(batch.amount), wanted);
-            if affordable > 0 && !batch.payments.push_run(PaymentRun { count: affordable, ..*run }) {
-                break;
+            let mut pushed = 0;
+            while pushed < affordable && batch.payments.push(run.amount_msat, run.tag) {
+                pushed += 1;
             }
-            batch.amount = Msat::new(batch.amount.msat() + run.amount_msat.msat() * affordable);
-            count += affordable;
-            room -= affordable;
-            if affordable < run.count - skipped {
+            batch.amount = plus(batch.amount, run.amount_msat, pushed);
+            count += pushed;
+            room -= pushed;
+            if pushed < run.count - skipped {
                 break;
             }
         }
