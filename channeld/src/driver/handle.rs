@@ -1,15 +1,29 @@
 //! How the rest of the process asks the node: cloneable, asynchronous, bounded.
 
-use crate::node::command::{Command, OpenStream, Query, RequestKey, SendPayment, StreamPay};
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+
+use super::client::{Answer, Clients};
+use super::mailbox::Mailbox;
+use crate::node::command::{Command, OpenStream, Query, RequestKey, SendPayment};
 use crate::node::event::Event;
+use crate::node::input::{Input, RequestNumber};
 use crate::node::refusal::Refusal;
-use crate::node::reply::{Reply, StreamOpened};
+use crate::node::reply::Reply;
 use crate::payment::send::Payment;
-use crate::payment::stream::StreamStatus;
+use crate::store::{Reader, Stream as History};
+
+use super::stream::Stream;
 
 /// A way to the node. Dropping a future that waits for an answer never undoes what was asked.
 #[derive(Clone)]
-pub struct Handle {}
+pub struct Handle {
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) clients: Arc<Clients>,
+    pub(super) reader: Reader,
+    pub(super) newest_event: watch::Receiver<u64>,
+}
 
 impl Handle {
     /// Has a command done; comes back after the flush of its turn. With a key, a repetition is answered from the first.
@@ -17,16 +31,41 @@ impl Handle {
     ///
     /// # Errors
     /// A refusal: nothing was changed.
-    pub async fn command(&self, _command: Command, _key: Option<RequestKey>) -> Result<Reply, Refusal> {
-        todo!()
+    pub async fn command(&self, command: Command, key: Option<RequestKey>) -> Result<Reply, Refusal> {
+        let (_, mut answers, credit) = self.ask(|request| Input::Command { request, key, command })?;
+        self.push(credit);
+        answers.next().await
     }
 
     /// Reads what is durable.
     ///
     /// # Errors
     /// A refusal.
-    pub async fn query(&self, _query: Query) -> Result<Reply, Refusal> {
-        todo!()
+    pub async fn query(&self, query: Query) -> Result<Reply, Refusal> {
+        match query {
+            Query::ListPayments(page) => super::archive::payments(self, page).await,
+            Query::ListInvoices(page) => super::archive::invoices(self, page).await,
+            Query::Payment(hash) => match self.ask_node(Query::Payment(hash)).await {
+                Err(Refusal::PaymentNotFound) => super::archive::payment(&self.reader, &hash),
+                answer => answer,
+            },
+            Query::AwaitPayment(hash) => match self.ask_node(Query::AwaitPayment(hash)).await {
+                Err(Refusal::PaymentNotFound) => super::archive::payment(&self.reader, &hash),
+                answer => answer,
+            },
+            Query::Invoice(hash) => match self.ask_node(Query::Invoice(hash)).await {
+                Err(Refusal::InvoiceNotFound) => super::archive::invoice(&self.reader, &hash),
+                answer => answer,
+            },
+            query => self.ask_node(query).await,
+        }
+    }
+
+    /// Asks the node itself, without the archive.
+    pub(super) async fn ask_node(&self, query: Query) -> Result<Reply, Refusal> {
+        let (_, mut answers, credit) = self.ask(|request| Input::Query { request, query })?;
+        self.push(credit);
+        answers.next().await
     }
 
     /// Has a payment made: the first state comes when it is journaled, the last is final.
@@ -35,93 +74,135 @@ impl Handle {
     /// A refusal: nothing was paid and nothing will be.
     pub async fn send_payment(
         &self,
-        _payment: SendPayment,
-        _key: Option<RequestKey>,
+        payment: SendPayment,
+        key: Option<RequestKey>,
     ) -> Result<PaymentUpdates, Refusal> {
-        todo!()
+        super::archive::check_unpaid(&self.reader, &payment, key.is_some())?;
+        let command = Command::SendPayment(payment);
+        let (_, mut answers, credit) = self.ask(|request| Input::Command { request, key, command })?;
+        self.push(credit);
+        let first = payment_of(answers.next().await?)?;
+        Ok(PaymentUpdates { next: Some(first), answers, reader: self.reader.clone() })
     }
 
     /// Opens or resumes a stream.
     ///
     /// # Errors
     /// A refusal.
-    pub async fn open_stream(&self, _stream: OpenStream, _key: Option<RequestKey>) -> Result<Stream, Refusal> {
-        todo!()
+    pub async fn open_stream(&self, stream: OpenStream, key: Option<RequestKey>) -> Result<Stream, Refusal> {
+        let rate = stream.max_payments_per_second;
+        let command = Command::OpenStream(stream);
+        let (request, mut answers, credit) = self.ask(|request| Input::Command { request, key, command })?;
+        let status = self.clients.watch_stream(request);
+        self.push(credit);
+        match answers.next().await? {
+            Reply::StreamOpened(opened) => Ok(Stream::new(self.clone(), request, opened, status, rate)),
+            _ => Err(Refusal::ShuttingDown),
+        }
     }
 
     /// The durable event log.
     pub fn events(&self) -> EventLog {
-        todo!()
+        EventLog { reader: self.reader.clone(), newest: self.newest_event.clone() }
+    }
+
+    /// A number, a place for the answers, and the credit: refused where too many wait already.
+    fn ask(&self, input: impl FnOnce(RequestNumber) -> Input) -> Result<(RequestNumber, Answers, Asked), Refusal> {
+        let credit = self.clients.credit()?;
+        let (request, answers) = self.clients.register()?;
+        let answers = Answers { answers, request, clients: Arc::clone(&self.clients) };
+        Ok((request, answers, Asked { input: input(request), credit }))
+    }
+
+    fn push(&self, asked: Asked) {
+        self.mailbox.push(asked.input, Some(asked.credit));
+    }
+}
+
+struct Asked {
+    input: Input,
+    credit: OwnedSemaphorePermit,
+}
+
+/// The answers to one question; the place is given back on drop.
+struct Answers {
+    answers: mpsc::Receiver<Answer>,
+    request: RequestNumber,
+    clients: Arc<Clients>,
+}
+
+impl Answers {
+    async fn next(&mut self) -> Result<Reply, Refusal> {
+        self.answers.recv().await.unwrap_or(Err(Refusal::ShuttingDown))
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        self.clients.forget(self.request);
+    }
+}
+
+fn payment_of(reply: Reply) -> Result<Payment, Refusal> {
+    match reply {
+        Reply::Payment(payment) => Ok(*payment),
+        _ => Err(Refusal::ShuttingDown),
     }
 }
 
 /// The states of one payment.
-pub struct PaymentUpdates {}
+pub struct PaymentUpdates {
+    next: Option<Payment>,
+    answers: Answers,
+    reader: Reader,
+}
 
 impl PaymentUpdates {
     /// The next state, or `None` after the final one. Waits as long as the payment is in flight.
     pub async fn next(&mut self) -> Option<Payment> {
-        todo!()
-    }
-}
-
-/// An open stream of payments. Dropping it leaves the session open for resuming; what was accepted is still paid.
-pub struct Stream {
-    /// How it was opened.
-    pub opened: StreamOpened,
-}
-
-impl Stream {
-    /// The two halves, to be used by two tasks.
-    pub fn split(self) -> (StreamSender, StreamUpdates) {
-        todo!()
-    }
-}
-
-/// The way in of a stream.
-pub struct StreamSender {}
-
-impl StreamSender {
-    /// Hands payments over; waits while the node has taken as much as it may.
-    ///
-    /// # Errors
-    /// The daemon stops, or the arguments are out of range.
-    pub async fn pay(&self, _pay: StreamPay) -> Result<(), Refusal> {
-        todo!()
-    }
-
-    /// No more payments.
-    ///
-    /// # Errors
-    /// The daemon stops.
-    pub async fn finish(&self) -> Result<(), Refusal> {
-        todo!()
-    }
-}
-
-/// The way out of a stream: only the newest status is kept, so a slow reader fills nothing.
-pub struct StreamUpdates {}
-
-impl StreamUpdates {
-    /// Waits for a status that was not read. `None` after the one with `closed`, or when the daemon stops.
-    pub async fn next(&mut self) -> Option<StreamStatus> {
-        todo!()
+        let payment = self.next.take()?;
+        if !payment.status.is_final() {
+            let hash = payment.payment_hash;
+            // The node may have told the final state before this client asked: then it is in the archive.
+            let answer = match self.answers.next().await {
+                Err(Refusal::PaymentNotFound) => super::archive::payment(&self.reader, &hash),
+                answer => answer,
+            };
+            self.next = answer.and_then(payment_of).ok();
+        }
+        Some(payment)
     }
 }
 
 /// The durable event log.
 #[derive(Clone)]
-pub struct EventLog {}
+pub struct EventLog {
+    reader: Reader,
+    newest: watch::Receiver<u64>,
+}
 
 impl EventLog {
     /// The index of the newest durable event, 0 where there is none.
     pub fn newest(&self) -> u64 {
-        todo!()
+        *self.newest.borrow()
     }
 
     /// Up to `limit` events after `index`, in order; waits until there is one. Read from disk where they are old: a
     /// slow reader never holds the node back. Empty only when the daemon stops.
-    pub async fn after(&self, _index: u64, _limit: usize) -> Vec<Event> {
-        todo!()
+    pub async fn after(&self, index: u64, limit: usize) -> Vec<Event> {
+        let mut newest = self.newest.clone();
+        if newest.wait_for(|newest| *newest > index).await.is_err() {
+            return Vec::new();
+        }
+        let reader = self.reader.clone();
+        let read = tokio::task::spawn_blocking(move || reader.history_after(History::Events, index, limit)).await;
+        match read {
+            Ok(Ok(entries)) => entries.iter().filter_map(|(_, bytes)| postcard::from_bytes(bytes).ok()).collect(),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the event log cannot be read");
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
+        }
     }
 }

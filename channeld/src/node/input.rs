@@ -1,0 +1,177 @@
+//! What comes into the machine and what leaves it.
+
+use std::sync::Arc;
+
+use bitcoin::{Block, BlockHash, Transaction};
+
+use super::command::{Command, Query, RequestKey};
+use super::refusal::Refusal;
+use super::reply::Reply;
+use crate::payment::stream::StreamStatus;
+use crate::units::{BlockHeight, FeeratePerKw, NodeId, SessionId, UnixTime};
+use crate::wire::{Features, Message};
+
+/// One connection with a peer: never used twice in the life of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionNumber(pub u64);
+
+/// One question of a client: never used twice in the life of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestNumber(pub u64);
+
+/// What comes with each input: the core has no clock and no randomness of its own.
+#[derive(Clone, Copy)]
+pub struct Moment {
+    /// The wall clock.
+    pub now: UnixTime,
+    /// 32 fresh random bytes, expanded by label.
+    pub entropy: [u8; 32],
+}
+
+/// What happened outside.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// `init` is exchanged with a peer.
+    Connected {
+        /// Who.
+        peer: NodeId,
+        /// The connection.
+        session: SessionNumber,
+        /// Its features.
+        features: Features,
+        /// Whether it came to us.
+        inbound: bool,
+        /// Where it was reached, where we went there.
+        address: Option<String>,
+    },
+    /// A connection is gone.
+    Disconnected {
+        /// Who.
+        peer: NodeId,
+        /// The connection.
+        session: SessionNumber,
+    },
+    /// A peer could not be reached.
+    ConnectFailed {
+        /// Who.
+        peer: NodeId,
+        /// Why, in words.
+        description: String,
+    },
+    /// A message of a peer's.
+    Message {
+        /// Who.
+        peer: NodeId,
+        /// The connection it came on.
+        session: SessionNumber,
+        /// What it said.
+        message: Message,
+    },
+    /// A client wants something changed.
+    Command {
+        /// Whom to answer.
+        request: RequestNumber,
+        /// The client's name for it.
+        key: Option<RequestKey>,
+        /// What.
+        command: Command,
+    },
+    /// A client wants to know something.
+    Query {
+        /// Whom to answer.
+        request: RequestNumber,
+        /// What.
+        query: Query,
+    },
+    /// A client does not wait any more. Nothing else changes.
+    ClientGone {
+        /// Who.
+        request: RequestNumber,
+    },
+    /// The best chain has a new block on top of the last one told.
+    BlockConnected {
+        /// Its height.
+        height: BlockHeight,
+        /// The block.
+        block: Arc<Block>,
+    },
+    /// The last block told is not in the best chain any more.
+    BlockDisconnected {
+        /// Its height.
+        height: BlockHeight,
+        /// Its hash.
+        hash: BlockHash,
+    },
+    /// What the backend says of the chain and its fees.
+    ChainState(ChainState),
+    /// A transaction of the wallet's interest is in the mempool, or was dropped from it.
+    Mempool {
+        /// Seen.
+        seen: Vec<Arc<Transaction>>,
+        /// Dropped or conflicted.
+        evicted: Vec<bitcoin::Txid>,
+    },
+    /// Time passed: about once a second, and when the machine asked for it.
+    Tick,
+}
+
+/// What the backend says of the chain and its fees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainState {
+    /// The backend's height.
+    pub target: BlockHeight,
+    /// What is wrong with it, where it does not answer.
+    pub problem: Option<String>,
+    /// Feerates for confirmation in 1, 6 and 144 blocks; `None` where it has no estimate.
+    pub feerates: Option<[FeeratePerKw; 3]>,
+}
+
+/// What is to be done outside, after the flush of the turn that it was decided in.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// A message to a peer, on this connection or not at all.
+    Send {
+        /// To whom.
+        peer: NodeId,
+        /// The connection.
+        session: SessionNumber,
+        /// What.
+        message: Message,
+    },
+    /// An end to this connection.
+    Disconnect {
+        /// With whom.
+        peer: NodeId,
+        /// The connection.
+        session: SessionNumber,
+    },
+    /// A connection is wanted.
+    Connect {
+        /// With whom.
+        peer: NodeId,
+        /// Where.
+        address: String,
+    },
+    /// An answer to a client.
+    Reply {
+        /// To which question.
+        request: RequestNumber,
+        /// The answer.
+        answer: Result<Reply, Refusal>,
+        /// Whether it is the last to this question.
+        last: bool,
+    },
+    /// How a stream stands, for the client that has it open.
+    Stream {
+        /// The question that opened it.
+        request: RequestNumber,
+        /// The session.
+        session: SessionId,
+        /// How it stands.
+        status: Box<StreamStatus>,
+    },
+    /// Transactions for the chain, parents first, as one package.
+    Broadcast(Vec<Transaction>),
+    /// New events are durable up to this index.
+    Events(u64),
+}

@@ -1,0 +1,163 @@
+//! The changes that a turn's record is made of.
+
+use bitcoin::BlockHash;
+use serde::{Deserialize, Serialize};
+
+use crate::channel::{self, Channel};
+use crate::node::reply::Reply;
+use crate::onchain::{self, Resolver};
+use crate::payment::receive::Invoice;
+use crate::payment::send::{Attempt, Payment};
+use crate::payment::stream::{OutgoingStream, StreamChange};
+use crate::units::{BlockHeight, ChannelId, NodeId, PaymentHash, SessionId, UnixTime};
+
+/// One change of one thing. A turn's delta is a list of these, in order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Change {
+    /// A channel begins to matter: its first commitment is signed.
+    ChannelAdded {
+        /// With whom.
+        peer: NodeId,
+        /// Its first state.
+        channel: Box<Channel>,
+    },
+    /// A channel goes on.
+    Channel {
+        /// Which.
+        channel: ChannelId,
+        /// By what.
+        delta: channel::Delta,
+    },
+    /// Nothing of a channel is left to do; what is kept for reading is in the archive.
+    ChannelRemoved {
+        /// Which.
+        channel: ChannelId,
+    },
+    /// A channel's funding output is spent: its outputs are followed from here on.
+    ResolverAdded {
+        /// Of which channel.
+        channel: ChannelId,
+        /// What follows them.
+        resolver: Box<Resolver>,
+    },
+    /// What follows a channel's outputs goes on.
+    Resolver {
+        /// Of which channel.
+        channel: ChannelId,
+        /// By what.
+        delta: onchain::Delta,
+    },
+    /// The spend was reorganised away, or all is buried.
+    ResolverRemoved {
+        /// Of which channel.
+        channel: ChannelId,
+    },
+    /// A payment of ours begins.
+    PaymentAdded(Box<Payment>),
+    /// It is tried along a channel.
+    PaymentAttempted {
+        /// Which.
+        payment_hash: PaymentHash,
+        /// How.
+        attempt: Attempt,
+    },
+    /// It is final, and moves to the archive.
+    PaymentEnded {
+        /// Which.
+        payment_hash: PaymentHash,
+    },
+    /// An invoice is open.
+    InvoiceAdded(Box<Invoice>),
+    /// An invoice is final, and moves to the archive.
+    InvoiceEnded {
+        /// Which.
+        payment_hash: PaymentHash,
+    },
+    /// An outgoing stream begins.
+    StreamAdded {
+        /// Its session.
+        session: SessionId,
+        /// Its first state.
+        stream: Box<OutgoingStream>,
+    },
+    /// An outgoing stream goes on.
+    Stream {
+        /// Its session.
+        session: SessionId,
+        /// By what.
+        change: StreamChange,
+    },
+    /// An outgoing stream is over.
+    StreamRemoved {
+        /// Its session.
+        session: SessionId,
+    },
+    /// A mutating call was answered.
+    RequestAnswered {
+        /// The client's `request_id`.
+        id: String,
+        /// What it was answered.
+        answered: Answered,
+    },
+    /// Answers are old enough to be forgotten.
+    RequestsForgotten {
+        /// Those answered before.
+        before: UnixTime,
+    },
+    /// A peer is to be remembered.
+    PeerAdded {
+        /// Who.
+        peer: NodeId,
+        /// Where.
+        record: PeerRecord,
+    },
+    /// A peer is not to be reached any more by ourselves.
+    PeerRemoved {
+        /// Who.
+        peer: NodeId,
+    },
+    /// The chain grew.
+    BlockConnected {
+        /// To this height.
+        height: BlockHeight,
+        /// By this block.
+        hash: BlockHash,
+    },
+    /// The chain lost its last block.
+    BlockDisconnected,
+    /// The wallet changed; opaque to the node.
+    Wallet(Vec<u8>),
+    /// So many events were written.
+    Events(u64),
+}
+
+/// The answer to a mutating call, kept for repetitions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answered {
+    /// The hash of the call's body.
+    pub body: [u8; 32],
+    /// When it was answered.
+    pub at: UnixTime,
+    /// What it was answered.
+    pub answer: Answer,
+}
+
+/// A kept answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Answer {
+    /// As it was.
+    Reply(Box<Reply>),
+    /// This payment, as it stands.
+    Payment(PaymentHash),
+    /// This stream, as it stands.
+    Stream(SessionId),
+}
+
+/// A peer that is remembered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerRecord {
+    /// Where it is reached.
+    pub address: String,
+    /// Whether the connection is kept up.
+    pub persistent: bool,
+}

@@ -1,0 +1,280 @@
+//! What the node knows and must not forget. `apply` is the only thing that changes it, and recovery is a fold of it.
+
+pub mod change;
+pub mod row;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bitcoin::BlockHash;
+use serde::{Deserialize, Serialize};
+
+use crate::channel::Channel;
+use crate::onchain::Resolver;
+use crate::payment::receive::Invoice;
+use crate::payment::send::Payment;
+use crate::payment::stream::OutgoingStream;
+use crate::units::{BlockHeight, ChannelId, HtlcId, NodeId, PaymentHash, SessionId, UnixTime};
+
+use change::{Answered, Change, PeerRecord};
+use row::RowKey;
+
+/// Hashes of blocks kept to find the fork after a reorg: as deep as a coinbase is immature, and more.
+const RECENT_BLOCKS: usize = 288;
+/// Payments that ended a short while ago, remembered so that the archive need not be asked inside a turn.
+const RECENT_PAYMENTS: usize = 16_384;
+
+/// The durable state.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    /// Counters and the chain.
+    pub head: Head,
+    /// Channels that are not over.
+    pub channels: BTreeMap<ChannelId, ChannelEntry>,
+    /// What follows the outputs of closed channels.
+    pub resolvers: BTreeMap<ChannelId, Resolver>,
+    /// Payments of ours in flight.
+    pub payments: BTreeMap<PaymentHash, Payment>,
+    /// Invoices that may still be paid.
+    pub invoices: BTreeMap<PaymentHash, Invoice>,
+    /// Streams in which we pay.
+    pub streams: BTreeMap<SessionId, OutgoingStream>,
+    /// Answers to mutating calls.
+    pub requests: BTreeMap<String, Answered>,
+    /// Peers to remember.
+    pub peers: BTreeMap<NodeId, PeerRecord>,
+    /// The wallet's changes that were not merged yet, by number.
+    pub wallet: BTreeMap<u64, Vec<u8>>,
+    /// Which payment an outgoing HTLC belongs to: follows from `payments`.
+    attempts: BTreeMap<(ChannelId, HtlcId), PaymentHash>,
+    /// Payments that ended, the oldest first: bounded, only to answer sooner.
+    recent: VecDeque<PaymentHash>,
+    /// The same, to be found.
+    recent_set: BTreeSet<PaymentHash>,
+    /// The rows that changed since they were last collected.
+    dirty: BTreeSet<RowKey>,
+}
+
+/// Counters and the chain: one row.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The newest event's index.
+    pub events: u64,
+    /// The newest payment's index.
+    pub payments: u64,
+    /// How many payments have ended: the archive's newest index.
+    pub ended_payments: u64,
+    /// The newest invoice's index.
+    pub invoices: u64,
+    /// The newest channel's index.
+    pub channels: u64,
+    /// The newest wallet change's number.
+    pub wallet: u64,
+    /// Blocks of the best chain, the newest last.
+    pub blocks: VecDeque<(BlockHeight, BlockHash)>,
+}
+
+/// A channel and what only the node knows of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChannelEntry {
+    /// Counts up from 1.
+    pub index: u64,
+    /// With whom.
+    pub peer: NodeId,
+    /// The machine.
+    pub channel: Channel,
+}
+
+impl State {
+    /// The last block that was seen.
+    pub fn tip(&self) -> Option<(BlockHeight, BlockHash)> {
+        self.head.blocks.back().copied()
+    }
+
+    /// The height of the last block that was seen.
+    pub fn height(&self) -> BlockHeight {
+        self.tip().map_or(BlockHeight::new(0), |(height, _)| height)
+    }
+
+    /// The payment that an outgoing HTLC belongs to.
+    pub fn payment_of(&self, channel: ChannelId, htlc: HtlcId) -> Option<&Payment> {
+        self.attempts.get(&(channel, htlc)).and_then(|hash| self.payments.get(hash))
+    }
+
+    /// Whether a payment of this hash ended a short while ago.
+    pub fn ended_lately(&self, hash: &PaymentHash) -> bool {
+        self.recent_set.contains(hash)
+    }
+
+    /// Our channels with a peer.
+    pub fn channels_with(&self, peer: NodeId) -> impl Iterator<Item = (&ChannelId, &ChannelEntry)> {
+        self.channels.iter().filter(move |(_, entry)| entry.peer == peer)
+    }
+
+    /// Makes one change.
+    ///
+    /// # Panics
+    /// Where the change is about something that is not there: a fault of ours, or a record of another node.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::ChannelAdded { .. }
+            | Change::Channel { .. }
+            | Change::ChannelRemoved { .. }
+            | Change::ResolverAdded { .. }
+            | Change::Resolver { .. }
+            | Change::ResolverRemoved { .. } => self.apply_channel(change),
+            Change::PaymentAdded(_)
+            | Change::PaymentAttempted { .. }
+            | Change::PaymentEnded { .. }
+            | Change::InvoiceAdded(_)
+            | Change::InvoiceEnded { .. }
+            | Change::StreamAdded { .. }
+            | Change::Stream { .. }
+            | Change::StreamRemoved { .. } => self.apply_payment(change),
+            _ => self.apply_rest(change),
+        }
+    }
+
+    fn apply_channel(&mut self, change: &Change) {
+        match change {
+            Change::ChannelAdded { peer, channel } => {
+                self.head.channels += 1;
+                self.dirty.insert(RowKey::Head);
+                let id = channel.id();
+                self.dirty.insert(RowKey::Channel(id));
+                let entry = ChannelEntry { index: self.head.channels, peer: *peer, channel: (**channel).clone() };
+                self.channels.insert(id, entry);
+            }
+            Change::Channel { channel, delta } => {
+                self.dirty.insert(RowKey::Channel(*channel));
+                self.channels.get_mut(channel).expect("a delta is about a channel").channel.apply(delta);
+            }
+            Change::ChannelRemoved { channel } => {
+                self.dirty.insert(RowKey::Channel(*channel));
+                self.channels.remove(channel);
+            }
+            Change::ResolverAdded { channel, resolver } => {
+                self.dirty.insert(RowKey::Resolver(*channel));
+                self.resolvers.insert(*channel, (**resolver).clone());
+            }
+            Change::Resolver { channel, delta } => {
+                self.dirty.insert(RowKey::Resolver(*channel));
+                self.resolvers.get_mut(channel).expect("a delta is about a resolver").apply(delta);
+            }
+            Change::ResolverRemoved { channel } => {
+                self.dirty.insert(RowKey::Resolver(*channel));
+                self.resolvers.remove(channel);
+            }
+            _ => unreachable!("sorted by `apply`"),
+        }
+    }
+
+    fn apply_payment(&mut self, change: &Change) {
+        match change {
+            Change::PaymentAdded(payment) => {
+                self.head.payments = payment.index;
+                self.dirty.insert(RowKey::Head);
+                self.dirty.insert(RowKey::Payment(payment.payment_hash));
+                self.payments.insert(payment.payment_hash, (**payment).clone());
+            }
+            Change::PaymentAttempted { payment_hash, attempt } => {
+                self.dirty.insert(RowKey::Payment(*payment_hash));
+                self.attempts.insert((attempt.channel, attempt.htlc_id), *payment_hash);
+                let payment = self.payments.get_mut(payment_hash).expect("an attempt is of a payment");
+                payment.attempts.push(attempt.clone());
+            }
+            Change::PaymentEnded { payment_hash } => self.end_payment(*payment_hash),
+            Change::InvoiceAdded(invoice) => {
+                self.head.invoices = invoice.index;
+                self.dirty.insert(RowKey::Head);
+                self.dirty.insert(RowKey::Invoice(invoice.payment_hash));
+                self.invoices.insert(invoice.payment_hash, (**invoice).clone());
+            }
+            Change::InvoiceEnded { payment_hash } => {
+                self.dirty.insert(RowKey::Invoice(*payment_hash));
+                self.invoices.remove(payment_hash);
+            }
+            Change::StreamAdded { session, stream } => {
+                self.dirty.insert(RowKey::Stream(*session));
+                self.streams.insert(*session, (**stream).clone());
+            }
+            Change::Stream { session, change } => {
+                self.dirty.insert(RowKey::Stream(*session));
+                self.streams.get_mut(session).expect("a change is of a stream").apply(change);
+            }
+            Change::StreamRemoved { session } => {
+                self.dirty.insert(RowKey::Stream(*session));
+                self.streams.remove(session);
+            }
+            _ => unreachable!("sorted by `apply`"),
+        }
+    }
+
+    fn end_payment(&mut self, hash: PaymentHash) {
+        self.head.ended_payments += 1;
+        self.dirty.insert(RowKey::Head);
+        self.dirty.insert(RowKey::Payment(hash));
+        let payment = self.payments.remove(&hash).expect("a payment that ends was begun");
+        for attempt in &payment.attempts {
+            self.attempts.remove(&(attempt.channel, attempt.htlc_id));
+        }
+        self.recent.push_back(hash);
+        self.recent_set.insert(hash);
+        if self.recent.len() > RECENT_PAYMENTS
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.recent_set.remove(&oldest);
+        }
+    }
+
+    fn apply_rest(&mut self, change: &Change) {
+        match change {
+            Change::RequestAnswered { id, answered } => {
+                self.dirty.insert(RowKey::Request(id.clone()));
+                self.requests.insert(id.clone(), answered.clone());
+            }
+            Change::RequestsForgotten { before } => {
+                let old = self.requests.iter().filter(|(_, answered)| answered.at < *before);
+                let ids: Vec<String> = old.map(|(id, _)| id.clone()).collect();
+                for id in ids {
+                    self.requests.remove(&id);
+                    self.dirty.insert(RowKey::Request(id));
+                }
+            }
+            Change::PeerAdded { peer, record } => {
+                self.dirty.insert(RowKey::Peer(*peer));
+                self.peers.insert(*peer, record.clone());
+            }
+            Change::PeerRemoved { peer } => {
+                self.dirty.insert(RowKey::Peer(*peer));
+                self.peers.remove(peer);
+            }
+            Change::BlockConnected { height, hash } => {
+                self.dirty.insert(RowKey::Head);
+                self.head.blocks.push_back((*height, *hash));
+                if self.head.blocks.len() > RECENT_BLOCKS {
+                    self.head.blocks.pop_front();
+                }
+            }
+            Change::BlockDisconnected => {
+                self.dirty.insert(RowKey::Head);
+                self.head.blocks.pop_back();
+            }
+            Change::Wallet(bytes) => {
+                self.head.wallet += 1;
+                self.dirty.insert(RowKey::Head);
+                self.dirty.insert(RowKey::Wallet(self.head.wallet));
+                self.wallet.insert(self.head.wallet, bytes.clone());
+            }
+            Change::Events(count) => {
+                self.dirty.insert(RowKey::Head);
+                self.head.events += count;
+            }
+            _ => unreachable!("sorted by `apply`"),
+        }
+    }
+
+    /// Answers that are older than `before`, as far as they may be forgotten.
+    pub fn has_requests_before(&self, before: UnixTime) -> bool {
+        self.requests.values().any(|answered| answered.at < before)
+    }
+}

@@ -1,0 +1,145 @@
+//! The state as rows: what a checkpoint writes and a start reads.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{ChannelEntry, Head, State};
+use crate::units::{ChannelId, NodeId, PaymentHash, SessionId};
+
+/// A row's key in bytes and its value; `None` deletes it.
+pub type Row = (Vec<u8>, Option<Vec<u8>>);
+
+/// Names a row. The first byte sorts rows by kind; those of the archive have its high bit set and are not read at start.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RowKey {
+    /// Counters and the chain.
+    Head,
+    /// A channel.
+    Channel(ChannelId),
+    /// What follows a closed channel's outputs.
+    Resolver(ChannelId),
+    /// A payment in flight.
+    Payment(PaymentHash),
+    /// An open invoice.
+    Invoice(PaymentHash),
+    /// A stream in which we pay.
+    Stream(SessionId),
+    /// A kept answer.
+    Request(String),
+    /// A peer.
+    Peer(NodeId),
+    /// A change of the wallet.
+    Wallet(u64),
+    /// Archive: the place of an ended payment in its history.
+    EndedPayment(PaymentHash),
+    /// Archive: an ended invoice, by its index.
+    EndedInvoice(u64),
+    /// Archive: the index of an ended invoice.
+    EndedInvoiceIndex(PaymentHash),
+    /// Archive: a channel that is over, by its index.
+    EndedChannel(u64),
+    /// Archive: what a penalty needs of an HTLC that is over.
+    Penalty(ChannelId, Vec<u8>),
+}
+
+impl RowKey {
+    /// The key's bytes.
+    pub fn bytes(&self) -> Vec<u8> {
+        let join = |tag: u8, rest: &[u8]| [&[tag], rest].concat();
+        match self {
+            RowKey::Head => vec![b'A'],
+            RowKey::Channel(id) => join(b'C', &id.0),
+            RowKey::Resolver(id) => join(b'O', &id.0),
+            RowKey::Payment(hash) => join(b'P', &hash.0),
+            RowKey::Invoice(hash) => join(b'I', &hash.0),
+            RowKey::Stream(session) => join(b'S', &session.0),
+            RowKey::Request(id) => join(b'R', id.as_bytes()),
+            RowKey::Peer(peer) => join(b'N', &peer.0.serialize()),
+            RowKey::Wallet(number) => join(b'W', &number.to_be_bytes()),
+            RowKey::EndedPayment(hash) => join(0x80, &hash.0),
+            RowKey::EndedInvoice(index) => join(0x81, &index.to_be_bytes()),
+            RowKey::EndedInvoiceIndex(hash) => join(0x82, &hash.0),
+            RowKey::EndedChannel(index) => join(0x83, &index.to_be_bytes()),
+            RowKey::Penalty(channel, key) => join(0x84, &[&channel.0, key.as_slice()].concat()),
+        }
+    }
+}
+
+/// A row that is not understood: written by another version, or damaged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a row of the data directory is not understood by this version (key {})", hex::encode(.0))]
+pub struct UnreadableRow(pub Vec<u8>);
+
+/// Bytes of a value that always encodes.
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_allocvec(value).expect("our own types encode")
+}
+
+impl State {
+    /// The rows that changed since the last call, as they stand.
+    pub fn take_dirty(&mut self) -> Vec<Row> {
+        let dirty = std::mem::take(&mut self.dirty);
+        dirty.into_iter().map(|key| (key.bytes(), self.value(&key))).collect()
+    }
+
+    /// How many rows changed since they were last taken.
+    pub fn dirty_rows(&self) -> usize {
+        self.dirty.len()
+    }
+
+    fn value(&self, key: &RowKey) -> Option<Vec<u8>> {
+        match key {
+            RowKey::Head => Some(encode(&self.head)),
+            RowKey::Channel(id) => self.channels.get(id).map(encode),
+            RowKey::Resolver(id) => self.resolvers.get(id).map(encode),
+            RowKey::Payment(hash) => self.payments.get(hash).map(encode),
+            RowKey::Invoice(hash) => self.invoices.get(hash).map(encode),
+            RowKey::Stream(session) => self.streams.get(session).map(encode),
+            RowKey::Request(id) => self.requests.get(id).map(encode),
+            RowKey::Peer(peer) => self.peers.get(peer).map(encode),
+            RowKey::Wallet(number) => self.wallet.get(number).cloned(),
+            _ => unreachable!("the archive is written with its turn"),
+        }
+    }
+
+    /// The state that rows describe.
+    ///
+    /// # Errors
+    /// A row that is not understood.
+    pub fn from_rows(rows: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<State, UnreadableRow> {
+        let mut state = State::default();
+        for (key, value) in rows {
+            state.load(key, value).ok_or_else(|| UnreadableRow(key.clone()))?;
+        }
+        for (hash, payment) in &state.payments {
+            for attempt in &payment.attempts {
+                state.attempts.insert((attempt.channel, attempt.htlc_id), *hash);
+            }
+        }
+        Ok(state)
+    }
+
+    fn load(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+        let (tag, rest) = key.split_first()?;
+        let id = || rest.try_into().ok();
+        match tag {
+            b'A' => self.head = decode::<Head>(value)?,
+            b'C' => drop(self.channels.insert(ChannelId(id()?), decode::<ChannelEntry>(value)?)),
+            b'O' => drop(self.resolvers.insert(ChannelId(id()?), decode(value)?)),
+            b'P' => drop(self.payments.insert(PaymentHash(id()?), decode(value)?)),
+            b'I' => drop(self.invoices.insert(PaymentHash(id()?), decode(value)?)),
+            b'S' => drop(self.streams.insert(SessionId(id()?), decode(value)?)),
+            b'R' => drop(self.requests.insert(String::from_utf8(rest.to_vec()).ok()?, decode(value)?)),
+            b'N' => drop(self.peers.insert(NodeId(secp256k1::PublicKey::from_slice(rest).ok()?), decode(value)?)),
+            b'W' => drop(self.wallet.insert(u64::from_be_bytes(rest.try_into().ok()?), value.to_vec())),
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    postcard::from_bytes(bytes).ok()
+}
