@@ -336,6 +336,11 @@ impl ShortChannelId {
         ShortChannelId(bits)
     }
 
+    /// The height of the block.
+    pub const fn block(self) -> u32 {
+        (self.0 >> 40) as u32
+    }
+
     /// The number whose big-endian bytes go on the wire.
     pub const fn to_u64(self) -> u64 {
         self.0

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bitcoin::{Block, BlockHash, Transaction};
 
-use super::command::{Command, Query, RequestKey};
-use super::refusal::Refusal;
-use super::reply::Reply;
+use super::api::command::{Command, Query, RequestKey};
+use super::api::refusal::Refusal;
+use super::api::reply::Reply;
 use crate::payment::stream::StreamStatus;
 use crate::units::{BlockHeight, FeeratePerKw, NodeId, SessionId, UnixTime};
 use crate::wire::{Features, Message};
@@ -151,6 +151,11 @@ pub enum Effect {
         peer: NodeId,
         /// Where.
         address: String,
+    },
+    /// A peer is not to be called any more.
+    Forget {
+        /// Whom.
+        peer: NodeId,
     },
     /// An answer to a client.
     Reply {

@@ -1,8 +1,17 @@
 //! What we are paid: invoices, and what a final hop checks (BOLT 4).
 
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 
-use crate::units::{ChannelId, CltvDelta, Msat, PaymentHash, Preimage, UnixTime};
+use crate::onion::{Failure, FinalPayload};
+use crate::units::{BlockHeight, ChannelId, CltvDelta, CltvExpiry, HtlcId, Msat, PaymentHash, Preimage, UnixTime};
+
+/// The least number of blocks that must be left when a payment without invoice comes in (BOLT 11's default for `c`).
+pub const MIN_FINAL_CLTV_EXPIRY_DELTA: u16 = 18;
+/// How long parts of a payment wait for the rest (BOLT 4: at least 60 seconds).
+pub const MPP_TIMEOUT_SECONDS: u64 = 60;
+/// The most parts of one payment that are waited for.
+pub const MAX_PARTS: usize = 64;
 
 /// An invoice of ours.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,4 +61,213 @@ pub enum InvoiceStatus {
     },
     /// Nobody paid it in time.
     Expired,
+}
+
+/// An HTLC towards us that is irrevocable, and names us as the final hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// On which channel.
+    pub channel: ChannelId,
+    /// The HTLC's id there.
+    pub htlc_id: HtlcId,
+    /// What it is worth.
+    pub amount: Msat,
+    /// Its hash.
+    pub payment_hash: PaymentHash,
+    /// When it times out.
+    pub cltv_expiry: CltvExpiry,
+    /// Our best block.
+    pub height: BlockHeight,
+    /// The wall clock.
+    pub now: UnixTime,
+}
+
+/// What is done with it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It pays: by an invoice's preimage, or by its own.
+    Accepted {
+        /// What all parts together must come to.
+        total: Msat,
+        /// What claims it.
+        preimage: Preimage,
+        /// Whether the payer brought the preimage.
+        keysend: bool,
+    },
+    /// It goes back.
+    Failed(Failure),
+}
+
+impl Arrival {
+    /// The checks of a final hop (BOLT 4, "Requirements" of the payload and "Failure Messages").
+    pub fn judge(&self, payload: &FinalPayload, invoice: Option<&Invoice>) -> Verdict {
+        if payload.outgoing_cltv_value > self.cltv_expiry {
+            return Verdict::Failed(Failure::FinalIncorrectCltvExpiry { cltv_expiry: self.cltv_expiry });
+        }
+        if payload.amt_to_forward > self.amount {
+            return Verdict::Failed(Failure::FinalIncorrectHtlcAmount { incoming_htlc_amt: self.amount });
+        }
+        match (invoice, payload.keysend_preimage) {
+            (Some(invoice), _) => self.judge_invoice(payload, invoice),
+            (None, Some(preimage)) => self.judge_keysend(payload, preimage),
+            (None, None) => self.unknown(),
+        }
+    }
+
+    fn judge_invoice(&self, payload: &FinalPayload, invoice: &Invoice) -> Verdict {
+        let Some(data) = &payload.payment_data else { return self.unknown() };
+        let is_secret_right: bool = data.payment_secret.ct_eq(&invoice.payment_secret).into();
+        // BOLT 4: a payer may overpay up to twice, so that nobody learns from the amount who the payee is.
+        let is_amount_right = invoice.amount.is_none_or(|asked| {
+            data.total_msat >= asked && data.total_msat.msat() <= asked.msat().saturating_mul(2)
+        });
+        let is_open = invoice.status == InvoiceStatus::Open && self.now < invoice.expires;
+        let leaves_time = self.leaves(invoice.min_final_cltv_expiry_delta.blocks());
+        if !is_secret_right || !is_amount_right || !is_open || !leaves_time || data.total_msat == Msat::ZERO {
+            return self.unknown();
+        }
+        Verdict::Accepted { total: data.total_msat, preimage: invoice.preimage, keysend: false }
+    }
+
+    fn judge_keysend(&self, payload: &FinalPayload, preimage: Preimage) -> Verdict {
+        let total = payload.payment_data.as_ref().map_or(payload.amt_to_forward, |data| data.total_msat);
+        let is_whole = total <= self.amount;
+        if preimage.payment_hash() != self.payment_hash || !is_whole || !self.leaves(MIN_FINAL_CLTV_EXPIRY_DELTA) {
+            return self.unknown();
+        }
+        Verdict::Accepted { total, preimage, keysend: true }
+    }
+
+    /// Whether enough blocks are left to claim it on the chain.
+    fn leaves(&self, blocks: u16) -> bool {
+        self.cltv_expiry.height() >= self.height.plus(u32::from(blocks)).height()
+    }
+
+    /// One answer for all that a prober should not tell apart.
+    fn unknown(&self) -> Verdict {
+        Verdict::Failed(self.unknown_failure())
+    }
+
+    /// See [`Arrival::unknown`].
+    pub fn unknown_failure(&self) -> Failure {
+        Failure::IncorrectOrUnknownPaymentDetails { htlc_msat: self.amount, height: self.height }
+    }
+}
+
+/// Parts of one payment that wait for the rest. Not stored: after a restart the HTLCs are there, and are judged again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartSet {
+    /// What all parts together must come to.
+    pub total: Msat,
+    /// When the first came.
+    pub since: UnixTime,
+    /// Those that came.
+    pub parts: Vec<Arrival>,
+}
+
+impl PartSet {
+    /// An empty one for a payment of `total`.
+    pub const fn new(total: Msat, since: UnixTime) -> PartSet {
+        PartSet { total, since, parts: Vec::new() }
+    }
+
+    /// What has come so far.
+    pub fn received(&self) -> Msat {
+        Msat::new(self.parts.iter().fold(0, |sum, part| part.amount.msat().saturating_add(sum)))
+    }
+
+    /// Whether the rest is not waited for any more.
+    pub fn is_late(&self, now: UnixTime) -> bool {
+        now.micros_since(self.since) > MPP_TIMEOUT_SECONDS * 1_000_000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onion::PaymentData;
+
+    const PREIMAGE: Preimage = Preimage([9; 32]);
+
+    fn invoice() -> Invoice {
+        Invoice {
+            index: 1,
+            payment_hash: PREIMAGE.payment_hash(),
+            payment_request: String::new(),
+            amount: Some(Msat::new(1_000)),
+            description: String::new(),
+            created: UnixTime::from_seconds(0),
+            expires: UnixTime::from_seconds(100),
+            min_final_cltv_expiry_delta: CltvDelta::new(18),
+            preimage: PREIMAGE,
+            payment_secret: [7; 32],
+            status: InvoiceStatus::Open,
+        }
+    }
+
+    fn arrival() -> Arrival {
+        Arrival {
+            channel: ChannelId([1; 32]),
+            htlc_id: HtlcId::new(0),
+            amount: Msat::new(1_000),
+            payment_hash: PREIMAGE.payment_hash(),
+            cltv_expiry: CltvExpiry::new(120),
+            height: BlockHeight::new(100),
+            now: UnixTime::from_seconds(50),
+        }
+    }
+
+    fn payload() -> FinalPayload {
+        FinalPayload {
+            amt_to_forward: Msat::new(1_000),
+            outgoing_cltv_value: CltvExpiry::new(120),
+            payment_data: Some(PaymentData { payment_secret: [7; 32], total_msat: Msat::new(1_000) }),
+            payment_metadata: None,
+            keysend_preimage: None,
+            custom_records: Vec::new(),
+        }
+    }
+
+    fn code(verdict: Verdict) -> Option<u16> {
+        match verdict {
+            Verdict::Failed(failure) => Some(failure.code()),
+            Verdict::Accepted { .. } => None,
+        }
+    }
+
+    const UNKNOWN: Option<u16> = Some(0x4000 | 15);
+
+    #[test]
+    fn an_invoice_is_paid_by_exactly_what_it_asks() {
+        assert_eq!(code(arrival().judge(&payload(), Some(&invoice()))), None);
+        let mut wrong = payload();
+        wrong.payment_data = Some(PaymentData { payment_secret: [8; 32], total_msat: Msat::new(1_000) });
+        assert_eq!(code(arrival().judge(&wrong, Some(&invoice()))), UNKNOWN);
+        for total in [999, 2_001] {
+            let mut wrong = payload();
+            wrong.payment_data = Some(PaymentData { payment_secret: [7; 32], total_msat: Msat::new(total) });
+            assert_eq!(code(arrival().judge(&wrong, Some(&invoice()))), UNKNOWN, "{total}");
+        }
+        let late = Arrival { now: UnixTime::from_seconds(100), ..arrival() };
+        assert_eq!(code(late.judge(&payload(), Some(&invoice()))), UNKNOWN);
+        let soon = Arrival { height: BlockHeight::new(103), ..arrival() };
+        assert_eq!(code(soon.judge(&payload(), Some(&invoice()))), UNKNOWN);
+        assert_eq!(code(arrival().judge(&payload(), None)), UNKNOWN);
+    }
+
+    #[test]
+    fn the_onion_and_the_htlc_must_agree() {
+        let less = Arrival { amount: Msat::new(999), ..arrival() };
+        assert_eq!(code(less.judge(&payload(), Some(&invoice()))), Some(19));
+        let sooner = Arrival { cltv_expiry: CltvExpiry::new(119), ..arrival() };
+        assert_eq!(code(sooner.judge(&payload(), Some(&invoice()))), Some(18));
+    }
+
+    #[test]
+    fn a_keysend_brings_its_own_preimage() {
+        let keysend = FinalPayload { payment_data: None, keysend_preimage: Some(PREIMAGE), ..payload() };
+        assert_eq!(code(arrival().judge(&keysend, None)), None);
+        let wrong = FinalPayload { keysend_preimage: Some(Preimage([8; 32])), ..keysend };
+        assert_eq!(code(arrival().judge(&wrong, None)), UNKNOWN);
+    }
 }

@@ -1,8 +1,14 @@
 //! What we pay: a payment, its attempts, and its one final outcome.
 
+use secp256k1::SecretKey;
 use serde::{Deserialize, Serialize};
 
-use crate::units::{ChannelId, HtlcId, Msat, NodeId, PaymentHash, Preimage, UnixTime};
+use crate::onion::{self, Attributed, Failure, FinalPayload, Hop, HopPayload, PaymentData, SharedSecret};
+use crate::units::{ChannelId, CltvExpiry, HtlcId, Msat, NodeId, PaymentHash, Preimage, UnixTime};
+use crate::wire::OnionRoutingPacket;
+
+/// Blocks that may be found while an HTLC is under way to the payee: added to the least that it wants to be left.
+pub const BLOCKS_IN_FLIGHT: u32 = 3;
 
 /// A payment of ours, from the moment it is journaled. One final outcome, never two.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +67,11 @@ pub enum PaymentStatus {
 }
 
 impl PaymentStatus {
+    /// Whether the payee was paid.
+    pub const fn is_success(&self) -> bool {
+        matches!(self, PaymentStatus::Succeeded { .. })
+    }
+
     /// Whether it will never change again.
     pub fn is_final(&self) -> bool {
         !matches!(self, PaymentStatus::InFlight)
@@ -78,6 +89,8 @@ pub struct Attempt {
     pub started: UnixTime,
     /// The height at which it is decided at the latest.
     pub deadline_height: u32,
+    /// What we share with each hop, to read a failure.
+    pub secrets: Vec<SharedSecret>,
 }
 
 /// Why a payment failed for certain.
@@ -99,4 +112,81 @@ pub enum FailureReason {
     ChannelUnavailable,
     /// The HTLC timed out on the chain.
     TimedOutOnChain,
+}
+
+/// What shows the payee that the payment is meant for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The secret of its invoice.
+    Invoice {
+        /// BOLT 11 `s`.
+        payment_secret: [u8; 32],
+        /// BOLT 11 `m`.
+        metadata: Option<Vec<u8>>,
+    },
+    /// The preimage itself.
+    Keysend(Preimage),
+}
+
+/// What goes into `update_add_htlc`, and what is kept to read a failure.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    /// What the HTLC is worth.
+    pub amount: Msat,
+    /// Its hash.
+    pub payment_hash: PaymentHash,
+    /// When it times out.
+    pub cltv_expiry: CltvExpiry,
+    /// For the payee.
+    pub onion: OnionRoutingPacket,
+    /// What we share with each hop.
+    pub secrets: Vec<SharedSecret>,
+}
+
+impl Parcel {
+    /// A payment of one hop. `session_key` must be random and never used twice. `None` where the payee's metadata does not
+    /// fit into an onion.
+    pub fn pack(
+        payee: NodeId,
+        payment_hash: PaymentHash,
+        amount: Msat,
+        cltv_expiry: CltvExpiry,
+        proof: &Proof,
+        session_key: &SecretKey,
+    ) -> Option<Parcel> {
+        let (payment_data, payment_metadata, keysend_preimage) = match proof {
+            Proof::Invoice { payment_secret, metadata } => {
+                let data = PaymentData { payment_secret: *payment_secret, total_msat: amount };
+                (Some(data), metadata.clone(), None)
+            }
+            Proof::Keysend(preimage) => (None, None, Some(*preimage)),
+        };
+        let payload = FinalPayload {
+            amt_to_forward: amount,
+            outgoing_cltv_value: cltv_expiry,
+            payment_data,
+            payment_metadata,
+            keysend_preimage,
+            custom_records: Vec::new(),
+        };
+        let hop = Hop { node_id: payee.0, payload: HopPayload::from(payload).encode() };
+        let (onion, secrets) = onion::build(&[hop], session_key, &payment_hash).ok()?;
+        Some(Parcel { amount, payment_hash, cltv_expiry, onion, secrets })
+    }
+}
+
+/// What a `reason` that came back means for the payment.
+pub fn read_failure(secrets: &[SharedSecret], reason: &[u8]) -> FailureReason {
+    match onion::failure::decode_failure(secrets, reason) {
+        Some(Attributed { failure, .. }) => failure_reason(&failure),
+        None => FailureReason::UnreadableFailure,
+    }
+}
+
+fn failure_reason(failure: &Failure) -> FailureReason {
+    match failure {
+        Failure::IncorrectOrUnknownPaymentDetails { .. } => FailureReason::UnknownPaymentDetails,
+        Failure::MppTimeout => FailureReason::MppTimeout,
+        other => FailureReason::Remote { code: other.code() },
+    }
 }

@@ -1,15 +1,14 @@
 //! The changes that a turn's record is made of.
 
-use bitcoin::BlockHash;
+use bitcoin::{BlockHash, Transaction};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::{self, Channel};
-use crate::node::reply::Reply;
-use crate::onchain::{self, Resolver};
+use crate::node::api::reply::Reply;
 use crate::payment::receive::Invoice;
 use crate::payment::send::{Attempt, Payment};
 use crate::payment::stream::{OutgoingStream, StreamChange};
-use crate::units::{BlockHeight, ChannelId, NodeId, PaymentHash, SessionId, UnixTime};
+use crate::units::{BlockHeight, ChannelId, Msat, NodeId, PaymentHash, SessionId, UnixTime};
 
 /// One change of one thing. A turn's delta is a list of these, in order.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,24 +32,21 @@ pub enum Change {
         /// Which.
         channel: ChannelId,
     },
-    /// A channel's funding output is spent: its outputs are followed from here on.
-    ResolverAdded {
-        /// Of which channel.
+    /// Money went over a channel, for its statistics.
+    Moved {
+        /// Which.
         channel: ChannelId,
-        /// What follows them.
-        resolver: Box<Resolver>,
+        /// From us.
+        sent: Msat,
+        /// To us.
+        received: Msat,
     },
-    /// What follows a channel's outputs goes on.
-    Resolver {
+    /// Our funding transaction is kept until it is deep, to be broadcast again; `None`: not needed any more.
+    FundingKept {
         /// Of which channel.
         channel: ChannelId,
-        /// By what.
-        delta: onchain::Delta,
-    },
-    /// The spend was reorganised away, or all is buried.
-    ResolverRemoved {
-        /// Of which channel.
-        channel: ChannelId,
+        /// The transaction, signed.
+        transaction: Option<Transaction>,
     },
     /// A payment of ours begins.
     PaymentAdded(Box<Payment>),
@@ -65,6 +61,8 @@ pub enum Change {
     PaymentEnded {
         /// Which.
         payment_hash: PaymentHash,
+        /// Whether the payee was paid.
+        succeeded: bool,
     },
     /// An invoice is open.
     InvoiceAdded(Box<Invoice>),

@@ -5,15 +5,15 @@ pub mod row;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bitcoin::BlockHash;
+use bitcoin::{BlockHash, Transaction};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Channel;
-use crate::onchain::Resolver;
 use crate::payment::receive::Invoice;
 use crate::payment::send::Payment;
 use crate::payment::stream::OutgoingStream;
-use crate::units::{BlockHeight, ChannelId, HtlcId, NodeId, PaymentHash, SessionId, UnixTime};
+use crate::wallet::WalletState;
+use crate::units::{BlockHeight, ChannelId, HtlcId, Msat, NodeId, PaymentHash, SessionId, UnixTime};
 
 use change::{Answered, Change, PeerRecord};
 use row::RowKey;
@@ -24,14 +24,12 @@ const RECENT_BLOCKS: usize = 288;
 const RECENT_PAYMENTS: usize = 16_384;
 
 /// The durable state.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default)]
 pub struct State {
     /// Counters and the chain.
     pub head: Head,
     /// Channels that are not over.
     pub channels: BTreeMap<ChannelId, ChannelEntry>,
-    /// What follows the outputs of closed channels.
-    pub resolvers: BTreeMap<ChannelId, Resolver>,
     /// Payments of ours in flight.
     pub payments: BTreeMap<PaymentHash, Payment>,
     /// Invoices that may still be paid.
@@ -42,14 +40,14 @@ pub struct State {
     pub requests: BTreeMap<String, Answered>,
     /// Peers to remember.
     pub peers: BTreeMap<NodeId, PeerRecord>,
-    /// The wallet's changes that were not merged yet, by number.
-    pub wallet: BTreeMap<u64, Vec<u8>>,
+    /// What the wallet must keep.
+    pub wallet: WalletState,
     /// Which payment an outgoing HTLC belongs to: follows from `payments`.
     attempts: BTreeMap<(ChannelId, HtlcId), PaymentHash>,
     /// Payments that ended, the oldest first: bounded, only to answer sooner.
     recent: VecDeque<PaymentHash>,
-    /// The same, to be found.
-    recent_set: BTreeSet<PaymentHash>,
+    /// The same, to be found: whether it succeeded.
+    recent_outcomes: BTreeMap<PaymentHash, bool>,
     /// The rows that changed since they were last collected.
     dirty: BTreeSet<RowKey>,
 }
@@ -67,8 +65,6 @@ pub struct Head {
     pub invoices: u64,
     /// The newest channel's index.
     pub channels: u64,
-    /// The newest wallet change's number.
-    pub wallet: u64,
     /// Blocks of the best chain, the newest last.
     pub blocks: VecDeque<(BlockHeight, BlockHash)>,
 }
@@ -82,6 +78,12 @@ pub struct ChannelEntry {
     pub peer: NodeId,
     /// The machine.
     pub channel: Channel,
+    /// Our funding transaction, until it is deep enough to be forgotten.
+    pub funding: Option<Transaction>,
+    /// All that we ever sent over it: payments that succeeded and transfers that are paid.
+    pub sent: Msat,
+    /// All that we ever received over it.
+    pub received: Msat,
 }
 
 impl State {
@@ -100,9 +102,9 @@ impl State {
         self.attempts.get(&(channel, htlc)).and_then(|hash| self.payments.get(hash))
     }
 
-    /// Whether a payment of this hash ended a short while ago.
-    pub fn ended_lately(&self, hash: &PaymentHash) -> bool {
-        self.recent_set.contains(hash)
+    /// Whether a payment of this hash that ended a short while ago succeeded; `None` where none did.
+    pub fn ended_lately(&self, hash: &PaymentHash) -> Option<bool> {
+        self.recent_outcomes.get(hash).copied()
     }
 
     /// Our channels with a peer.
@@ -119,9 +121,8 @@ impl State {
             Change::ChannelAdded { .. }
             | Change::Channel { .. }
             | Change::ChannelRemoved { .. }
-            | Change::ResolverAdded { .. }
-            | Change::Resolver { .. }
-            | Change::ResolverRemoved { .. } => self.apply_channel(change),
+            | Change::Moved { .. }
+            | Change::FundingKept { .. } => self.apply_channel(change),
             Change::PaymentAdded(_)
             | Change::PaymentAttempted { .. }
             | Change::PaymentEnded { .. }
@@ -139,33 +140,35 @@ impl State {
             Change::ChannelAdded { peer, channel } => {
                 self.head.channels += 1;
                 self.dirty.insert(RowKey::Head);
-                let id = channel.id();
+                let id = channel.id;
                 self.dirty.insert(RowKey::Channel(id));
-                let entry = ChannelEntry { index: self.head.channels, peer: *peer, channel: (**channel).clone() };
+                let entry = ChannelEntry { index: self.head.channels, peer: *peer, channel: (**channel).clone(), funding: None, sent: Msat::ZERO, received: Msat::ZERO };
                 self.channels.insert(id, entry);
+            }
+            Change::Moved { channel, sent, received } => {
+                self.dirty.insert(RowKey::Channel(*channel));
+                let entry = self.channel_mut(channel);
+                entry.sent = Msat::new(entry.sent.msat().saturating_add(sent.msat()));
+                entry.received = Msat::new(entry.received.msat().saturating_add(received.msat()));
+            }
+            Change::FundingKept { channel, transaction } => {
+                self.dirty.insert(RowKey::Channel(*channel));
+                self.channel_mut(channel).funding.clone_from(transaction);
             }
             Change::Channel { channel, delta } => {
                 self.dirty.insert(RowKey::Channel(*channel));
-                self.channels.get_mut(channel).expect("a delta is about a channel").channel.apply(delta);
+                self.channel_mut(channel).channel.apply(delta);
             }
             Change::ChannelRemoved { channel } => {
                 self.dirty.insert(RowKey::Channel(*channel));
                 self.channels.remove(channel);
             }
-            Change::ResolverAdded { channel, resolver } => {
-                self.dirty.insert(RowKey::Resolver(*channel));
-                self.resolvers.insert(*channel, (**resolver).clone());
-            }
-            Change::Resolver { channel, delta } => {
-                self.dirty.insert(RowKey::Resolver(*channel));
-                self.resolvers.get_mut(channel).expect("a delta is about a resolver").apply(delta);
-            }
-            Change::ResolverRemoved { channel } => {
-                self.dirty.insert(RowKey::Resolver(*channel));
-                self.resolvers.remove(channel);
-            }
             _ => unreachable!("sorted by `apply`"),
         }
+    }
+
+    fn channel_mut(&mut self, id: &ChannelId) -> &mut ChannelEntry {
+        self.channels.get_mut(id).expect("a delta is about a channel that is there")
     }
 
     fn apply_payment(&mut self, change: &Change) {
@@ -182,7 +185,7 @@ impl State {
                 let payment = self.payments.get_mut(payment_hash).expect("an attempt is of a payment");
                 payment.attempts.push(attempt.clone());
             }
-            Change::PaymentEnded { payment_hash } => self.end_payment(*payment_hash),
+            Change::PaymentEnded { payment_hash, succeeded } => self.end_payment(*payment_hash, *succeeded),
             Change::InvoiceAdded(invoice) => {
                 self.head.invoices = invoice.index;
                 self.dirty.insert(RowKey::Head);
@@ -209,7 +212,7 @@ impl State {
         }
     }
 
-    fn end_payment(&mut self, hash: PaymentHash) {
+    fn end_payment(&mut self, hash: PaymentHash, succeeded: bool) {
         self.head.ended_payments += 1;
         self.dirty.insert(RowKey::Head);
         self.dirty.insert(RowKey::Payment(hash));
@@ -218,11 +221,11 @@ impl State {
             self.attempts.remove(&(attempt.channel, attempt.htlc_id));
         }
         self.recent.push_back(hash);
-        self.recent_set.insert(hash);
+        self.recent_outcomes.insert(hash, succeeded);
         if self.recent.len() > RECENT_PAYMENTS
             && let Some(oldest) = self.recent.pop_front()
         {
-            self.recent_set.remove(&oldest);
+            self.recent_outcomes.remove(&oldest);
         }
     }
 
@@ -260,10 +263,8 @@ impl State {
                 self.head.blocks.pop_back();
             }
             Change::Wallet(bytes) => {
-                self.head.wallet += 1;
-                self.dirty.insert(RowKey::Head);
-                self.dirty.insert(RowKey::Wallet(self.head.wallet));
-                self.wallet.insert(self.head.wallet, bytes.clone());
+                self.dirty.insert(RowKey::Wallet);
+                self.wallet.merge(bytes).expect("the wallet reads what it staged");
             }
             Change::Events(count) => {
                 self.dirty.insert(RowKey::Head);

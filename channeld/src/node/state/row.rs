@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::{ChannelEntry, Head, State};
 use crate::units::{ChannelId, NodeId, PaymentHash, SessionId};
+use crate::wallet::WalletState;
 
 /// A row's key in bytes and its value; `None` deletes it.
 pub type Row = (Vec<u8>, Option<Vec<u8>>);
@@ -18,8 +19,6 @@ pub enum RowKey {
     Head,
     /// A channel.
     Channel(ChannelId),
-    /// What follows a closed channel's outputs.
-    Resolver(ChannelId),
     /// A payment in flight.
     Payment(PaymentHash),
     /// An open invoice.
@@ -30,8 +29,8 @@ pub enum RowKey {
     Request(String),
     /// A peer.
     Peer(NodeId),
-    /// A change of the wallet.
-    Wallet(u64),
+    /// The wallet.
+    Wallet,
     /// Archive: the place of an ended payment in its history.
     EndedPayment(PaymentHash),
     /// Archive: an ended invoice, by its index.
@@ -51,13 +50,12 @@ impl RowKey {
         match self {
             RowKey::Head => vec![b'A'],
             RowKey::Channel(id) => join(b'C', &id.0),
-            RowKey::Resolver(id) => join(b'O', &id.0),
             RowKey::Payment(hash) => join(b'P', &hash.0),
             RowKey::Invoice(hash) => join(b'I', &hash.0),
             RowKey::Stream(session) => join(b'S', &session.0),
             RowKey::Request(id) => join(b'R', id.as_bytes()),
             RowKey::Peer(peer) => join(b'N', &peer.0.serialize()),
-            RowKey::Wallet(number) => join(b'W', &number.to_be_bytes()),
+            RowKey::Wallet => vec![b'W'],
             RowKey::EndedPayment(hash) => join(0x80, &hash.0),
             RowKey::EndedInvoice(index) => join(0x81, &index.to_be_bytes()),
             RowKey::EndedInvoiceIndex(hash) => join(0x82, &hash.0),
@@ -93,13 +91,12 @@ impl State {
         match key {
             RowKey::Head => Some(encode(&self.head)),
             RowKey::Channel(id) => self.channels.get(id).map(encode),
-            RowKey::Resolver(id) => self.resolvers.get(id).map(encode),
             RowKey::Payment(hash) => self.payments.get(hash).map(encode),
             RowKey::Invoice(hash) => self.invoices.get(hash).map(encode),
             RowKey::Stream(session) => self.streams.get(session).map(encode),
             RowKey::Request(id) => self.requests.get(id).map(encode),
             RowKey::Peer(peer) => self.peers.get(peer).map(encode),
-            RowKey::Wallet(number) => self.wallet.get(number).cloned(),
+            RowKey::Wallet => Some(self.wallet.to_bytes()),
             _ => unreachable!("the archive is written with its turn"),
         }
     }
@@ -127,13 +124,12 @@ impl State {
         match tag {
             b'A' => self.head = decode::<Head>(value)?,
             b'C' => drop(self.channels.insert(ChannelId(id()?), decode::<ChannelEntry>(value)?)),
-            b'O' => drop(self.resolvers.insert(ChannelId(id()?), decode(value)?)),
             b'P' => drop(self.payments.insert(PaymentHash(id()?), decode(value)?)),
             b'I' => drop(self.invoices.insert(PaymentHash(id()?), decode(value)?)),
             b'S' => drop(self.streams.insert(SessionId(id()?), decode(value)?)),
             b'R' => drop(self.requests.insert(String::from_utf8(rest.to_vec()).ok()?, decode(value)?)),
             b'N' => drop(self.peers.insert(NodeId(secp256k1::PublicKey::from_slice(rest).ok()?), decode(value)?)),
-            b'W' => drop(self.wallet.insert(u64::from_be_bytes(rest.try_into().ok()?), value.to_vec())),
+            b'W' => self.wallet = WalletState::from_bytes(value).ok()?,
             _ => return None,
         }
         Some(())

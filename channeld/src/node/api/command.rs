@@ -3,6 +3,7 @@
 use bitcoin::Txid;
 use serde::{Deserialize, Serialize};
 
+use crate::payment::invoice::PaymentRequest;
 use crate::units::{ChannelId, FeeratePerKw, Msat, NodeId, PaymentHash, Preimage, SessionId};
 
 /// The name a client gives to a mutating call so that a repetition is answered and not done again (AIP-155).
@@ -157,8 +158,10 @@ pub struct SendPayment {
 /// What a payment pays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PaymentTarget {
-    /// A BOLT 11 invoice.
+    /// A BOLT 11 invoice, as text; the driver reads it before the node sees it.
     Invoice(String),
+    /// The same, read and checked.
+    Request(Box<PaymentRequest>),
     /// A node, by keysend.
     Node(NodeId),
 }
@@ -272,4 +275,6 @@ pub enum Query {
     AwaitPayment(PaymentHash),
     /// Answer: `Reply::Payments`.
     ListPayments(Page),
+    /// The answer to an earlier `SendPayment`, for one whose invoice was paid long ago; of use to the driver only.
+    Replay(RequestKey),
 }

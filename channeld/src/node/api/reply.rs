@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::payment::receive::Invoice;
 use crate::payment::send::Payment;
 use crate::units::{
-    BlockHeight, ChannelId, CommitmentNumber, FeeratePerKw, Msat, NodeId, SessionId, ShortChannelId, UnixTime,
+    BlockHeight, ChannelId, CommitmentNumber, FeeratePerKw, Msat, NodeId, PaymentHash, SessionId, ShortChannelId,
+    UnixTime,
 };
 
 /// An answer. Which command or query gives which variant stands at the command.
@@ -26,6 +27,8 @@ pub enum Reply {
     Invoice(Box<Invoice>),
     /// A payment.
     Payment(Box<Payment>),
+    /// A payment that has left the node's memory: whoever asked finds it in the archive. Never reaches a client.
+    EndedPayment(PaymentHash),
     /// A stream is open.
     StreamOpened(StreamOpened),
     /// A fault was made.
@@ -307,7 +310,7 @@ pub struct HtlcInfo {
     /// How much.
     pub amount: Msat,
     /// Its hash.
-    pub payment_hash: crate::units::PaymentHash,
+    pub payment_hash: PaymentHash,
     /// The height at which it times out.
     pub cltv_expiry: u32,
 }

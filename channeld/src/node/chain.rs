@@ -1,0 +1,193 @@
+//! Blocks, reorganisations and time: what they mean for channels, the wallet and whoever waits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bitcoin::{Block, BlockHash, OutPoint, Transaction, Txid};
+
+use super::Node;
+use super::api::event::EventKind;
+use super::input::Effect;
+use super::state::change::Change;
+use crate::channel;
+use crate::units::{BlockHeight, ChannelId, ShortChannelId, UnixTime};
+
+/// Answers to mutating calls are kept this long, in seconds.
+const KEEP_ANSWERS_SECONDS: u64 = 24 * 3_600;
+/// How often old answers and invoices are looked for, in microseconds.
+const CLEANING_MICROS: u64 = 10_000_000;
+/// A funding transaction so deep is not told of any more: channels and announcements are long done.
+const DEEP: u32 = 144;
+
+impl Node {
+    /// After a start: no session survived, and what was under way is taken up again.
+    pub(super) fn start(&mut self) {
+        let ids: Vec<ChannelId> = self.state.channels.keys().copied().collect();
+        for id in ids {
+            self.drive_quietly(id, channel::Input::Disconnected);
+            self.judge_again(id);
+        }
+        self.rebroadcast();
+    }
+
+    /// What must be on the chain, or on its way there, is handed to the backend again: there is no outbox.
+    pub(super) fn rebroadcast(&mut self) {
+        let fundings = self.state.channels.values().filter(|entry| {
+            entry.channel.funded().is_some_and(|funded| {
+                funded.short_channel_id.is_none() && !matches!(funded.phase, channel::Phase::AwaitingFundingSigned)
+            })
+        });
+        let mut packages: Vec<Vec<Transaction>> =
+            fundings.filter_map(|entry| entry.funding.clone()).map(|funding| vec![funding]).collect();
+        let unconfirmed = self.wallet.transactions();
+        let own = unconfirmed.iter().filter(|seen| seen.confirmed_at.is_none() && seen.sent > bitcoin::Amount::ZERO);
+        packages.extend(own.filter_map(|seen| Some(vec![self.wallet.transaction(&seen.txid)?.as_ref().clone()])));
+        packages.into_iter().for_each(|package| self.turns.push(Effect::Broadcast(package)));
+    }
+
+    pub(super) fn block_connected(&mut self, height: BlockHeight, block: &Block) {
+        if !self.follows(height, block) {
+            tracing::warn!(%height, "a block that does not follow the last one was dropped");
+            return;
+        }
+        if let Err(error) = self.wallet.apply_block(block, height) {
+            tracing::error!(%error, "the wallet refused a block");
+            return;
+        }
+        self.change(Change::BlockConnected { height, hash: block.block_hash() });
+        self.wallet_events(height, block);
+        self.find_fundings(height, block);
+        self.find_spends(block);
+        let ids: Vec<ChannelId> = self.state.channels.keys().copied().collect();
+        for id in ids {
+            self.tell_depth(id, height);
+            self.drive_quietly(id, channel::Input::Block);
+        }
+        self.rebroadcast();
+    }
+
+    fn follows(&self, height: BlockHeight, block: &Block) -> bool {
+        self.state.tip().is_none_or(|(tip, hash)| tip.plus(1) == height && hash == block.header.prev_blockhash)
+    }
+
+    fn wallet_events(&mut self, height: BlockHeight, block: &Block) {
+        let ids: BTreeMap<Txid, ()> = block.txdata.iter().map(|transaction| (transaction.compute_txid(), ())).collect();
+        let known = self.wallet.transactions();
+        let in_block = known.into_iter().filter(|seen| seen.confirmed_at == Some(height) && ids.contains_key(&seen.txid));
+        for seen in in_block {
+            let (txid, received, sent) = (seen.txid, seen.received, seen.sent);
+            self.event(EventKind::TransactionConfirmed { txid, height, received, sent });
+        }
+    }
+
+    /// Tells channels whose funding transaction is in this block where it is.
+    fn find_fundings(&mut self, height: BlockHeight, block: &Block) {
+        let waiting: BTreeMap<Txid, (ChannelId, u32)> = self
+            .funding_outpoints()
+            .filter(|(id, _)| self.state.channels[id].channel.funded().is_some_and(|it| it.short_channel_id.is_none()))
+            .map(|(id, outpoint)| (outpoint.txid, (id, outpoint.vout)))
+            .collect();
+        if waiting.is_empty() {
+            return;
+        }
+        for (place, transaction) in (0u32..).zip(&block.txdata) {
+            let Some((id, output)) = waiting.get(&transaction.compute_txid()) else { continue };
+            let output = u16::try_from(*output).unwrap_or(u16::MAX);
+            if let Some(short_channel_id) = ShortChannelId::new(height.height(), place, output) {
+                self.drive_quietly(*id, channel::Input::FundingDepth { depth: 1, short_channel_id });
+            }
+        }
+    }
+
+    fn tell_depth(&mut self, id: ChannelId, height: BlockHeight) {
+        let funded = self.state.channels.get(&id).and_then(|entry| entry.channel.funded());
+        let Some(short_channel_id) = funded.and_then(|funded| funded.short_channel_id) else { return };
+        let depth = height.plus(1).height().saturating_sub(short_channel_id.block());
+        if (2..=DEEP).contains(&depth) {
+            self.drive_quietly(id, channel::Input::FundingDepth { depth, short_channel_id });
+        }
+        let is_kept = self.state.channels.get(&id).is_some_and(|entry| entry.funding.is_some());
+        if depth >= DEEP && is_kept {
+            self.change(Change::FundingKept { channel: id, transaction: None });
+        }
+    }
+
+    /// Tells channels whose funding output is spent in this block.
+    fn find_spends(&mut self, block: &Block) {
+        let watched: BTreeMap<OutPoint, ChannelId> = self.funding_outpoints().map(|(id, at)| (at, id)).collect();
+        if watched.is_empty() {
+            return;
+        }
+        for transaction in &block.txdata {
+            for input in &transaction.input {
+                if let Some(id) = watched.get(&input.previous_output) {
+                    self.funding_spent(*id, transaction);
+                }
+            }
+        }
+    }
+
+    fn funding_spent(&mut self, id: ChannelId, transaction: &Transaction) {
+        let txid = transaction.compute_txid();
+        self.drive_quietly(id, channel::Input::FundingSpent { txid });
+    }
+
+    fn funding_outpoints(&self) -> impl Iterator<Item = (ChannelId, OutPoint)> + '_ {
+        self.state
+            .channels
+            .iter()
+            .filter_map(|(id, entry)| entry.channel.commitments().map(|commitments| (*id, commitments.outpoint())))
+    }
+
+    pub(super) fn block_disconnected(&mut self, height: BlockHeight, hash: BlockHash) {
+        if self.state.tip() != Some((height, hash)) {
+            tracing::warn!(%height, "a block that is not the last one was to be disconnected");
+            return;
+        }
+        self.change(Change::BlockDisconnected);
+        let ids: Vec<ChannelId> = self.state.channels.keys().copied().collect();
+        for id in ids {
+            let funded = self.state.channels.get(&id).and_then(|entry| entry.channel.funded());
+            let at = funded.and_then(|funded| funded.short_channel_id);
+            if at.is_some_and(|at| at.block() == height.height()) {
+                self.drive_quietly(id, channel::Input::FundingReorged);
+            }
+        }
+    }
+
+    pub(super) fn mempool(&mut self, seen: Vec<Arc<Transaction>>, evicted: Vec<Txid>) {
+        let now = self.moment.now.seconds();
+        self.wallet.apply_unconfirmed(seen, now);
+        self.wallet.evict(evicted, now);
+    }
+
+    /// Whether our view of the chain is the backend's.
+    pub(super) fn is_synced(&self) -> bool {
+        self.live.chain.as_ref().is_some_and(|chain| {
+            chain.problem.is_none() && self.state.tip().is_some() && self.state.height() >= chain.target
+        })
+    }
+
+    pub(super) fn tick(&mut self) {
+        self.fail_late_parts();
+        self.close_settled_streams();
+        for session in self.live.stream_clients.keys().copied().collect::<Vec<_>>() {
+            if let Some(stream) = self.state.streams.get(&session) {
+                self.live.to_seal.insert(stream.channel);
+            }
+        }
+        if self.moment.now.micros_since(self.live.last_cleaning) > CLEANING_MICROS {
+            self.live.last_cleaning = self.moment.now;
+            self.clean();
+        }
+    }
+
+    fn clean(&mut self) {
+        let now = self.moment.now;
+        let before = UnixTime::from_seconds(now.seconds().saturating_sub(KEEP_ANSWERS_SECONDS));
+        if self.state.has_requests_before(before) {
+            self.change(Change::RequestsForgotten { before });
+        }
+        self.expire_invoices();
+    }
+}

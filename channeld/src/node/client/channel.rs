@@ -1,0 +1,150 @@
+//! Opening and closing channels.
+
+use bitcoin::{Amount, ScriptBuf};
+
+use super::Outcome;
+use crate::channel::{self, Channel, OpenRequest};
+use crate::keys::ChannelKeyId;
+use crate::node::Node;
+use crate::node::api::command::{AmountOrAll, CloseChannel, OpenChannel};
+use crate::node::api::refusal::Refusal;
+use crate::node::api::reply::Reply;
+use crate::node::input::RequestNumber;
+use crate::node::live::Opening;
+use crate::transactions::CommitmentFormat;
+use crate::units::{ChannelId, FeeratePerKw, Msat};
+
+/// A P2WSH output's script is as long as any funding output's: 34 bytes.
+const FUNDING_SCRIPT: usize = 34;
+
+impl Node {
+    pub(super) fn open_channel(&mut self, request: RequestNumber, open: OpenChannel) {
+        match self.begin_opening(&open) {
+            Err(refusal) => self.answer(request, Err(refusal)),
+            Ok(None) => self.answer(request, Ok(Reply::Done)),
+            Ok(Some((channel, effects))) => {
+                let key = (open.peer, channel.id);
+                self.live.openings.insert(key, Opening { channel, funding: None, request: Some((request, open)) });
+                self.carry_out_opening(key, effects);
+            }
+        }
+    }
+
+    #[allow(clippy::type_complexity, reason = "a channel and its first effects, or nothing where it was only a check")]
+    fn begin_opening(&mut self, open: &OpenChannel) -> Result<Option<(Channel, Vec<channel::Effect>)>, Refusal> {
+        if !self.is_synced() {
+            let target = self.live.chain.as_ref().map_or(0, |chain| chain.target.height());
+            return Err(Refusal::ChainNotSynced { height: self.state.height().height(), target });
+        }
+        if open.peer.0 == self.signer.node_id() {
+            return Err(Refusal::SelfPayment);
+        }
+        let session = self.live.sessions.get(&open.peer).ok_or(Refusal::PeerOffline(open.peer))?;
+        let features = session.negotiated(&self.settings.features);
+        self.checked_feerate(open.funding_feerate)?;
+        let funding = self.checked_capacity(open)?;
+        let format = if open.without_anchors || !features.anchors {
+            CommitmentFormat::StaticRemotekey
+        } else {
+            CommitmentFormat::Anchors
+        };
+        let request = OpenRequest {
+            peer: open.peer,
+            keys_id: ChannelKeyId(self.draw("channel/keys")),
+            temporary_channel_id: ChannelId(self.draw("channel/temporary_id")),
+            alias: self.draw_alias(),
+            funding,
+            push: open.push,
+            announce: open.announce,
+            format,
+            feerate: self.commitment_feerate(format),
+            upfront_shutdown_script: None,
+            features,
+        };
+        let opened = Channel::open(request, &self.context()).map_err(|error| match error {
+            channel::Error::Refused(refusal) => channel_refusal(refusal),
+            channel::Error::Violated(violation) => Refusal::PeerRefused { message: violation.to_string() },
+        })?;
+        Ok(if open.validate_only { None } else { Some(opened) })
+    }
+
+    /// With anchors the commitment needs only to enter mempools: the rest is paid by its child.
+    fn commitment_feerate(&self, format: CommitmentFormat) -> FeeratePerKw {
+        match format {
+            CommitmentFormat::Anchors => self.feerate(144),
+            CommitmentFormat::StaticRemotekey => self.feerate(6),
+        }
+    }
+
+    fn checked_capacity(&mut self, open: &OpenChannel) -> Result<Amount, Refusal> {
+        // The reserve for this channel's own anchor is kept, too.
+        let reserve = self.reserve() + self.settings.anchor_reserve;
+        let feerate = open.funding_feerate.unwrap_or_else(|| self.feerate(6));
+        let script = ScriptBuf::from_bytes([&[0, 32], [0u8; FUNDING_SCRIPT - 2].as_slice()].concat());
+        let available = self.wallet.spendable_to(&script, feerate, reserve);
+        let wanted = match open.capacity {
+            AmountOrAll::Sat(sat) => Amount::from_sat(sat),
+            AmountOrAll::All => available.min(*self.settings.policy.funding.end()),
+        };
+        if wanted > available && self.settings.policy.funding.contains(&wanted) {
+            return Err(Refusal::InsufficientFunds { needed_sat: wanted.to_sat(), available_sat: available.to_sat() });
+        }
+        Ok(wanted)
+    }
+
+    pub(super) fn close_channel(&mut self, close: &CloseChannel) -> Outcome {
+        let id = close.channel;
+        let entry = self.state.channels.get(&id).ok_or(Refusal::ChannelNotFound(id))?;
+        let command = if close.force {
+            channel::Command::ForceClose
+        } else {
+            if !entry.channel.is_live() {
+                return Err(Refusal::PeerOffline(entry.peer));
+            }
+            let feerate = close.feerate.map(|feerate| self.checked_feerate(Some(feerate))).transpose()?;
+            let script = match &close.address {
+                Some(address) => self.script_of("address", address)?,
+                None => self.wallet.next_change_script(),
+            };
+            channel::Command::Shutdown { script, feerate }
+        };
+        if close.validate_only {
+            let entry = self.state.channels.get(&id).ok_or(Refusal::ChannelNotFound(id))?;
+            let decided = entry.channel.decide(channel::Input::Command(command), &self.context());
+            if let Err(channel::Error::Refused(refusal)) = decided {
+                return Err(channel_refusal(refusal));
+            }
+        } else {
+            self.drive(id, channel::Input::Command(command)).map_err(channel_refusal)?;
+        }
+        self.channel_info(id).map(|info| Reply::Channel(Box::new(info)))
+    }
+}
+
+/// A channel's no, in the API's words.
+pub(in crate::node) fn channel_refusal(refusal: channel::Refusal) -> Refusal {
+    use crate::commitment::LimitRefusal as Limit;
+    use channel::Refusal as R;
+    match refusal {
+        R::Limit(Limit::InsufficientBalance { needed, available }) => {
+            Refusal::InsufficientBalance { needed, available }
+        }
+        R::Limit(Limit::BelowHtlcMinimum { minimum }) => Refusal::BelowMinimum { amount: Msat::ZERO, minimum },
+        R::Limit(Limit::TooManyHtlcs { .. }) => Refusal::SlotsExhausted,
+        R::Limit(Limit::TooMuchInFlight { .. }) => Refusal::InFlightLimitReached,
+        R::Limit(Limit::DustExposure { .. }) => Refusal::DustExposureReached,
+        R::Limit(Limit::TooManySessions { .. }) => Refusal::TooManyStreams,
+        R::TransfersUnsupported => Refusal::TransfersNotNegotiated,
+        R::FundingOutOfRange { .. } => {
+            Refusal::InvalidArgument { field: "capacity_sat", description: refusal.to_string() }
+        }
+        R::PushTooLarge { .. } => Refusal::InvalidArgument { field: "push_msat", description: refusal.to_string() },
+        R::ShutdownScript | R::UpfrontShutdownScript => {
+            Refusal::InvalidArgument { field: "address", description: refusal.to_string() }
+        }
+        R::Limit(Limit::AmountZero) => {
+            Refusal::InvalidArgument { field: "amount_msat", description: refusal.to_string() }
+        }
+        other => Refusal::ChannelNotUsable { state: other.to_string() },
+    }
+}

@@ -1,0 +1,99 @@
+//! Invoices of ours.
+
+use super::Outcome;
+use crate::node::Node;
+use crate::node::api::command::CreateInvoice;
+use crate::node::api::event::EventKind;
+use crate::node::api::refusal::Refusal;
+use crate::node::api::reply::Reply;
+use crate::node::state::change::Change;
+use crate::payment::invoice::{InvoiceDescription, InvoiceTerms, create_invoice};
+use crate::payment::receive::{Invoice, InvoiceStatus, MIN_FINAL_CLTV_EXPIRY_DELTA};
+use crate::units::{CltvDelta, Msat, PaymentHash, Preimage};
+
+/// A year.
+const MAX_EXPIRY_SECONDS: u32 = 31_536_000;
+/// The most that a payee may ask to be left, in blocks: what peers accept as an expiry.
+const MAX_CLTV_DELTA: u16 = 2_016;
+/// Invoices that may be open at once: each takes memory.
+const MAX_OPEN_INVOICES: usize = 200_000;
+
+impl Node {
+    pub(super) fn create_invoice(&mut self, create: &CreateInvoice) -> Outcome {
+        let invalid = |field, description: &str| {
+            Err(Refusal::InvalidArgument { field, description: description.to_owned() })
+        };
+        if !(1..=MAX_EXPIRY_SECONDS).contains(&create.expiry_seconds) {
+            return invalid("expiry", "1 second to 1 year");
+        }
+        if create.amount == Some(Msat::ZERO) {
+            return invalid("amount_msat", "at least 1; leave it out for any amount");
+        }
+        if self.state.invoices.len() >= MAX_OPEN_INVOICES {
+            return Err(Refusal::TooManyRequests);
+        }
+        let delta = create.min_final_cltv_expiry_delta.unwrap_or(MIN_FINAL_CLTV_EXPIRY_DELTA);
+        if !(MIN_FINAL_CLTV_EXPIRY_DELTA..=MAX_CLTV_DELTA).contains(&delta) {
+            return invalid("min_final_cltv_expiry_delta", "18 to 2016 blocks");
+        }
+        let preimage = create.preimage.unwrap_or_else(|| Preimage(self.draw("invoice/preimage")));
+        let payment_hash = preimage.payment_hash();
+        if self.state.invoices.contains_key(&payment_hash) {
+            return Err(Refusal::InvoiceExists);
+        }
+        let created = self.moment.now;
+        let terms = InvoiceTerms {
+            amount: create.amount,
+            description: InvoiceDescription::Text(create.description.clone()),
+            payment_hash,
+            payment_secret: self.draw("invoice/payment_secret"),
+            created,
+            expiry_seconds: create.expiry_seconds,
+            min_final_cltv_expiry_delta: CltvDelta::new(delta),
+            basic_mpp: true,
+            route_hints: Vec::new(),
+        };
+        let payment_request = create_invoice(&terms, self.address_network(), |hash| self.signer.sign_invoice(hash))
+            .or_else(|error| invalid("description", &error.to_string()).map(|()| String::new()))?;
+        let invoice = Invoice {
+            index: self.state.head.invoices + 1,
+            payment_hash,
+            payment_request,
+            amount: create.amount,
+            description: create.description.clone(),
+            created,
+            expires: created.plus_seconds(u64::from(create.expiry_seconds)),
+            min_final_cltv_expiry_delta: terms.min_final_cltv_expiry_delta,
+            preimage,
+            payment_secret: terms.payment_secret,
+            status: InvoiceStatus::Open,
+        };
+        self.change(Change::InvoiceAdded(Box::new(invoice.clone())));
+        Ok(Reply::Invoice(Box::new(invoice)))
+    }
+
+    pub(super) fn cancel_invoice(&mut self, payment_hash: PaymentHash) -> Outcome {
+        let mut invoice = self.state.invoices.get(&payment_hash).cloned().ok_or(Refusal::InvoiceNotFound)?;
+        invoice.status = InvoiceStatus::Cancelled { at: self.moment.now };
+        self.end_invoice(payment_hash, invoice.status);
+        self.event(EventKind::InvoiceCancelled { payment_hash });
+        Ok(Reply::Invoice(Box::new(invoice)))
+    }
+
+    /// Invoices whose time is over are not waited for any more.
+    pub(in crate::node) fn expire_invoices(&mut self) {
+        let now = self.moment.now;
+        let parts = &self.live.parts;
+        let expired: Vec<PaymentHash> = self
+            .state
+            .invoices
+            .values()
+            .filter(|invoice| invoice.expires <= now && !parts.contains_key(&invoice.payment_hash))
+            .map(|invoice| invoice.payment_hash)
+            .collect();
+        for payment_hash in expired {
+            self.end_invoice(payment_hash, InvoiceStatus::Expired);
+            self.event(EventKind::InvoiceExpired { payment_hash });
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! Streams of netted transfers: what clients ask of them, and what channels say of them.
+
+use secp256k1::ecdsa::Signature;
+
+use super::channel::channel_refusal;
+use crate::channel::{self, Command};
+use crate::commitment::{CreditWindow, SessionMark, Side};
+use crate::node::Node;
+use crate::node::api::command::{OpenStream, StreamPay, StreamTarget};
+use crate::node::api::event::EventKind;
+use crate::node::api::refusal::Refusal;
+use crate::node::api::reply::{Reply, StreamOpened};
+use crate::node::input::{Effect, RequestNumber};
+use crate::node::live::StreamClient;
+use crate::node::seal::remaining;
+use crate::node::state::change::{Answer, Change};
+use crate::payment::stream::{
+    Mark, OutgoingStream, Receipt, StreamChange, StreamCloseReason, StreamClosed, StreamStatus, StreamWindow,
+};
+use crate::units::{ChannelId, Msat, NodeId, SessionId};
+use crate::wire::{TransferCloseReason, TransferReceipt};
+
+/// Payments of one session that may be accepted and not committed.
+const MAX_UNCOMMITTED_PAYMENTS: u64 = 262_144;
+/// How long the payee's receipt is waited for, in microseconds.
+const ANSWER_MICROS: u64 = 5_000_000;
+
+impl Node {
+    pub(super) fn open_stream(&mut self, request: RequestNumber, open: &OpenStream) {
+        let outcome = match open.resume {
+            Some(session) => self.resume_stream(session, open),
+            None => self.begin_stream(open),
+        };
+        match outcome {
+            Err(refusal) => self.answer(request, Err(refusal)),
+            Ok(session) => {
+                if let Some(key) = self.live.keys.remove(&request) {
+                    self.keep_answer(&key, Answer::Stream(session));
+                }
+                self.attach_client(request, session, open.max_uncommitted);
+            }
+        }
+    }
+
+    fn begin_stream(&mut self, open: &OpenStream) -> Result<SessionId, Refusal> {
+        let id = self.stream_channel(open.target)?;
+        let session = SessionId(self.draw("stream/session"));
+        let command = Command::OpenSession { session, receipt_wanted: false };
+        self.drive(id, channel::Input::Command(command)).map_err(channel_refusal)?;
+        let payee = self.state.channels.get(&id).ok_or(Refusal::ChannelNotFound(id))?.peer;
+        let mut stream = OutgoingStream::new(id, payee, self.moment.now);
+        stream.max_total = open.max_total;
+        stream.batch_delay_micros = u64::from(open.batch_delay_millis) * 1_000;
+        self.change(Change::StreamAdded { session, stream: Box::new(stream) });
+        Ok(session)
+    }
+
+    fn resume_stream(&mut self, session: SessionId, open: &OpenStream) -> Result<SessionId, Refusal> {
+        let stream = self.state.streams.get(&session).ok_or(Refusal::StreamNotFound(session))?;
+        if stream.finishing.is_some() {
+            return Err(Refusal::StreamNotFound(session));
+        }
+        let change = StreamChange::Resumed {
+            max_total: open.max_total,
+            batch_delay_micros: u64::from(open.batch_delay_millis) * 1_000,
+        };
+        self.change(Change::Stream { session, change });
+        Ok(session)
+    }
+
+    fn stream_channel(&self, target: StreamTarget) -> Result<ChannelId, Refusal> {
+        match target {
+            StreamTarget::Channel(id) if self.state.channels.contains_key(&id) => Ok(id),
+            StreamTarget::Channel(id) => Err(Refusal::ChannelNotFound(id)),
+            StreamTarget::Node(peer) => {
+                let all = self.state.channels_with(peer);
+                let best = all.max_by_key(|(_, entry)| entry.channel.available_for_transfer());
+                best.map(|(id, _)| *id).ok_or(Refusal::NoRoute(peer))
+            }
+        }
+    }
+
+    /// A client takes a session over; one that had it before hears no more.
+    pub(in crate::node) fn attach_client(&mut self, request: RequestNumber, session: SessionId, max: Option<Msat>) {
+        let Some(stream) = self.state.streams.get(&session) else {
+            return self.reply(request, Err(Refusal::StreamNotFound(session)));
+        };
+        let channel = stream.channel;
+        let entry = self.state.channels.get(&channel);
+        let available = entry.map_or(Msat::ZERO, |entry| entry.channel.available_for_transfer());
+        let opened = StreamOpened {
+            session,
+            channel,
+            available: available.saturating_sub(stream.uncommitted()),
+            accepted_sequence: stream.accepted.sequence,
+            committed_sequence: stream.committed.sequence,
+        };
+        let client = StreamClient {
+            request,
+            arrivals: std::collections::VecDeque::new(),
+            latency_micros: 0,
+            enforceable: Msat::ZERO,
+            batch_due: None,
+            max_uncommitted: max,
+        };
+        self.live.stream_clients.insert(session, client);
+        self.reply(request, Ok(Reply::StreamOpened(opened)));
+        self.tell_stream(session, None);
+    }
+
+    pub(super) fn stream_pay(&mut self, pay: &StreamPay) {
+        let session = pay.session;
+        let Some(stream) = self.state.streams.get(&session) else { return };
+        if stream.finishing.is_some() {
+            return;
+        }
+        // The driver keeps its clients to sequences without a gap; what came before counts once.
+        let Some(runs) = stream.fresh(pay.first_sequence, &pay.amounts, &pay.tags) else { return };
+        let sum = runs.iter().fold(0u64, |sum, run| sum.saturating_add(run.amount_msat.msat().saturating_mul(run.count)));
+        let count: u64 = runs.iter().map(|run| run.count).sum();
+        let (channel, delay) = (stream.channel, stream.batch_delay_micros);
+        if stream.max_total.is_some_and(|most| stream.accepted.total.msat().saturating_add(sum) > most.msat()) {
+            return self.finish_with(session, StreamCloseReason::TotalReached);
+        }
+        let window = self.stream_window(session);
+        if window.amount.msat() < sum || window.payments < count {
+            return self.finish_with(session, StreamCloseReason::BalanceExhausted);
+        }
+        if count == 0 {
+            return;
+        }
+        self.change(Change::Stream { session, change: StreamChange::Accepted { runs } });
+        let accepted = self.state.streams.get(&session).map_or(0, |stream| stream.accepted.sequence);
+        let now = self.moment.now;
+        if let Some(client) = self.live.stream_clients.get_mut(&session) {
+            client.arrivals.push_back((accepted, now));
+            if delay > 0 {
+                client.batch_due.get_or_insert(crate::units::UnixTime::new(now.micros().saturating_add(delay)));
+            }
+        }
+        self.live.to_seal.insert(channel);
+    }
+
+    pub(super) fn finish_stream(&mut self, session: SessionId) {
+        self.finish_with(session, StreamCloseReason::Finished);
+    }
+
+    fn finish_with(&mut self, session: SessionId, reason: StreamCloseReason) {
+        let Some(stream) = self.state.streams.get(&session) else { return };
+        if stream.finishing.is_some() {
+            return;
+        }
+        self.change(Change::Stream { session, change: StreamChange::Finishing { reason } });
+        if let Some(client) = self.live.stream_clients.get_mut(&session) {
+            client.batch_due = None;
+        }
+        self.stream_moved(session);
+        self.close_if_settled(session);
+    }
+
+    /// All that was accepted is paid, and no more comes: the payee is told, and answers with a receipt.
+    fn close_if_settled(&mut self, session: SessionId) {
+        let Some(stream) = self.state.streams.get(&session) else { return };
+        if stream.finishing.is_none() || !stream.is_settled() {
+            return;
+        }
+        let channel = stream.channel;
+        let command = Command::CloseSession { payer: Side::Local, session, reason: TransferCloseReason::Finished };
+        match self.drive(channel, channel::Input::Command(command)) {
+            Ok(()) => drop(self.live.closing_streams.insert(session, self.moment.now)),
+            // It is tried again when the peer is back.
+            Err(channel::Refusal::NotConnected | channel::Refusal::NotReady) => {}
+            Err(_) => self.end_stream(session, StreamCloseReason::ChannelClosed),
+        }
+    }
+
+    /// Streams that are done are closed as soon as the peer is there, and not waited for longer than it takes to answer.
+    pub(in crate::node) fn close_settled_streams(&mut self) {
+        let done = self.state.streams.iter().filter(|(_, stream)| stream.finishing.is_some() && stream.is_settled());
+        let sessions: Vec<(SessionId, Option<StreamCloseReason>)> =
+            done.map(|(session, stream)| (*session, stream.finishing)).collect();
+        for (session, reason) in sessions {
+            match self.live.closing_streams.get(&session) {
+                None => self.close_if_settled(session),
+                Some(since) if self.moment.now.micros_since(*since) > ANSWER_MICROS => {
+                    self.end_stream(session, reason.unwrap_or(StreamCloseReason::Finished));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// The payee closed the session, or answered our closing of it; its receipt came before, if it came.
+    pub(in crate::node) fn stream_closed(&mut self, session: SessionId, reason: TransferCloseReason) {
+        let Some(stream) = self.state.streams.get(&session) else { return };
+        let reason = match (stream.finishing, reason) {
+            (Some(finishing), _) => finishing,
+            (None, TransferCloseReason::ChannelClosing) => StreamCloseReason::ChannelClosed,
+            (None, _) => StreamCloseReason::ClosedByPayee,
+        };
+        self.end_stream(session, reason);
+    }
+
+    /// Streams of a channel that is not used any more are over.
+    pub(in crate::node) fn end_streams_of(&mut self, channel: ChannelId) {
+        let on_channel = self.state.streams.iter().filter(|(_, stream)| stream.channel == channel);
+        let sessions: Vec<SessionId> = on_channel.map(|(session, _)| *session).collect();
+        for session in sessions {
+            self.end_stream(session, StreamCloseReason::ChannelClosed);
+        }
+    }
+
+    fn end_stream(&mut self, session: SessionId, reason: StreamCloseReason) {
+        let Some(stream) = self.state.streams.get(&session) else { return };
+        let (channel, mark) = (stream.channel, stream.committed);
+        let receipt = self.live.receipts.remove(&session);
+        self.tell_stream(session, Some(StreamClosed { reason, receipt }));
+        self.live.stream_clients.remove(&session);
+        self.live.closing_streams.remove(&session);
+        self.change(Change::StreamRemoved { session });
+        let (last_sequence, total) = (mark.sequence, mark.total);
+        self.event(EventKind::StreamClosed { channel, session, incoming: false, last_sequence, total });
+    }
+
+    /// The payer is done, or gave up, in a session towards us.
+    pub(in crate::node) fn incoming_stream_closed(&mut self, channel: ChannelId, session: SessionId) {
+        let commitments = self.state.channels.get(&channel).and_then(|entry| entry.channel.commitments());
+        let paid = commitments.and_then(|it| it.incoming_transfers.sessions.get(&session)).map(|known| known.paid);
+        let Some(SessionMark { next_sequence, total }) = paid else { return };
+        let last_sequence = next_sequence;
+        self.event(EventKind::StreamClosed { channel, session, incoming: true, last_sequence, total });
+    }
+
+    /// Payments of a stream are paid. The wire counts from 0: what it expects next is what we count as last.
+    pub(in crate::node) fn stream_committed(&mut self, session: SessionId, mark: SessionMark, enforceable: Msat) {
+        if !self.state.streams.contains_key(&session) {
+            return;
+        }
+        let mark = Mark { sequence: mark.next_sequence, total: mark.total };
+        self.change(Change::Stream { session, change: StreamChange::Committed { mark } });
+        let now = self.moment.now;
+        if let Some(client) = self.live.stream_clients.get_mut(&session) {
+            client.enforceable = enforceable;
+            while let Some((last, came)) = client.arrivals.front().copied() {
+                if last > mark.sequence {
+                    break;
+                }
+                client.latency_micros = now.micros_since(came);
+                client.arrivals.pop_front();
+            }
+        }
+        self.tell_stream(session, None);
+        self.close_if_settled(session);
+    }
+
+    /// Something changed for a session: what it holds may be handed over, and its client is told.
+    pub(in crate::node) fn stream_moved(&mut self, session: SessionId) {
+        let Some(stream) = self.state.streams.get(&session) else { return };
+        self.live.to_seal.insert(stream.channel);
+        self.tell_stream(session, None);
+    }
+
+    fn tell_stream(&mut self, session: SessionId, closed: Option<StreamClosed>) {
+        let Some(stream) = self.state.streams.get(&session) else { return };
+        let Some(client) = self.live.stream_clients.get(&session) else { return };
+        let commitments = self.state.channels.get(&stream.channel).and_then(|entry| entry.channel.commitments());
+        let status = StreamStatus {
+            accepted_sequence: stream.accepted.sequence,
+            committed_sequence: stream.committed.sequence,
+            accepted: stream.accepted.total,
+            committed: stream.committed.total,
+            enforceable: client.enforceable,
+            commitment_number: commitments.map(|it| it.remote_number).unwrap_or_default(),
+            latency_micros: client.latency_micros,
+            window: self.stream_window(session),
+            closed,
+        };
+        let request = client.request;
+        self.turns.push(Effect::Stream { request, session, status: Box::new(status) });
+    }
+
+    /// How much more may be accepted: within the balance, the client's own limits and what memory allows. The payee's
+    /// window bounds what is handed over, not what is accepted.
+    fn stream_window(&self, session: SessionId) -> StreamWindow {
+        let none = StreamWindow { payments: 0, amount: Msat::ZERO };
+        let Some(stream) = self.state.streams.get(&session) else { return none };
+        let Some(entry) = self.state.channels.get(&stream.channel) else { return none };
+        let log = entry.channel.commitments().map(|commitments| &commitments.outgoing_transfers);
+        let handed = log.and_then(|log| log.proposed_mark(&session)).map_or(stream.committed.total, |mark| mark.total);
+        // What was handed over is off the balance already.
+        let queued = stream.accepted.total.saturating_sub(handed);
+        let mut amount = entry.channel.available_for_transfer().saturating_sub(queued);
+        if let Some(most) = self.live.stream_clients.get(&session).and_then(|client| client.max_uncommitted) {
+            amount = amount.min(most.saturating_sub(stream.uncommitted()));
+        }
+        if let Some(most) = stream.max_total {
+            amount = amount.min(most.saturating_sub(stream.accepted.total));
+        }
+        let waiting = stream.accepted.sequence - stream.committed.sequence;
+        let window = CreditWindow { amount, count: MAX_UNCOMMITTED_PAYMENTS };
+        let left = remaining(window, CreditWindow { amount: Msat::ZERO, count: waiting });
+        StreamWindow { payments: left.count, amount: left.amount }
+    }
+
+    /// Signs what a session towards us was paid, for its payer.
+    pub(in crate::node) fn send_receipt(&mut self, id: ChannelId, peer: NodeId, session: SessionId) {
+        let Some(channel) = self.state.channels.get(&id).map(|entry| &entry.channel) else { return };
+        let Some(content) = channel.receipt(&session) else { return };
+        let placeholder = Signature::from_compact(&[1; 64]).expect("small numbers are in the group's order");
+        let mut receipt = TransferReceipt {
+            chain_hash: self.settings.chain_hash,
+            channel_id: id,
+            session_id: session,
+            payer_node_id: peer.0,
+            next_sequence: content.next_sequence,
+            paid_msat: content.paid,
+            enforceable_msat: content.enforceable,
+            signature: placeholder,
+        };
+        receipt.signature = self.signer.sign_node(*receipt.signed_hash().as_ref());
+        self.send(peer, receipt.into());
+    }
+
+    pub(in crate::node) fn receipt_received(&mut self, id: ChannelId, peer: NodeId, receipt: &TransferReceipt) {
+        let is_ours = receipt.payer_node_id == self.signer.node_id()
+            && receipt.chain_hash == self.settings.chain_hash
+            && receipt.channel_id == id;
+        if !is_ours || !self.state.streams.contains_key(&receipt.session_id) || !receipt.is_signed_by(&peer.0) {
+            return;
+        }
+        let receipt = Receipt {
+            channel: id,
+            session: receipt.session_id,
+            payer: NodeId(receipt.payer_node_id),
+            last_sequence: receipt.next_sequence,
+            paid: receipt.paid_msat,
+            enforceable: receipt.enforceable_msat,
+            signature: receipt.signature.serialize_compact().to_vec(),
+        };
+        self.live.receipts.insert(receipt.session, receipt);
+    }
+}

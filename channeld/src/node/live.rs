@@ -1,0 +1,101 @@
+//! What the node knows only while it runs: sessions, openings, and who waits for what. A restart forgets all of it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bitcoin::Transaction;
+
+use crate::channel::{Channel, SessionFeatures};
+use crate::node::api::command::{OpenChannel, RequestKey};
+use crate::node::input::{ChainState, RequestNumber, SessionNumber};
+use crate::payment::receive::PartSet;
+use crate::payment::stream::Receipt;
+use crate::units::{ChannelId, CommitmentNumber, Msat, NodeId, PaymentHash, SessionId, UnixTime};
+use crate::wire::Features;
+
+/// See the file's map.
+#[derive(Default)]
+pub(super) struct Live {
+    /// Connections, one a peer.
+    pub sessions: BTreeMap<NodeId, Session>,
+    /// Channels whose funding is not settled yet, by peer and temporary id.
+    pub openings: BTreeMap<(NodeId, ChannelId), Opening>,
+    /// Who is answered when a channel's funding is signed.
+    pub funding_waiters: BTreeMap<ChannelId, RequestNumber>,
+    /// Who is answered when a payment is final.
+    pub payment_waiters: BTreeMap<PaymentHash, Vec<RequestNumber>>,
+    /// Who is answered when a peer is connected.
+    pub connect_waiters: BTreeMap<NodeId, Vec<RequestNumber>>,
+    /// Clients of outgoing streams.
+    pub stream_clients: BTreeMap<SessionId, StreamClient>,
+    /// Outgoing streams whose closing was sent, and when.
+    pub closing_streams: BTreeMap<SessionId, UnixTime>,
+    /// The newest receipts for what we paid.
+    pub receipts: BTreeMap<SessionId, Receipt>,
+    /// Questions with a key that have no answer yet.
+    pub keys: BTreeMap<RequestNumber, RequestKey>,
+    /// Repetitions of such a question, by its key.
+    pub followers: BTreeMap<String, Vec<RequestNumber>>,
+    /// Parts of payments towards us.
+    pub parts: BTreeMap<PaymentHash, PartSet>,
+    /// Channels that something happened to since the last seal.
+    pub to_seal: BTreeSet<ChannelId>,
+    /// Copies of commitments that a developer asked for.
+    pub kept: BTreeMap<ChannelId, Kept>,
+    /// What the backend said last.
+    pub chain: Option<ChainState>,
+    /// When old answers were looked for last.
+    pub last_cleaning: UnixTime,
+}
+
+/// A connection.
+pub(super) struct Session {
+    /// Its number.
+    pub number: SessionNumber,
+    /// What the peer set in `init`.
+    pub features: Features,
+    /// Whether it came to us.
+    pub inbound: bool,
+    /// Where it was reached.
+    pub address: Option<String>,
+}
+
+impl Session {
+    /// What both sides know.
+    pub fn negotiated(&self, ours: &Features) -> SessionFeatures {
+        SessionFeatures::negotiate(ours, &self.features)
+    }
+}
+
+/// A channel whose funding is not settled yet.
+pub(super) struct Opening {
+    /// The machine.
+    pub channel: Channel,
+    /// The funding transaction, once it is built.
+    pub funding: Option<Transaction>,
+    /// Who is answered, where we open.
+    pub request: Option<(RequestNumber, OpenChannel)>,
+}
+
+/// Whoever has a stream open.
+pub(super) struct StreamClient {
+    /// The question that opened it.
+    pub request: RequestNumber,
+    /// When payments came, by the last sequence of each `Pay`.
+    pub arrivals: VecDeque<(u64, UnixTime)>,
+    /// The time from the arrival of the newest committed payment to its commitment.
+    pub latency_micros: u64,
+    /// What a close at the newest commitment would pay the payee.
+    pub enforceable: Msat,
+    /// When the batch that is being collected is due.
+    pub batch_due: Option<UnixTime>,
+    /// The most that may be uncommitted, as the client wants it.
+    pub max_uncommitted: Option<Msat>,
+}
+
+/// A commitment of ours that a developer had kept.
+pub(super) struct Kept {
+    /// Its number.
+    pub number: CommitmentNumber,
+    /// The commitment, and its HTLC transactions where there were any.
+    pub transactions: Vec<Transaction>,
+}

@@ -1,0 +1,206 @@
+//! Connections and what comes over them.
+
+use bitcoin::Network;
+
+use super::Node;
+use super::api::event::EventKind;
+use super::api::refusal::Refusal;
+use super::api::reply::{PeerInfo, Reply};
+use super::input::{Effect, SessionNumber};
+use super::live::{Opening, Session};
+use super::state::change::Change;
+use crate::channel::{self, AcceptRequest, Channel};
+use crate::keys::ChannelKeyId;
+use crate::units::{ChannelId, NodeId, ShortChannelId};
+use crate::wire::{self, Message};
+
+/// Channels of one peer that may be opening at once: each costs memory before it costs the peer anything.
+const MAX_OPENINGS: usize = 4;
+
+impl Node {
+    pub(super) fn connected(&mut self, peer: NodeId, session: Session) {
+        let features = session.negotiated(&self.settings.features);
+        if self.live.sessions.contains_key(&peer) {
+            self.session_over(peer);
+        }
+        self.live.sessions.insert(peer, session);
+        self.event(EventKind::PeerConnected { peer });
+        for id in self.channels_of(peer) {
+            self.drive_quietly(id, channel::Input::Connected(features));
+        }
+        let info = self.peer_info(peer);
+        for request in self.live.connect_waiters.remove(&peer).unwrap_or_default() {
+            self.answer(request, Ok(Reply::Peer(info.clone())));
+        }
+    }
+
+    pub(super) fn disconnected(&mut self, peer: NodeId, session: SessionNumber) {
+        if self.live.sessions.get(&peer).is_some_and(|present| present.number == session) {
+            self.session_over(peer);
+        }
+    }
+
+    fn session_over(&mut self, peer: NodeId) {
+        self.live.sessions.remove(&peer);
+        self.event(EventKind::PeerDisconnected { peer });
+        let openings: Vec<_> = self.live.openings.keys().filter(|(of, _)| *of == peer).copied().collect();
+        for key in openings {
+            self.drive_opening(key, channel::Input::Disconnected);
+            if let Some(opening) = self.live.openings.remove(&key) {
+                self.opening_failed(opening, Refusal::ConnectionLost(peer));
+            }
+        }
+        for id in self.channels_of(peer) {
+            self.drive_quietly(id, channel::Input::Disconnected);
+        }
+    }
+
+    pub(super) fn connect_failed(&mut self, peer: NodeId, description: String) {
+        let refusal = Refusal::PeerUnreachable { node_id: peer, description };
+        for request in self.live.connect_waiters.remove(&peer).unwrap_or_default() {
+            self.answer(request, Err(refusal.clone()));
+        }
+    }
+
+    pub(super) fn message(&mut self, peer: NodeId, session: SessionNumber, message: Message) {
+        // What belongs to a session that is gone is dropped.
+        if self.live.sessions.get(&peer).is_none_or(|present| present.number != session) {
+            return;
+        }
+        match message {
+            Message::OpenChannel(open) => self.receive_open(peer, *open),
+            Message::Error(error) if error.channel_id == ChannelId::ALL => self.receive_error_for_all(peer, &error),
+            Message::Warning(warning) if warning.channel_id == ChannelId::ALL => {
+                self.warn(None, format!("{peer} warns: {}", printable(&warning.data)));
+            }
+            message => self.channel_message(peer, message),
+        }
+    }
+
+    fn channel_message(&mut self, peer: NodeId, message: Message) {
+        let Some(id) = message.channel_id() else { return };
+        if self.live.openings.contains_key(&(peer, id)) {
+            self.drive_opening((peer, id), channel::Input::Message(message));
+            return;
+        }
+        match self.state.channels.get(&id) {
+            Some(entry) if entry.peer == peer => self.drive_quietly(id, channel::Input::Message(message)),
+            // BOLT 1: an error about a channel that we do not know needs no answer; nor does a warning.
+            _ if matches!(message, Message::Error(_) | Message::Warning(_)) => {}
+            _ => self.unknown_channel(peer, id, &message),
+        }
+    }
+
+    /// BOLT 2: a peer that comes back with a channel that we do not know is told, so that it can close it.
+    fn unknown_channel(&mut self, peer: NodeId, id: ChannelId, message: &Message) {
+        tracing::debug!(%peer, channel = %id, message = message.message_type(), "message for an unknown channel");
+        self.send(peer, wire::Error { channel_id: id, data: b"unknown channel".to_vec() }.into());
+    }
+
+    fn receive_error_for_all(&mut self, peer: NodeId, error: &wire::Error) {
+        let openings: Vec<_> = self.live.openings.keys().filter(|(of, _)| *of == peer).copied().collect();
+        for key in openings {
+            self.drive_opening(key, channel::Input::Message(Message::Error(error.clone())));
+        }
+        for id in self.channels_of(peer) {
+            self.drive_quietly(id, channel::Input::Message(Message::Error(error.clone())));
+        }
+    }
+
+    fn receive_open(&mut self, peer: NodeId, open: wire::OpenChannel) {
+        let temporary = open.temporary_channel_id;
+        let pending = self.live.openings.keys().filter(|(of, _)| *of == peer).count();
+        let refusal = if pending >= MAX_OPENINGS {
+            Some("too many channels are being opened")
+        } else if !self.is_synced() {
+            Some("this node is not synced with the chain")
+        } else {
+            None
+        };
+        if let Some(reason) = refusal {
+            return self.refuse_open(peer, temporary, reason.to_owned());
+        }
+        let Some(session) = self.live.sessions.get(&peer) else { return };
+        let features = session.negotiated(&self.settings.features);
+        let request = AcceptRequest {
+            peer,
+            keys_id: ChannelKeyId(self.draw("channel/keys")),
+            alias: self.draw_alias(),
+            upfront_shutdown_script: None,
+            features,
+        };
+        match Channel::accept(&open, request, &self.context()) {
+            Ok((channel, effects)) => {
+                self.live.openings.insert((peer, temporary), Opening { channel, funding: None, request: None });
+                self.carry_out_opening((peer, temporary), effects);
+            }
+            Err(error) => self.refuse_open(peer, temporary, error.to_string()),
+        }
+    }
+
+    fn refuse_open(&mut self, peer: NodeId, temporary: ChannelId, reason: String) {
+        self.send(peer, wire::Error { channel_id: temporary, data: reason.clone().into_bytes() }.into());
+        self.event(EventKind::InboundOpenRefused { peer, reason });
+    }
+
+    /// A short channel id that no block gives: BOLT 2's alias.
+    pub(super) fn draw_alias(&mut self) -> ShortChannelId {
+        let bytes = self.draw("channel/alias");
+        let [a, b, c, d, e, f, g, h, ..] = bytes;
+        ShortChannelId::from_u64(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+    }
+
+    /// Sends on the peer's present connection, if there is one.
+    pub(super) fn send(&mut self, peer: NodeId, message: Message) {
+        if let Some(session) = self.live.sessions.get(&peer) {
+            self.turns.push(Effect::Send { peer, session: session.number, message });
+        }
+    }
+
+    /// Ends the peer's present connection.
+    pub(super) fn disconnect(&mut self, peer: NodeId) {
+        if let Some(session) = self.live.sessions.get(&peer) {
+            self.turns.push(Effect::Disconnect { peer, session: session.number });
+        }
+    }
+
+    pub(super) fn channels_of(&self, peer: NodeId) -> Vec<ChannelId> {
+        self.state.channels_with(peer).map(|(id, _)| *id).collect()
+    }
+
+    /// What the API shows of a peer.
+    pub(super) fn peer_info(&self, peer: NodeId) -> PeerInfo {
+        let session = self.live.sessions.get(&peer);
+        let record = self.state.peers.get(&peer);
+        let channels = self.state.channels_with(peer).count();
+        PeerInfo {
+            node_id: peer,
+            address: record
+                .map(|record| record.address.clone())
+                .or_else(|| session.and_then(|session| session.address.clone())),
+            connected: session.is_some(),
+            inbound: session.is_some_and(|session| session.inbound),
+            persistent: record.is_some_and(|record| record.persistent),
+            features: session.map(|session| session.features.as_bytes().to_vec()).unwrap_or_default(),
+            channels: u32::try_from(channels).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Forgets a peer: it is not called any more.
+    pub(super) fn forget_peer(&mut self, peer: NodeId) {
+        if self.state.peers.contains_key(&peer) {
+            self.change(Change::PeerRemoved { peer });
+        }
+    }
+
+    /// The network whose prefixes addresses have.
+    pub(super) const fn address_network(&self) -> Network {
+        self.settings.address_network
+    }
+}
+
+/// A peer's words, without what would play tricks on a terminal.
+pub(super) fn printable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.chars().map(|letter| if letter.is_control() { '?' } else { letter }).take(500).collect()
+}

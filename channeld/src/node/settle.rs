@@ -1,0 +1,288 @@
+//! What comes of HTLCs and transfers: payments end, invoices are paid, streams go on.
+
+use super::Node;
+use super::api::event::EventKind;
+use super::api::reply::Reply;
+use super::state::change::Change;
+use super::state::row::{RowKey, encode};
+use crate::channel::{self, Command, OutgoingFailure};
+use crate::commitment::{HtlcOffer, SessionMark, Side, Stage, Transfer};
+use crate::onion::{self, BadOnion, Failure, HopPayload, OnionPacket, Payload, SharedSecret};
+use crate::payment::receive::{Arrival, InvoiceStatus, MAX_PARTS, PartSet, Verdict};
+use crate::payment::send::{self, FailureReason, Payment, PaymentStatus};
+use crate::units::{ChannelId, HtlcId, Msat, NodeId, PaymentHash, Preimage};
+use crate::wire::OnionRoutingPacket;
+
+/// An onion that was opened, or why it was not.
+enum Opened {
+    Payload(Box<Payload>, SharedSecret),
+    Failed(Failure, SharedSecret),
+    Malformed { sha256_of_onion: [u8; 32], failure_code: u16 },
+}
+
+impl Node {
+    /// The channel effects that are about money.
+    pub(super) fn settle(&mut self, id: ChannelId, peer: NodeId, effect: channel::Effect) {
+        use channel::Effect as E;
+        match effect {
+            E::IncomingHtlc { offer, must_fail } => self.incoming_htlc(id, &offer, must_fail),
+            E::OutgoingFulfilled { id: htlc, preimage } => self.outgoing_fulfilled(id, htlc, preimage),
+            E::OutgoingFailed { id: htlc, failure, .. } => self.outgoing_failed(id, htlc, failure),
+            E::SessionOpened { session, receipt_wanted } if receipt_wanted => self.send_receipt(id, peer, session),
+            E::WindowGranted { session, .. } => self.stream_moved(session),
+            E::SessionClosed { payer: Side::Local, session, reason } => self.stream_closed(session, reason),
+            E::SessionClosed { payer: Side::Remote, session, .. } => {
+                self.send_receipt(id, peer, session);
+                self.incoming_stream_closed(id, session);
+            }
+            E::TransferInFlight { payer: Side::Remote, transfer, mark, solicited } => {
+                self.transfer_in_flight(id, &transfer, mark, solicited);
+            }
+            E::TransferPaid { payer: Side::Remote, transfer, mark, solicited, enforceable } => {
+                self.transfer_received(id, &transfer, mark, solicited, enforceable);
+            }
+            E::TransferPaid { payer: Side::Local, transfer, mark, enforceable, .. } => {
+                self.change(Change::Moved { channel: id, sent: transfer.amount, received: Msat::ZERO });
+                self.stream_committed(transfer.session, mark, enforceable);
+            }
+            E::TransferReturned { transfer } => self.stream_moved(transfer.session),
+            E::ReceiptReceived(receipt) => self.receipt_received(id, peer, &receipt),
+            // Settled HTLCs were counted when their preimage was shown.
+            _ => {}
+        }
+    }
+
+    fn incoming_htlc(&mut self, id: ChannelId, offer: &HtlcOffer, must_fail: bool) {
+        let Some(onion) = &offer.onion else { return };
+        let arrival = Arrival {
+            channel: id,
+            htlc_id: offer.id,
+            amount: offer.amount,
+            payment_hash: offer.payment_hash,
+            cltv_expiry: offer.cltv_expiry,
+            height: self.state.height(),
+            now: self.moment.now,
+        };
+        match self.open_onion(onion, &offer.payment_hash) {
+            Opened::Malformed { sha256_of_onion, failure_code } => {
+                let command = Command::FailMalformedHtlc { id: offer.id, sha256_of_onion, failure_code };
+                self.drive_quietly(id, channel::Input::Command(command));
+            }
+            Opened::Failed(failure, secret) => self.fail_htlc(id, offer.id, &failure, &secret),
+            Opened::Payload(_, secret) if must_fail => {
+                self.fail_htlc(id, offer.id, &Failure::TemporaryNodeFailure, &secret);
+            }
+            Opened::Payload(payload, secret) => match *payload {
+                Payload::Final(payload) => {
+                    let invoice = self.state.invoices.get(&offer.payment_hash);
+                    match arrival.judge(&payload, invoice) {
+                        Verdict::Failed(failure) => self.fail_htlc(id, offer.id, &failure, &secret),
+                        Verdict::Accepted { total, preimage, keysend } => {
+                            self.accept_part(arrival, total, preimage, keysend, &secret);
+                        }
+                    }
+                }
+                // Forwarding comes with the network (payment/forward.rs); blinded paths are not followed yet.
+                Payload::Forward(_) => self.fail_htlc(id, offer.id, &Failure::UnknownNextPeer, &secret),
+                Payload::Blinded(_) => {
+                    let answer = BadOnion::Blinding;
+                    let command = Command::FailMalformedHtlc {
+                        id: offer.id,
+                        sha256_of_onion: answer.sha256_of_onion(onion),
+                        failure_code: answer.failure_code(),
+                    };
+                    self.drive_quietly(id, channel::Input::Command(command));
+                }
+            },
+        }
+    }
+
+    fn open_onion(&self, onion: &OnionRoutingPacket, hash: &PaymentHash) -> Opened {
+        let malformed = |bad: BadOnion| Opened::Malformed {
+            sha256_of_onion: bad.sha256_of_onion(onion),
+            failure_code: bad.failure_code(),
+        };
+        let packet = match OnionPacket::parse(onion.clone()) {
+            Ok(packet) => packet,
+            Err(bad) => return malformed(bad),
+        };
+        let secret = SharedSecret::from(self.signer.ecdh_node(&packet.ephemeral_key));
+        let peeled = match onion::peel(&packet, hash, &secret) {
+            Ok(peeled) => peeled,
+            Err(bad) => return malformed(bad),
+        };
+        let is_final = peeled.is_final();
+        match peeled.payload.and_then(|bytes| HopPayload::read(&bytes, is_final)) {
+            Ok(payload) => Opened::Payload(Box::new(payload), secret),
+            Err(invalid) => Opened::Failed(Failure::from(invalid), secret),
+        }
+    }
+
+    fn fail_htlc(&mut self, channel: ChannelId, id: HtlcId, failure: &Failure, secret: &SharedSecret) {
+        let command = Command::FailHtlc { id, reason: failure.build(secret), attribution_data: None };
+        self.drive_quietly(channel, channel::Input::Command(command));
+    }
+
+    /// A part of a payment is good; all parts together are claimed in one turn.
+    fn accept_part(&mut self, part: Arrival, total: Msat, preimage: Preimage, keysend: bool, secret: &SharedSecret) {
+        let hash = part.payment_hash;
+        let now = self.moment.now;
+        let set = self.live.parts.entry(hash).or_insert_with(|| PartSet::new(total, now));
+        if set.total != total || set.parts.len() >= MAX_PARTS {
+            return self.fail_htlc(part.channel, part.htlc_id, &part.unknown_failure(), secret);
+        }
+        // After a restart or a reconnect a part may be told again.
+        if !set.parts.iter().any(|known| (known.channel, known.htlc_id) == (part.channel, part.htlc_id)) {
+            set.parts.push(part);
+        }
+        let received = set.received();
+        if received < total {
+            return;
+        }
+        let Some(set) = self.live.parts.remove(&hash) else { return };
+        if !keysend {
+            self.settle_invoice(hash, received, part.channel);
+        } else {
+            self.event(EventKind::KeysendReceived { payment_hash: hash, amount: received, channel: part.channel });
+        }
+        for part in set.parts {
+            self.change(Change::Moved { channel: part.channel, sent: Msat::ZERO, received: part.amount });
+            let command = Command::FulfillHtlc { id: part.htlc_id, preimage };
+            self.drive_quietly(part.channel, channel::Input::Command(command));
+        }
+    }
+
+    fn settle_invoice(&mut self, hash: PaymentHash, received: Msat, channel: ChannelId) {
+        let at = self.moment.now;
+        self.end_invoice(hash, InvoiceStatus::Settled { received, channel, at });
+        self.event(EventKind::InvoiceSettled { payment_hash: hash, amount: received, channel });
+    }
+
+    /// An invoice gets its final state and moves to the archive.
+    pub(super) fn end_invoice(&mut self, hash: PaymentHash, status: InvoiceStatus) {
+        let Some(mut invoice) = self.state.invoices.get(&hash).cloned() else { return };
+        invoice.status = status;
+        self.change(Change::InvoiceEnded { payment_hash: hash });
+        let index = invoice.index;
+        self.draft.rows.push((RowKey::EndedInvoice(index).bytes(), Some(encode(&invoice))));
+        self.draft.rows.push((RowKey::EndedInvoiceIndex(hash).bytes(), Some(encode(&index))));
+    }
+
+    /// Parts that waited too long go back (BOLT 4, `mpp_timeout`).
+    pub(super) fn fail_late_parts(&mut self) {
+        let now = self.moment.now;
+        let late: Vec<_> =
+            self.live.parts.iter().filter(|(_, set)| set.is_late(now)).map(|(hash, _)| *hash).collect();
+        for hash in late {
+            let Some(set) = self.live.parts.remove(&hash) else { continue };
+            for part in set.parts {
+                let onion = self.incoming_onion(part.channel, part.htlc_id);
+                if let Some(Opened::Payload(_, secret)) = onion.map(|onion| self.open_onion(&onion, &hash)) {
+                    self.fail_htlc(part.channel, part.htlc_id, &Failure::MppTimeout, &secret);
+                }
+            }
+        }
+    }
+
+    /// After a restart: HTLCs that are irrevocable and have no answer are judged again.
+    pub(super) fn judge_again(&mut self, id: ChannelId) {
+        let Some(commitments) = self.state.channels.get(&id).and_then(|entry| entry.channel.commitments()) else {
+            return;
+        };
+        let unanswered = commitments
+            .incoming
+            .values()
+            .filter(|htlc| htlc.stage == Stage::Irrevocable && htlc.removal.is_none());
+        let offers: Vec<_> = unanswered.map(|htlc| (htlc.offer.clone(), htlc.over_exposed)).collect();
+        for (offer, must_fail) in offers {
+            self.incoming_htlc(id, &offer, must_fail);
+        }
+    }
+
+    fn incoming_onion(&self, channel: ChannelId, htlc: HtlcId) -> Option<OnionRoutingPacket> {
+        let commitments = self.state.channels.get(&channel)?.channel.commitments()?;
+        commitments.incoming.get(&htlc)?.offer.onion.clone()
+    }
+
+    fn outgoing_fulfilled(&mut self, channel: ChannelId, htlc: HtlcId, preimage: Preimage) {
+        let Some(payment) = self.state.payment_of(channel, htlc).cloned() else { return };
+        self.change(Change::Moved { channel, sent: payment.amount, received: Msat::ZERO });
+        self.end_payment(payment, PaymentStatus::Succeeded { preimage, at: self.moment.now });
+    }
+
+    fn outgoing_failed(&mut self, channel: ChannelId, htlc: HtlcId, failure: OutgoingFailure) {
+        let Some(payment) = self.state.payment_of(channel, htlc).cloned() else { return };
+        let attempt = payment.attempts.iter().find(|attempt| (attempt.channel, attempt.htlc_id) == (channel, htlc));
+        let reason = match failure {
+            OutgoingFailure::Failed { reason, .. } => {
+                send::read_failure(attempt.map_or(&[], |attempt| attempt.secrets.as_slice()), &reason)
+            }
+            OutgoingFailure::Malformed { failure_code, .. } => FailureReason::Remote { code: failure_code },
+            OutgoingFailure::NeverCommitted => FailureReason::ChannelUnavailable,
+        };
+        self.end_payment(payment, PaymentStatus::Failed { reason, at: self.moment.now });
+    }
+
+    /// A payment gets its one final outcome and moves to the archive.
+    pub(super) fn end_payment(&mut self, mut payment: Payment, status: PaymentStatus) {
+        payment.status = status;
+        let payment_hash = payment.payment_hash;
+        let succeeded = matches!(status, PaymentStatus::Succeeded { .. });
+        self.change(Change::PaymentEnded { payment_hash, succeeded });
+        let place = self.state.head.ended_payments;
+        self.draft.payments.push((place, encode(&payment)));
+        self.draft.rows.push((RowKey::EndedPayment(payment_hash).bytes(), Some(encode(&place))));
+        let (index, amount, fee) = (payment.index, payment.amount, payment.fee);
+        match status {
+            PaymentStatus::Failed { reason, .. } => {
+                self.event(EventKind::PaymentFailed { payment_hash, index, reason });
+            }
+            _ => self.event(EventKind::PaymentSucceeded { payment_hash, index, amount, fee }),
+        }
+        for request in self.live.payment_waiters.remove(&payment_hash).unwrap_or_default() {
+            self.answer(request, Ok(Reply::Payment(Box::new(payment.clone()))));
+        }
+    }
+
+    fn transfer_in_flight(&mut self, channel: ChannelId, transfer: &Transfer, mark: SessionMark, solicited: bool) {
+        if solicited {
+            let (session, last_sequence, total) = (transfer.session, mark.next_sequence, mark.total);
+            self.event(EventKind::StreamInFlight { channel, session, last_sequence, total });
+        }
+    }
+
+    fn transfer_received(
+        &mut self,
+        channel: ChannelId,
+        transfer: &Transfer,
+        mark: SessionMark,
+        solicited: bool,
+        enforceable: Msat,
+    ) {
+        self.change(Change::Moved { channel, sent: Msat::ZERO, received: transfer.amount });
+        if !solicited {
+            return self.event(EventKind::StreamUnsolicited { channel, amount: transfer.amount });
+        }
+        self.event(EventKind::StreamPaid {
+            channel,
+            session: transfer.session,
+            last_sequence: mark.next_sequence,
+            total: mark.total,
+            enforceable,
+            tags: tags_of(transfer),
+        });
+    }
+}
+
+/// The tags of a transfer's payments, by their sequence counted from 1. Runs of equal tags are told once, by their first.
+fn tags_of(transfer: &Transfer) -> Vec<(u64, [u8; 32])> {
+    let mut sequence = transfer.first_sequence + 1;
+    let mut tags = Vec::new();
+    for run in transfer.payments.iter().flat_map(|payments| payments.runs()) {
+        if let Some(tag) = run.tag {
+            tags.push((sequence, tag));
+        }
+        sequence = sequence.saturating_add(run.count);
+    }
+    tags
+}
