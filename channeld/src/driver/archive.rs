@@ -1,9 +1,7 @@
 //! What is over and has left the node's memory: payments, invoices and channels, read from disk page by page.
 
-use bitcoin::hashes::Hash as _;
-
 use super::handle::Handle;
-use crate::node::command::{Page, PaymentTarget, Query, SendPayment};
+use crate::node::command::{Page, Query};
 use crate::node::refusal::Refusal;
 use crate::node::reply::{Paged, Reply};
 use crate::node::state::row::RowKey;
@@ -96,16 +94,9 @@ pub fn invoice(reader: &Reader, hash: &PaymentHash) -> Result<Reply, Refusal> {
         .ok_or(Refusal::InvoiceNotFound)
 }
 
-/// Refuses an invoice that was paid before, however long ago. What ended a short while ago the node knows itself; a
-/// repetition with its `request_id` is the node's to answer.
-pub fn check_unpaid(reader: &Reader, payment: &SendPayment, has_key: bool) -> Result<(), Refusal> {
-    let PaymentTarget::Invoice(text) = &payment.target else { return Ok(()) };
-    let Ok(invoice) = text.parse::<lightning_invoice::Bolt11Invoice>() else { return Ok(()) };
-    let hash = PaymentHash(invoice.payment_hash().to_byte_array());
-    match self::payment(reader, &hash) {
-        Ok(Reply::Payment(ended)) if !has_key && ended.status.is_success() => Err(Refusal::AlreadyPaid),
-        _ => Ok(()),
-    }
+/// Whether a payment of this hash succeeded, however long ago. What ended a moment ago the node knows itself.
+pub fn is_paid(reader: &Reader, hash: &PaymentHash) -> bool {
+    matches!(payment(reader, hash), Ok(Reply::Payment(ended)) if ended.status.is_success())
 }
 
 fn decode_entry((index, bytes): (u64, Vec<u8>)) -> Option<(u64, Payment)> {

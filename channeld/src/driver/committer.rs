@@ -1,27 +1,32 @@
 //! The store's thread: one record at a time, durable before the node hears of it. A failed write stops the process.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use super::mailbox::Mailbox;
-use crate::store::{Lsn, Row, Store, TurnRecord};
+use crate::store::{Row, Store, StoreError, TurnRecord};
 
 /// What the node thread asks of the store.
 pub enum Job {
-    /// Make this durable.
-    Commit(TurnRecord),
-    /// Write these rows, which stand after the last durable record, in the background.
-    Checkpoint(Vec<Row>),
-    /// Finish what is under way and end.
-    Stop,
+    /// Make a turn durable.
+    Commit {
+        /// The turn.
+        record: TurnRecord,
+        /// For a checkpoint in the background: the rows that changed, as they stand after this turn.
+        rows: Option<Vec<Row>>,
+    },
+    /// Write these rows, which stand after the last turn, and end.
+    Stop(Vec<Row>),
 }
 
 /// The way to the store's thread.
 pub struct Committer {
     jobs: SyncSender<Job>,
-    thread: Option<JoinHandle<()>>,
-    wants_checkpoint: Arc<std::sync::atomic::AtomicBool>,
+    thread: JoinHandle<()>,
+    wants_checkpoint: Arc<AtomicBool>,
 }
 
 impl Committer {
@@ -30,65 +35,76 @@ impl Committer {
     /// # Errors
     /// The operating system has no thread for us.
     pub fn start(store: Store, mailbox: Arc<Mailbox>) -> std::io::Result<Committer> {
-        // One record in flight, one checkpoint, one stop: never more.
-        let (jobs, inbox) = sync_channel(4);
-        let wants_checkpoint = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        // One turn in flight and one end: never more.
+        let (jobs, inbox) = sync_channel(2);
+        let wants_checkpoint = Arc::new(AtomicBool::new(false));
         let wants = Arc::clone(&wants_checkpoint);
         let thread =
             std::thread::Builder::new().name("store".to_owned()).spawn(move || run(store, &inbox, &mailbox, &wants))?;
-        Ok(Committer { jobs, thread: Some(thread), wants_checkpoint })
+        Ok(Committer { jobs, thread, wants_checkpoint })
     }
 
-    /// Hands a job over.
+    /// Hands a turn over; the mailbox tells when it is durable.
     ///
     /// # Panics
     /// Where the store's thread is gone: nothing may leave any more.
-    pub fn submit(&self, job: Job) {
-        self.jobs.send(job).expect("the store's thread lives as long as the node's");
+    pub fn commit(&self, record: TurnRecord, rows: Option<Vec<Row>>) {
+        self.submit(Job::Commit { record, rows });
     }
 
-    /// Whether the journal has grown enough for a checkpoint.
+    /// Whether the journal has grown enough for a checkpoint; asked for with the next turn.
     pub fn wants_checkpoint(&self) -> bool {
-        self.wants_checkpoint.swap(false, std::sync::atomic::Ordering::Relaxed)
+        self.wants_checkpoint.swap(false, Ordering::Relaxed)
     }
 
-    /// Waits for the end of the thread.
-    pub fn stop(mut self) {
-        self.submit(Job::Stop);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+    /// Writes a last checkpoint and waits for the end of the thread.
+    pub fn stop(self, rows: Vec<Row>) {
+        self.submit(Job::Stop(rows));
+        if self.thread.join().is_err() {
             tracing::error!("the store's thread panicked");
         }
     }
+
+    fn submit(&self, job: Job) {
+        self.jobs.send(job).expect("the store's thread lives as long as the node's");
+    }
 }
 
-fn run(mut store: Store, jobs: &Receiver<Job>, mailbox: &Mailbox, wants: &std::sync::atomic::AtomicBool) {
-    let mut durable = store.durable();
+fn run(mut store: Store, jobs: &Receiver<Job>, mailbox: &Mailbox, wants: &AtomicBool) {
     while let Ok(job) = jobs.recv() {
-        let result = match job {
-            Job::Commit(record) => store.commit(&record).map(|lsn| {
-                durable = lsn;
-                mailbox.flushed();
-            }),
-            Job::Checkpoint(rows) => checkpoint(&mut store, durable, rows),
-            Job::Stop => break,
-        };
-        if let Err(error) = result {
+        let is_last = matches!(job, Job::Stop(_));
+        if let Err(error) = work(&mut store, job, mailbox) {
             // Nobody knows what reached the disk, so nothing may leave: the next start reads what is there.
             tracing::error!(%error, "the store failed; the process stops");
             std::process::abort();
         }
-        wants.store(store.wants_checkpoint(), std::sync::atomic::Ordering::Relaxed);
-    }
-    if let Err(error) = store.finish_checkpoint() {
-        tracing::error!(%error, "the last checkpoint failed; the journal has everything");
+        if is_last {
+            return;
+        }
+        wants.store(store.wants_checkpoint(), Ordering::Relaxed);
     }
 }
 
-fn checkpoint(store: &mut Store, durable: Lsn, rows: Vec<Row>) -> Result<(), crate::store::StoreError> {
-    // The checkpointer was idle when the node was asked for the rows, and only this thread starts one.
-    let started = store.checkpoint(durable, rows)?;
-    assert!(started, "a checkpoint is asked for only while none is under way");
-    Ok(())
+fn work(store: &mut Store, job: Job, mailbox: &Mailbox) -> Result<(), StoreError> {
+    match job {
+        Job::Commit { record, rows } => {
+            let began = Instant::now();
+            let lsn = store.commit(&record)?;
+            mailbox.flushed();
+            metrics::histogram!("channeld_flush_seconds").record(began.elapsed());
+            if let Some(rows) = rows {
+                // It was idle when the rows were asked for, and only this thread starts one.
+                assert!(store.checkpoint(lsn, rows)?, "a checkpoint is asked for only while none is under way");
+            }
+            Ok(())
+        }
+        Job::Stop(rows) => {
+            store.finish_checkpoint()?;
+            let lsn = store.durable();
+            if !rows.is_empty() && lsn.0 > 0 {
+                store.checkpoint(lsn, rows)?;
+            }
+            store.finish_checkpoint()
+        }
+    }
 }

@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
+use super::archive;
 use super::client::{Answer, Clients};
-use super::mailbox::Mailbox;
-use crate::node::command::{Command, OpenStream, Query, RequestKey, SendPayment};
+use super::mailbox::{Credit, Mailbox};
+use crate::node::command::{Command, OpenStream, PaymentTarget, Query, RequestKey, SendPayment};
+use crate::node::client::request_refusal;
 use crate::node::event::Event;
 use crate::node::input::{Input, RequestNumber};
 use crate::node::refusal::Refusal;
 use crate::node::reply::Reply;
+use crate::payment::invoice::parse_invoice;
 use crate::payment::send::Payment;
 use crate::store::{Reader, Stream as History};
 
-use super::stream::Stream;
+pub use super::stream::{Stream, StreamSender, StreamUpdates};
 
 /// A way to the node. Dropping a future that waits for an answer never undoes what was asked.
 #[derive(Clone)]
@@ -23,6 +26,7 @@ pub struct Handle {
     pub(super) clients: Arc<Clients>,
     pub(super) reader: Reader,
     pub(super) newest_event: watch::Receiver<u64>,
+    pub(super) network: bitcoin::Network,
 }
 
 impl Handle {
@@ -43,18 +47,18 @@ impl Handle {
     /// A refusal.
     pub async fn query(&self, query: Query) -> Result<Reply, Refusal> {
         match query {
-            Query::ListPayments(page) => super::archive::payments(self, page).await,
-            Query::ListInvoices(page) => super::archive::invoices(self, page).await,
+            Query::ListPayments(page) => archive::payments(self, page).await,
+            Query::ListInvoices(page) => archive::invoices(self, page).await,
             Query::Payment(hash) => match self.ask_node(Query::Payment(hash)).await {
-                Err(Refusal::PaymentNotFound) => super::archive::payment(&self.reader, &hash),
+                Err(Refusal::PaymentNotFound) => archive::payment(&self.reader, &hash),
                 answer => answer,
             },
             Query::AwaitPayment(hash) => match self.ask_node(Query::AwaitPayment(hash)).await {
-                Err(Refusal::PaymentNotFound) => super::archive::payment(&self.reader, &hash),
+                Err(Refusal::PaymentNotFound) => archive::payment(&self.reader, &hash),
                 answer => answer,
             },
             Query::Invoice(hash) => match self.ask_node(Query::Invoice(hash)).await {
-                Err(Refusal::InvoiceNotFound) => super::archive::invoice(&self.reader, &hash),
+                Err(Refusal::InvoiceNotFound) => archive::invoice(&self.reader, &hash),
                 answer => answer,
             },
             query => self.ask_node(query).await,
@@ -74,15 +78,38 @@ impl Handle {
     /// A refusal: nothing was paid and nothing will be.
     pub async fn send_payment(
         &self,
-        payment: SendPayment,
+        mut payment: SendPayment,
         key: Option<RequestKey>,
     ) -> Result<PaymentUpdates, Refusal> {
-        super::archive::check_unpaid(&self.reader, &payment, key.is_some())?;
-        let command = Command::SendPayment(payment);
-        let (_, mut answers, credit) = self.ask(|request| Input::Command { request, key, command })?;
+        let mut input: Option<Query> = None;
+        if let PaymentTarget::Invoice(text) = &payment.target {
+            // Read here, and not in the node's thread: the signature costs more than all else about it.
+            let request = parse_invoice(text, self.network).map_err(request_refusal)?;
+            if archive::is_paid(&self.reader, &request.payment_hash) {
+                input = Some(Query::Replay(key.clone().ok_or(Refusal::AlreadyPaid)?));
+            }
+            payment.target = PaymentTarget::Request(Box::new(request));
+        }
+        let validate_only = payment.validate_only;
+        let (_, mut answers, credit) = self.ask(|request| match input {
+            Some(query) => Input::Query { request, query },
+            None => Input::Command { request, key, command: Command::SendPayment(payment) },
+        })?;
         self.push(credit);
-        let first = payment_of(answers.next().await?)?;
-        Ok(PaymentUpdates { next: Some(first), answers, reader: self.reader.clone() })
+        let first = match self.whole(answers.next().await?)? {
+            Reply::Payment(payment) => Some(*payment),
+            Reply::Done if validate_only => None,
+            _ => return Err(Refusal::ShuttingDown),
+        };
+        Ok(PaymentUpdates { next: first, answers, handle: self.clone(), is_waiting: false })
+    }
+
+    /// What the node has forgotten is in the archive.
+    fn whole(&self, reply: Reply) -> Result<Reply, Refusal> {
+        match reply {
+            Reply::EndedPayment(hash) => archive::payment(&self.reader, &hash),
+            reply => Ok(reply),
+        }
     }
 
     /// Opens or resumes a stream.
@@ -115,7 +142,7 @@ impl Handle {
     }
 
     fn push(&self, asked: Asked) {
-        self.mailbox.push(asked.input, Some(asked.credit));
+        self.mailbox.push(asked.input, Credit::Client(asked.credit));
     }
 }
 
@@ -154,22 +181,20 @@ fn payment_of(reply: Reply) -> Result<Payment, Refusal> {
 pub struct PaymentUpdates {
     next: Option<Payment>,
     answers: Answers,
-    reader: Reader,
+    handle: Handle,
+    is_waiting: bool,
 }
 
 impl PaymentUpdates {
-    /// The next state, or `None` after the final one. Waits as long as the payment is in flight.
+    /// The next state, or `None` after the final one, and at once where the payment was only checked. Waits as long as
+    /// the payment is in flight.
     pub async fn next(&mut self) -> Option<Payment> {
-        let payment = self.next.take()?;
-        if !payment.status.is_final() {
-            let hash = payment.payment_hash;
-            // The node may have told the final state before this client asked: then it is in the archive.
-            let answer = match self.answers.next().await {
-                Err(Refusal::PaymentNotFound) => super::archive::payment(&self.reader, &hash),
-                answer => answer,
-            };
-            self.next = answer.and_then(payment_of).ok();
+        if std::mem::take(&mut self.is_waiting) {
+            let answer = self.answers.next().await.and_then(|reply| self.handle.whole(reply));
+            return answer.and_then(payment_of).ok();
         }
+        let payment = self.next.take()?;
+        self.is_waiting = !payment.status.is_final();
         Some(payment)
     }
 }

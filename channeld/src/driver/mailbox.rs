@@ -10,30 +10,43 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::node::input::Input;
+use crate::peer;
 
 /// Inputs that the node takes in before it looks for a finished flush again.
 const BATCH: usize = 64;
 
+/// What its sender gets back when an input is handled: the right to send another.
+#[derive(Debug)]
+pub enum Credit {
+    /// A client's.
+    Client(OwnedSemaphorePermit),
+    /// A peer's.
+    Peer(peer::Credit),
+    /// Of a sender that waits by itself.
+    None,
+}
+
 /// An input and the credit that its sender gets back when it is handled.
+#[derive(Debug)]
 pub struct Envelope {
     /// What came.
     pub input: Input,
-    /// Freed when the envelope is dropped.
-    pub credit: Option<OwnedSemaphorePermit>,
+    /// Given back when dropped.
+    pub credit: Credit,
 }
 
 /// What the node thread finds.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Mail {
     /// The flush under way is done.
     pub flushed: bool,
     /// What came, in order; chain events first.
     pub envelopes: Vec<Envelope>,
-    /// The process stops: nothing more comes after these.
+    /// The process stops, and nothing more waits.
     pub stopped: bool,
 }
 
-/// See the room's map.
+/// See the file's map.
 #[derive(Default)]
 pub struct Mailbox {
     lanes: Mutex<Lanes>,
@@ -50,13 +63,13 @@ struct Lanes {
 
 impl Mailbox {
     /// Something from a peer or a client. The credit, not this queue, is the bound.
-    pub fn push(&self, input: Input, credit: Option<OwnedSemaphorePermit>) {
+    pub fn push(&self, input: Input, credit: Credit) {
         self.lanes().inputs.push_back(Envelope { input, credit });
         self.filled.notify_one();
     }
 
     /// Something from the chain.
-    pub fn push_chain(&self, input: Input, credit: Option<OwnedSemaphorePermit>) {
+    pub fn push_chain(&self, input: Input, credit: Credit) {
         self.lanes().chain.push_back(Envelope { input, credit });
         self.filled.notify_one();
     }
@@ -67,7 +80,7 @@ impl Mailbox {
         self.filled.notify_one();
     }
 
-    /// Nothing more is taken in; the node thread ends when all is done.
+    /// The process stops: the node thread ends when all is done.
     pub fn stop(&self) {
         self.lanes().stopped = true;
         self.filled.notify_one();
@@ -94,5 +107,37 @@ impl Mailbox {
 impl Lanes {
     fn is_empty(&self) -> bool {
         !self.flushed && self.chain.is_empty() && self.inputs.is_empty() && !self.stopped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flush_and_the_chain_are_not_hidden_by_load() {
+        let mailbox = Mailbox::default();
+        for _ in 0..200 {
+            mailbox.push(Input::Tick, Credit::None);
+        }
+        let block = Input::BlockDisconnected {
+            height: crate::units::BlockHeight::new(1),
+            hash: bitcoin::hashes::Hash::from_byte_array([0; 32]),
+        };
+        mailbox.push_chain(block, Credit::None);
+        mailbox.flushed();
+        let mail = mailbox.take(Duration::ZERO);
+        assert!(mail.flushed);
+        assert!(matches!(mail.envelopes[0].input, Input::BlockDisconnected { .. }));
+        assert_eq!(mail.envelopes.len(), 1 + BATCH);
+    }
+
+    #[test]
+    fn it_stops_when_it_is_empty() {
+        let mailbox = Mailbox::default();
+        (0..BATCH + 1).for_each(|_| mailbox.push(Input::Tick, Credit::None));
+        mailbox.stop();
+        assert!(!mailbox.take(Duration::ZERO).stopped);
+        assert!(mailbox.take(Duration::ZERO).stopped);
     }
 }

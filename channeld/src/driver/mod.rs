@@ -1,6 +1,182 @@
 //! Executes what `node` decides: takes inputs in, has turns stored, lets effects out.
 //!
 //! Owns the node's thread and the store's thread, the mailbox with its lanes and credits, the clock and the source of
-//! randomness. Decides nothing about money: it never looks into a channel.
+//! randomness. Decides nothing about money: it never looks into a channel. It never waits for a session or a client.
 
+mod archive;
+mod client;
+mod committer;
 pub mod handle;
+pub mod inlet;
+mod mailbox;
+pub mod outlet;
+pub mod stream;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+
+use crate::node::input::{Input, Moment};
+use crate::node::state::State;
+use crate::node::state::change::Change;
+use crate::node::state::row::UnreadableRow;
+use crate::node::{Node, Record, Settings, state::row};
+use crate::store::{HistoryItem, Recovered, Store, Stream, TurnRecord};
+use crate::units::UnixTime;
+
+pub use client::Clients;
+use committer::Committer;
+use handle::Handle;
+pub use mailbox::Mailbox;
+use outlet::Outlet;
+
+/// Between two ticks when nothing happens.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Why what was stored cannot be the node's.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// A row.
+    #[error(transparent)]
+    Row(#[from] UnreadableRow),
+    /// A record.
+    #[error("record {lsn} of the journal is not understood by this version: use the version that wrote it")]
+    Record {
+        /// Its number.
+        lsn: u64,
+    },
+}
+
+/// The state that a store held: the rows of its checkpoint, and all turns after it.
+///
+/// # Errors
+/// What is not understood.
+pub fn recover(recovered: &Recovered) -> Result<State, RecoverError> {
+    let mut state = State::from_rows(&recovered.rows)?;
+    for (lsn, record) in &recovered.tail {
+        let changes: Vec<Change> =
+            postcard::from_bytes(&record.delta).map_err(|_| RecoverError::Record { lsn: lsn.0 })?;
+        changes.iter().for_each(|change| state.apply(change));
+    }
+    Ok(state)
+}
+
+/// The clock and 32 fresh random bytes.
+///
+/// # Panics
+/// Where the operating system has no randomness: without it no key is safe.
+pub fn moment() -> Moment {
+    let mut entropy = [0; 32];
+    getrandom::fill(&mut entropy).expect("the operating system gives randomness");
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Moment { now: UnixTime::new(u64::try_from(since.as_micros()).unwrap_or(u64::MAX)), entropy }
+}
+
+/// The running node.
+pub struct Driver {
+    handle: Handle,
+    mailbox: Arc<Mailbox>,
+    thread: JoinHandle<()>,
+}
+
+impl Driver {
+    /// Starts the node's and the store's threads. `clients`, `mailbox` and `outlet` belong together.
+    ///
+    /// # Errors
+    /// The operating system has no thread for us.
+    pub fn start(
+        node: Node,
+        store: Store,
+        mailbox: Arc<Mailbox>,
+        outlet: Outlet,
+        settings: &Settings,
+    ) -> std::io::Result<Driver> {
+        let handle = Handle {
+            mailbox: Arc::clone(&mailbox),
+            clients: Arc::clone(&outlet.clients),
+            reader: store.reader(),
+            newest_event: newest_event(&outlet.newest_event, node.state()),
+            network: settings.address_network,
+        };
+        let committer = Committer::start(store, Arc::clone(&mailbox))?;
+        let inbox = Arc::clone(&mailbox);
+        let thread = std::thread::Builder::new()
+            .name("node".to_owned())
+            .spawn(move || run(node, &inbox, committer, &outlet))?;
+        Ok(Driver { handle, mailbox, thread })
+    }
+
+    /// A way to ask the node.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Has the node finish what it has taken in, and waits for the end of both threads.
+    pub fn stop(self) {
+        self.mailbox.stop();
+        if self.thread.join().is_err() {
+            tracing::error!("the node's thread panicked");
+        }
+    }
+}
+
+fn newest_event(sender: &watch::Sender<u64>, state: &State) -> watch::Receiver<u64> {
+    sender.send_replace(state.head.events);
+    sender.subscribe()
+}
+
+fn run(mut node: Node, mailbox: &Mailbox, committer: Committer, outlet: &Outlet) {
+    let mut ticked = Instant::now();
+    loop {
+        let mail = mailbox.take(patience(&node));
+        if mail.flushed {
+            outlet.carry_out(node.flushed());
+        }
+        let inputs = mail.envelopes.len();
+        for envelope in mail.envelopes {
+            node.handle(envelope.input, moment());
+        }
+        let now = moment().now;
+        if ticked.elapsed() >= TICK || node.wake_at().is_some_and(|due| now >= due) {
+            ticked = Instant::now();
+            node.handle(Input::Tick, moment());
+        }
+        metrics::counter!("channeld_inputs_total").increment(inputs as u64);
+        if node.is_store_free() {
+            close_turn(&mut node, &committer, outlet);
+        }
+        if mail.stopped && node.is_store_free() {
+            break;
+        }
+    }
+    let rows = node.take_dirty();
+    committer.stop(rows);
+}
+
+/// Closes the open turn: stores what it changed, lets out what rests on nothing new.
+fn close_turn(node: &mut Node, committer: &Committer, outlet: &Outlet) {
+    let sealed = node.seal(moment());
+    if let Some(record) = sealed.record {
+        metrics::counter!("channeld_turns_total").increment(1);
+        let rows = committer.wants_checkpoint().then(|| node.take_dirty());
+        committer.commit(encode(record), rows);
+    }
+    outlet.carry_out(sealed.effects);
+}
+
+/// How long to wait for mail: until the next tick, or until the node wants to be woken.
+fn patience(node: &Node) -> Duration {
+    match node.wake_at() {
+        None => TICK,
+        Some(due) => Duration::from_micros(due.micros_since(moment().now)).min(TICK),
+    }
+}
+
+fn encode(record: Record) -> TurnRecord {
+    let item = |stream: Stream| move |(index, bytes)| HistoryItem { stream, index, bytes };
+    let events = record.events.into_iter().map(item(Stream::Events));
+    let payments = record.payments.into_iter().map(item(Stream::Payments));
+    TurnRecord { delta: row::encode(&record.changes), rows: record.rows, history: events.chain(payments).collect() }
+}

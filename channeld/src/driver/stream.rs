@@ -7,6 +7,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use super::handle::Handle;
+use super::mailbox::Credit;
 use crate::node::command::{Command, StreamPay};
 use crate::node::input::{Input, RequestNumber};
 use crate::node::refusal::Refusal;
@@ -108,7 +109,7 @@ impl StreamSender {
     async fn push(&self, command: Command) -> Result<(), Refusal> {
         let credit = self.handle.clients.wait_credit().await?;
         let request = RequestNumber(0);
-        self.handle.mailbox.push(Input::Command { request, key: None, command }, Some(credit));
+        self.handle.mailbox.push(Input::Command { request, key: None, command }, Credit::Client(credit));
         Ok(())
     }
 }
@@ -144,7 +145,7 @@ struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.handle.clients.forget_stream(self.request);
-        self.handle.mailbox.push(Input::ClientGone { request: self.request }, None);
+        self.handle.mailbox.push(Input::ClientGone { request: self.request }, Credit::None);
     }
 }
 

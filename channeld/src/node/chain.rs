@@ -1,7 +1,6 @@
 //! Blocks, reorganisations and time: what they mean for channels, the wallet and whoever waits.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bitcoin::{Block, BlockHash, OutPoint, Transaction, Txid};
 
@@ -136,7 +135,7 @@ impl Node {
         self.state
             .channels
             .iter()
-            .filter_map(|(id, entry)| entry.channel.commitments().map(|commitments| (*id, commitments.outpoint())))
+            .filter_map(|(id, entry)| entry.channel.commitments().map(|commitments| (*id, commitments.main().funding().outpoint())))
     }
 
     pub(super) fn block_disconnected(&mut self, height: BlockHeight, hash: BlockHash) {
@@ -153,12 +152,6 @@ impl Node {
                 self.drive_quietly(id, channel::Input::FundingReorged);
             }
         }
-    }
-
-    pub(super) fn mempool(&mut self, seen: Vec<Arc<Transaction>>, evicted: Vec<Txid>) {
-        let now = self.moment.now.seconds();
-        self.wallet.apply_unconfirmed(seen, now);
-        self.wallet.evict(evicted, now);
     }
 
     /// Whether our view of the chain is the backend's.

@@ -12,6 +12,7 @@ use super::state::change::Change;
 use super::state::row::{RowKey, encode};
 use crate::channel::{self, AbandonReason, Channel, Context, Delta, Notice};
 use crate::commitment::{PenaltyRow, Side};
+use crate::transactions::CommitmentFormat;
 use crate::units::{ChannelId, FeeratePerKw, NodeId};
 use crate::wallet::Spend;
 
@@ -152,7 +153,7 @@ impl Node {
     fn pending_event(&mut self, id: ChannelId) {
         let Some(entry) = self.state.channels.get(&id) else { return };
         let Some(commitments) = entry.channel.commitments() else { return };
-        let (funding, capacity, peer) = (commitments.outpoint(), commitments.capacity(), entry.peer);
+        let (funding, capacity, peer) = (commitments.main().funding().outpoint(), commitments.main().funding().amount(), entry.peer);
         self.event(EventKind::ChannelPending { channel: id, peer, funding, capacity });
     }
 
@@ -273,7 +274,7 @@ impl Node {
 }
 
 fn needs_reserve(channel: &Channel) -> bool {
-    channel.commitments().is_some_and(|commitments| commitments.has_anchors())
+    channel.commitments().is_some_and(|commitments| commitments.parameters.format == CommitmentFormat::Anchors)
 }
 
 fn abandon_refusal(peer: NodeId, reason: &AbandonReason) -> Refusal {

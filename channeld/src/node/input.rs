@@ -58,14 +58,14 @@ pub enum Input {
         /// Why, in words.
         description: String,
     },
-    /// A message of a peer's.
-    Message {
+    /// Messages of a peer's, in the order of the wire.
+    Messages {
         /// Who.
         peer: NodeId,
         /// The connection it came on.
         session: SessionNumber,
         /// What it said.
-        message: Message,
+        messages: Vec<Message>,
     },
     /// A client wants something changed.
     Command {
@@ -104,13 +104,6 @@ pub enum Input {
     },
     /// What the backend says of the chain and its fees.
     ChainState(ChainState),
-    /// A transaction of the wallet's interest is in the mempool, or was dropped from it.
-    Mempool {
-        /// Seen.
-        seen: Vec<Arc<Transaction>>,
-        /// Dropped or conflicted.
-        evicted: Vec<bitcoin::Txid>,
-    },
     /// Time passed: about once a second, and when the machine asked for it.
     Tick,
 }

@@ -12,13 +12,11 @@ pub mod state;
 pub mod turn;
 
 mod chain;
-mod client;
+pub mod client;
 mod drive;
 mod peer;
 mod seal;
 mod settle;
-#[cfg(test)]
-mod tests;
 
 pub use api::{command, event, refusal, reply};
 
@@ -146,14 +144,15 @@ impl Node {
             }
             Input::Disconnected { peer, session } => self.disconnected(peer, session),
             Input::ConnectFailed { peer, description } => self.connect_failed(peer, description),
-            Input::Message { peer, session, message } => self.message(peer, session, message),
+            Input::Messages { peer, session, messages } => {
+                messages.into_iter().for_each(|message| self.message(peer, session, message));
+            }
             Input::Command { request, key, command } => self.command(request, key, command),
             Input::Query { request, query } => self.query(request, query),
             Input::ClientGone { request } => self.live.stream_clients.retain(|_, client| client.request != request),
             Input::BlockConnected { height, block } => self.block_connected(height, &block),
             Input::BlockDisconnected { height, hash } => self.block_disconnected(height, hash),
             Input::ChainState(state) => self.live.chain = Some(state),
-            Input::Mempool { seen, evicted } => self.mempool(seen, evicted),
             Input::Tick => self.tick(),
         }
     }

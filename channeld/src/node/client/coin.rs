@@ -40,7 +40,7 @@ impl Node {
             return Err(Refusal::TransactionNotFound);
         }
         let is_funding = self.state.channels.values().any(|entry| {
-            entry.channel.commitments().is_some_and(|commitments| commitments.outpoint().txid == txid)
+            entry.channel.commitments().is_some_and(|commitments| commitments.main().funding().outpoint().txid == txid)
         });
         if is_funding {
             // A replacement has another id, and the channel's commitments spend this one.

@@ -78,14 +78,14 @@ impl Node {
         match (&commitment, entry.channel.commitments()) {
             (Some(commitment), Some(commitments)) => {
                 let spends = commitment.input.first().map(|input| input.previous_output);
-                if spends != Some(commitments.outpoint()) {
+                if spends != Some(commitments.main().funding().outpoint()) {
                     problems.push("our commitment does not spend the funding output".to_owned());
                 }
                 let paid: Amount = commitment.output.iter().map(|output| output.value).sum();
-                if paid > commitments.capacity() {
+                if paid > commitments.main().funding().amount() {
                     problems.push("our commitment pays more than the channel holds".to_owned());
                 }
-                if !commitments.tally(View::LocalCurrent).holds(commitments.capacity()) {
+                if !commitments.tally(View::LocalCurrent).holds(commitments.main().funding().amount()) {
                     problems.push("balances and HTLCs are not the capacity".to_owned());
                 }
             }

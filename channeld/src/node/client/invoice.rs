@@ -54,7 +54,7 @@ impl Node {
             route_hints: Vec::new(),
         };
         let payment_request = create_invoice(&terms, self.address_network(), |hash| self.signer.sign_invoice(hash))
-            .or_else(|error| invalid("description", &error.to_string()).map(|()| String::new()))?;
+            .map_err(|error| Refusal::InvalidArgument { field: "description", description: error.to_string() })?;
         let invoice = Invoice {
             index: self.state.head.invoices + 1,
             payment_hash,

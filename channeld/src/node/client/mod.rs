@@ -8,6 +8,8 @@ mod payment;
 mod query;
 mod stream;
 
+pub use payment::request_refusal;
+
 use super::Node;
 use super::api::command::{Command, RequestKey};
 use super::api::refusal::Refusal;

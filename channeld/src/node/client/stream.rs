@@ -1,7 +1,5 @@
 //! Streams of netted transfers: what clients ask of them, and what channels say of them.
 
-use secp256k1::ecdsa::Signature;
-
 use super::channel::channel_refusal;
 use crate::channel::{self, Command};
 use crate::commitment::{CreditWindow, SessionMark, Side};
@@ -305,20 +303,9 @@ impl Node {
     /// Signs what a session towards us was paid, for its payer.
     pub(in crate::node) fn send_receipt(&mut self, id: ChannelId, peer: NodeId, session: SessionId) {
         let Some(channel) = self.state.channels.get(&id).map(|entry| &entry.channel) else { return };
-        let Some(content) = channel.receipt(&session) else { return };
-        let placeholder = Signature::from_compact(&[1; 64]).expect("small numbers are in the group's order");
-        let mut receipt = TransferReceipt {
-            chain_hash: self.settings.chain_hash,
-            channel_id: id,
-            session_id: session,
-            payer_node_id: peer.0,
-            next_sequence: content.next_sequence,
-            paid_msat: content.paid,
-            enforceable_msat: content.enforceable,
-            signature: placeholder,
-        };
-        receipt.signature = self.signer.sign_node(*receipt.signed_hash().as_ref());
-        self.send(peer, receipt.into());
+        if let Some(receipt) = channel.receipt(session, &self.context()) {
+            self.send(peer, receipt.into());
+        }
     }
 
     pub(in crate::node) fn receipt_received(&mut self, id: ChannelId, peer: NodeId, receipt: &TransferReceipt) {
