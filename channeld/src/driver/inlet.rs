@@ -55,7 +55,8 @@ impl EventSink for PeerInlet {
 /// Takes what the chain's watcher says, until it ends. The node is never more than a few blocks behind what is told.
 pub async fn chain(mut events: mpsc::Receiver<ChainEvent>, mailbox: Arc<Mailbox>) {
     let room = Arc::new(Semaphore::new(BLOCKS_AHEAD));
-    let mut state = ChainState { target: BlockHeight::new(0), problem: Some("not asked yet".to_owned()), feerates: None };
+    let mut state =
+        ChainState { target: BlockHeight::new(0), problem: Some("not asked yet".to_owned()), feerates: None };
     while let Some(event) = events.recv().await {
         let Ok(credit) = Arc::clone(&room).acquire_owned().await else { return };
         let input = match event {

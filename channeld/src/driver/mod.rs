@@ -102,9 +102,8 @@ impl Driver {
         };
         let committer = Committer::start(store, Arc::clone(&mailbox))?;
         let inbox = Arc::clone(&mailbox);
-        let thread = std::thread::Builder::new()
-            .name("node".to_owned())
-            .spawn(move || run(node, &inbox, committer, &outlet))?;
+        let thread =
+            std::thread::Builder::new().name("node".to_owned()).spawn(move || run(node, &inbox, committer, &outlet))?;
         Ok(Driver { handle, mailbox, thread })
     }
 

@@ -42,7 +42,7 @@ impl Stream {
             status,
             room: Arc::clone(&room),
             freed: opened.accepted_sequence,
-            place: Place { handle: handle.clone(), request },
+            _place: Place { handle: handle.clone(), request },
             is_over: false,
         };
         let sender = StreamSender { handle, session: opened.session, room, handed: opened.accepted_sequence, pace };
@@ -132,7 +132,7 @@ pub struct StreamUpdates {
     status: watch::Receiver<Option<Arc<StreamStatus>>>,
     room: Arc<Semaphore>,
     freed: u64,
-    place: Place,
+    _place: Place,
     is_over: bool,
 }
 

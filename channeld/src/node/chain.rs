@@ -72,7 +72,8 @@ impl Node {
     fn wallet_events(&mut self, height: BlockHeight, block: &Block) {
         let ids: BTreeMap<Txid, ()> = block.txdata.iter().map(|transaction| (transaction.compute_txid(), ())).collect();
         let known = self.wallet.transactions();
-        let in_block = known.into_iter().filter(|seen| seen.confirmed_at == Some(height) && ids.contains_key(&seen.txid));
+        let in_block =
+            known.into_iter().filter(|seen| seen.confirmed_at == Some(height) && ids.contains_key(&seen.txid));
         for seen in in_block {
             let (txid, received, sent) = (seen.txid, seen.received, seen.sent);
             self.event(EventKind::TransactionConfirmed { txid, height, received, sent });
@@ -132,10 +133,9 @@ impl Node {
     }
 
     fn funding_outpoints(&self) -> impl Iterator<Item = (ChannelId, OutPoint)> + '_ {
-        self.state
-            .channels
-            .iter()
-            .filter_map(|(id, entry)| entry.channel.commitments().map(|commitments| (*id, commitments.main().funding().outpoint())))
+        self.state.channels.iter().filter_map(|(id, entry)| {
+            entry.channel.commitments().map(|commitments| (*id, commitments.main().funding().outpoint()))
+        })
     }
 
     pub(super) fn block_disconnected(&mut self, height: BlockHeight, hash: BlockHash) {

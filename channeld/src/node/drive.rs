@@ -153,7 +153,8 @@ impl Node {
     fn pending_event(&mut self, id: ChannelId) {
         let Some(entry) = self.state.channels.get(&id) else { return };
         let Some(commitments) = entry.channel.commitments() else { return };
-        let (funding, capacity, peer) = (commitments.main().funding().outpoint(), commitments.main().funding().amount(), entry.peer);
+        let (funding, capacity, peer) =
+            (commitments.main().funding().outpoint(), commitments.main().funding().amount(), entry.peer);
         self.event(EventKind::ChannelPending { channel: id, peer, funding, capacity });
     }
 

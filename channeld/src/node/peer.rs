@@ -126,7 +126,8 @@ impl Node {
             peer,
             keys_id: ChannelKeyId(self.draw("channel/keys")),
             alias: self.draw_alias(),
-            upfront_shutdown_script: None,
+            close_script: self.wallet.next_change_script(),
+            upfront_shutdown_script: false,
             features,
         };
         match Channel::accept(&open, request, &self.context()) {

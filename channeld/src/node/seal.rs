@@ -65,8 +65,5 @@ impl Node {
 
 /// What a window still allows.
 pub(super) fn remaining(window: CreditWindow, used: CreditWindow) -> CreditWindow {
-    CreditWindow {
-        amount: window.amount.saturating_sub(used.amount),
-        count: window.count.saturating_sub(used.count),
-    }
+    CreditWindow { amount: window.amount.saturating_sub(used.amount), count: window.count.saturating_sub(used.count) }
 }

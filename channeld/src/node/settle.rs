@@ -171,8 +171,7 @@ impl Node {
     /// Parts that waited too long go back (BOLT 4, `mpp_timeout`).
     pub(super) fn fail_late_parts(&mut self) {
         let now = self.moment.now;
-        let late: Vec<_> =
-            self.live.parts.iter().filter(|(_, set)| set.is_late(now)).map(|(hash, _)| *hash).collect();
+        let late: Vec<_> = self.live.parts.iter().filter(|(_, set)| set.is_late(now)).map(|(hash, _)| *hash).collect();
         for hash in late {
             let Some(set) = self.live.parts.remove(&hash) else { continue };
             for part in set.parts {
@@ -189,10 +188,8 @@ impl Node {
         let Some(commitments) = self.state.channels.get(&id).and_then(|entry| entry.channel.commitments()) else {
             return;
         };
-        let unanswered = commitments
-            .incoming
-            .values()
-            .filter(|htlc| htlc.stage == Stage::Irrevocable && htlc.removal.is_none());
+        let unanswered =
+            commitments.incoming.values().filter(|htlc| htlc.stage == Stage::Irrevocable && htlc.removal.is_none());
         let offers: Vec<_> = unanswered.map(|htlc| (htlc.offer.clone(), htlc.over_exposed)).collect();
         for (offer, must_fail) in offers {
             self.incoming_htlc(id, &offer, must_fail);

@@ -118,9 +118,9 @@ impl Arrival {
         let Some(data) = &payload.payment_data else { return self.unknown() };
         let is_secret_right: bool = data.payment_secret.ct_eq(&invoice.payment_secret).into();
         // BOLT 4: a payer may overpay up to twice, so that nobody learns from the amount who the payee is.
-        let is_amount_right = invoice.amount.is_none_or(|asked| {
-            data.total_msat >= asked && data.total_msat.msat() <= asked.msat().saturating_mul(2)
-        });
+        let is_amount_right = invoice
+            .amount
+            .is_none_or(|asked| data.total_msat >= asked && data.total_msat.msat() <= asked.msat().saturating_mul(2));
         let is_open = invoice.status == InvoiceStatus::Open && self.now < invoice.expires;
         let leaves_time = self.leaves(invoice.min_final_cltv_expiry_delta.blocks());
         if !is_secret_right || !is_amount_right || !is_open || !leaves_time || data.total_msat == Msat::ZERO {

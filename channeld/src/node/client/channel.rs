@@ -58,7 +58,8 @@ impl Node {
             announce: open.announce,
             format,
             feerate: self.commitment_feerate(format),
-            upfront_shutdown_script: None,
+            close_script: self.wallet.next_change_script(),
+            upfront_shutdown_script: false,
             features,
         };
         let opened = Channel::open(request, &self.context()).map_err(|error| match error {
@@ -102,10 +103,8 @@ impl Node {
                 return Err(Refusal::PeerOffline(entry.peer));
             }
             let feerate = close.feerate.map(|feerate| self.checked_feerate(Some(feerate))).transpose()?;
-            let script = match &close.address {
-                Some(address) => self.script_of("address", address)?,
-                None => self.wallet.next_change_script(),
-            };
+            let address = close.address.as_deref();
+            let script = address.map(|address| self.script_of("address", address)).transpose()?;
             channel::Command::Shutdown { script, feerate }
         };
         if close.validate_only {

@@ -20,9 +20,8 @@ const MAX_OPEN_INVOICES: usize = 200_000;
 
 impl Node {
     pub(super) fn create_invoice(&mut self, create: &CreateInvoice) -> Outcome {
-        let invalid = |field, description: &str| {
-            Err(Refusal::InvalidArgument { field, description: description.to_owned() })
-        };
+        let invalid =
+            |field, description: &str| Err(Refusal::InvalidArgument { field, description: description.to_owned() });
         if !(1..=MAX_EXPIRY_SECONDS).contains(&create.expiry_seconds) {
             return invalid("expiry", "1 second to 1 year");
         }

@@ -179,9 +179,7 @@ pub(super) fn wallet_refusal(error: WalletError) -> Refusal {
         }
         WalletError::Dust(_) => Refusal::InvalidArgument { field: "amount_sat", description: error.to_string() },
         WalletError::NotUnconfirmed(_) => Refusal::NotReplaceable,
-        WalletError::FeerateTooLow => {
-            Refusal::InvalidArgument { field: "feerate", description: error.to_string() }
-        }
+        WalletError::FeerateTooLow => Refusal::InvalidArgument { field: "feerate", description: error.to_string() },
         other => Refusal::InvalidArgument { field: "amount_sat", description: other.to_string() },
     }
 }

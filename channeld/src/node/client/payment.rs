@@ -12,9 +12,7 @@ use crate::node::input::RequestNumber;
 use crate::node::state::change::{Answer, Change};
 use crate::payment::invoice::{PaymentRequest, PaymentRequestError, parse_invoice};
 use crate::payment::receive::MIN_FINAL_CLTV_EXPIRY_DELTA;
-use crate::payment::send::{
-    Attempt, BLOCKS_IN_FLIGHT, Parcel, Payment, PaymentKind, PaymentStatus, Proof,
-};
+use crate::payment::send::{Attempt, BLOCKS_IN_FLIGHT, Parcel, Payment, PaymentKind, PaymentStatus, Proof};
 use crate::units::{ChannelId, CltvExpiry, Msat, NodeId, PaymentHash, Preimage};
 
 /// A payment before a channel was found for it.
@@ -79,15 +77,9 @@ impl Node {
         let blocks = u32::from(draft.final_delta) + BLOCKS_IN_FLIGHT;
         let cltv_expiry = CltvExpiry::new(self.state.height().plus(blocks).height());
         let session_key = self.draw_key("payment/session_key");
-        let parcel = Parcel::pack(
-            draft.destination,
-            draft.payment_hash,
-            draft.amount,
-            cltv_expiry,
-            &draft.proof,
-            &session_key,
-        )
-        .ok_or_else(|| Refusal::InvalidPaymentRequest { description: "its metadata is too long".to_owned() })?;
+        let parcel =
+            Parcel::pack(draft.destination, draft.payment_hash, draft.amount, cltv_expiry, &draft.proof, &session_key)
+                .ok_or_else(|| Refusal::InvalidPaymentRequest { description: "its metadata is too long".to_owned() })?;
         let entry = self.state.channels.get(&id).ok_or(Refusal::ChannelNotFound(id))?;
         let htlc_id = entry.channel.commitments().ok_or(Refusal::ChannelNotFound(id))?.next_outgoing;
         let command = channel::Input::Command(Command::AddHtlc {

@@ -6,8 +6,7 @@ use crate::node::Node;
 use crate::node::api::command::{Page, Query, RequestKey};
 use crate::node::api::refusal::Refusal;
 use crate::node::api::reply::{
-    Balances, ChannelInfo, ChannelState, HtlcInfo, NodeInfo, Paged, Reply, SyncState, UnspentOutput,
-    WalletTransaction,
+    Balances, ChannelInfo, ChannelState, HtlcInfo, NodeInfo, Paged, Reply, SyncState, UnspentOutput, WalletTransaction,
 };
 use crate::node::input::RequestNumber;
 use crate::node::state::ChannelEntry;
@@ -63,10 +62,8 @@ impl Node {
     }
 
     fn node_info(&self) -> NodeInfo {
-        let (block_height, block_hash) = self
-            .state
-            .tip()
-            .unwrap_or_else(|| (self.state.height(), bitcoin::hashes::Hash::from_byte_array([0; 32])));
+        let (block_height, block_hash) =
+            self.state.tip().unwrap_or_else(|| (self.state.height(), bitcoin::hashes::Hash::from_byte_array([0; 32])));
         let count = |wanted: fn(&Node, &ChannelEntry) -> bool| {
             u32::try_from(self.state.channels.values().filter(|entry| wanted(self, entry)).count()).unwrap_or(u32::MAX)
         };
@@ -117,11 +114,8 @@ impl Node {
             balances.sendable = plus(balances.sendable, info.sendable);
             balances.receivable = plus(balances.receivable, info.receivable);
             for htlc in &info.htlcs {
-                let sum = if htlc.incoming {
-                    &mut balances.incoming_in_flight
-                } else {
-                    &mut balances.outgoing_in_flight
-                };
+                let sum =
+                    if htlc.incoming { &mut balances.incoming_in_flight } else { &mut balances.outgoing_in_flight };
                 *sum = plus(*sum, htlc.amount);
             }
         }

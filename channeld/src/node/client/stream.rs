@@ -114,7 +114,8 @@ impl Node {
         }
         // The driver keeps its clients to sequences without a gap; what came before counts once.
         let Some(runs) = stream.fresh(pay.first_sequence, &pay.amounts, &pay.tags) else { return };
-        let sum = runs.iter().fold(0u64, |sum, run| sum.saturating_add(run.amount_msat.msat().saturating_mul(run.count)));
+        let sum =
+            runs.iter().fold(0u64, |sum, run| sum.saturating_add(run.amount_msat.msat().saturating_mul(run.count)));
         let count: u64 = runs.iter().map(|run| run.count).sum();
         let (channel, delay) = (stream.channel, stream.batch_delay_micros);
         if stream.max_total.is_some_and(|most| stream.accepted.total.msat().saturating_add(sum) > most.msat()) {

@@ -12,8 +12,8 @@ use crate::channel::Channel;
 use crate::payment::receive::Invoice;
 use crate::payment::send::Payment;
 use crate::payment::stream::OutgoingStream;
-use crate::wallet::WalletState;
 use crate::units::{BlockHeight, ChannelId, HtlcId, Msat, NodeId, PaymentHash, SessionId, UnixTime};
+use crate::wallet::WalletState;
 
 use change::{Answered, Change, PeerRecord};
 use row::RowKey;
@@ -142,7 +142,14 @@ impl State {
                 self.dirty.insert(RowKey::Head);
                 let id = channel.id;
                 self.dirty.insert(RowKey::Channel(id));
-                let entry = ChannelEntry { index: self.head.channels, peer: *peer, channel: (**channel).clone(), funding: None, sent: Msat::ZERO, received: Msat::ZERO };
+                let entry = ChannelEntry {
+                    index: self.head.channels,
+                    peer: *peer,
+                    channel: (**channel).clone(),
+                    funding: None,
+                    sent: Msat::ZERO,
+                    received: Msat::ZERO,
+                };
                 self.channels.insert(id, entry);
             }
             Change::Moved { channel, sent, received } => {
