@@ -6,6 +6,7 @@
 
 #[allow(dead_code)]
 mod event;
+pub mod noise;
 #[allow(dead_code)]
 mod outbound;
 
