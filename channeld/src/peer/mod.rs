@@ -4,18 +4,33 @@
 //! [`PeerEvent`], decoded, and what the node says comes down through a [`SessionHandle`]. Decides nothing about a channel or
 //! a payment, keeps nothing on disk, never waits for the node but by not reading on. BOLT 1, BOLT 8; PEERS.md A1, A3, A6.
 
-#[allow(dead_code)]
+mod carrier;
+mod dial;
 mod event;
+mod inbound;
+mod limit;
+mod link;
+mod listener;
 pub mod noise;
-#[allow(dead_code)]
 mod outbound;
-
-pub use event::{Credit, Direction, DisconnectReason, EventSink, PeerEvent, SessionHandle, SessionNumber};
+mod registry;
+mod session;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bitcoin::constants::ChainHash;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
+
+pub use dial::{ParsePeerAddressError, PeerAddress};
+pub use event::{Credit, Direction, DisconnectReason, EventSink, PeerEvent, SessionHandle, SessionNumber};
+pub use limit::{Limits, Timeouts};
 
 use crate::keys::Signer;
 use crate::units::NodeId;
@@ -30,39 +45,83 @@ pub struct PeerConfig {
     pub chain_hash: ChainHash,
 }
 
-/// All connections of this node. Cheap to clone; the last clone that goes, or [`Peers::shut_down`], ends them all.
+/// All connections of this node. Cheap to clone; they end with [`Peers::shut_down`].
 #[derive(Clone)]
-pub struct Peers {}
+pub struct Peers {
+    context: Arc<session::Context>,
+    dialler: dial::Dialler,
+    listeners: Arc<Mutex<Vec<AbortHandle>>>,
+    runtime: Handle,
+}
 
 impl Peers {
-    /// Ready to call and to be called. Must be called inside a tokio runtime, whose tasks do all the work.
+    /// Ready to call and to be called, within the limits that fit a node. Must be called inside a tokio runtime, whose
+    /// tasks do all the work.
     pub fn new(config: PeerConfig, signer: Arc<Signer>, sink: Arc<dyn EventSink>) -> Peers {
-        let _ = (config, signer, sink);
-        todo!()
+        Peers::with_limits(config, signer, sink, Limits::default(), Timeouts::default())
+    }
+
+    /// Ready to call and to be called, within these limits. Must be called inside a tokio runtime.
+    pub fn with_limits(
+        config: PeerConfig,
+        signer: Arc<Signer>,
+        sink: Arc<dyn EventSink>,
+        limits: Limits,
+        timeouts: Timeouts,
+    ) -> Peers {
+        let registry = registry::Registry::new(NodeId(signer.node_id()));
+        let gate = limit::Gate::new(&limits);
+        Peers {
+            context: Arc::new(session::Context { config, limits, timeouts, signer, sink, registry, gate }),
+            dialler: dial::Dialler::default(),
+            listeners: Arc::default(),
+            runtime: Handle::current(),
+        }
     }
 
     /// Takes calls on this address, over TCP and gRPC alike, until the end. Gives the address with the port that it got.
     pub async fn listen(&self, address: SocketAddr) -> std::io::Result<SocketAddr> {
-        let _ = address;
-        todo!()
+        let listener = TcpListener::bind(address).await?;
+        let bound = listener.local_addr()?;
+        let task = self.runtime.spawn(listener::listen(self.context.clone(), listener));
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(task.abort_handle());
+        Ok(bound)
     }
 
     /// Calls a peer at `host:port` or `grpc://host:port`, unless it is connected; `keep` it connected from now on, with
-    /// pauses that grow. Never blocks: `Connected` or `ConnectFailed` follows, `Connected` never for a peer that is
-    /// connected already.
+    /// pauses that grow. Never blocks, and may be called from any thread: `Connected` or `ConnectFailed` follows, but for a
+    /// peer that is connected already.
     pub fn connect(&self, node_id: NodeId, address: &str, keep: bool) {
-        let _ = (node_id, address, keep);
-        todo!()
+        let Ok(address) = address.parse() else {
+            let reason = ParsePeerAddressError.to_string();
+            return self.context.sink.push(PeerEvent::ConnectFailed { node_id, reason });
+        };
+        let _inside = self.runtime.enter();
+        self.dialler.connect(&self.context, node_id, address, keep);
+        if keep {
+            self.context.registry.protect(node_id, true);
+        }
     }
 
-    /// Calls the peer no more. A session that there is goes on.
+    /// Calls the peer no more, and counts it among the strangers. A session that there is goes on.
     pub fn forget(&self, node_id: NodeId) {
-        let _ = node_id;
-        todo!()
+        self.dialler.forget(&node_id);
+        self.context.registry.protect(node_id, false);
+    }
+
+    /// Takes the peer's calls however many strangers there are: for one with which there is a channel.
+    pub fn protect(&self, node_id: NodeId) {
+        self.context.registry.protect(node_id, true);
     }
 
     /// Ends all sessions, once what waits to be sent has left or a few seconds have passed, and takes no more calls.
     pub async fn shut_down(&self) {
-        todo!()
+        self.dialler.close();
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|task| task.abort());
+        let deadline = Instant::now() + self.context.timeouts.farewell + Duration::from_secs(1);
+        for phase in self.context.registry.close() {
+            // A peer that reads nothing may keep its session a little longer; the process ends without it.
+            let _ = timeout_at(deadline, registry::gone(phase)).await;
+        }
     }
 }
