@@ -79,7 +79,7 @@ struct Failure {
 
 impl From<SetupError> for Failure {
     fn from(error: SetupError) -> Failure {
-        Failure { text: error.to_string(), closed: matches!(error, SetupError::Io(_)) }
+        Failure { text: error.to_string(), closed: false }
     }
 }
 
@@ -151,8 +151,12 @@ async fn run(dialler: Dialler, context: Arc<Context>, node_id: NodeId, wake: Arc
                 if dialler.next(&node_id).is_none() {
                     return;
                 }
+                let since = Instant::now();
                 gone(phase).await;
-                (pause, first_try) = (timeouts.pause, Instant::now());
+                if since.elapsed() > timeouts.longest_pause {
+                    pause = timeouts.pause;
+                }
+                first_try = Instant::now();
             }
             Err(failure) => {
                 let again = failure.closed && first_try.elapsed() < timeouts.retry;
@@ -162,11 +166,11 @@ async fn run(dialler: Dialler, context: Arc<Context>, node_id: NodeId, wake: Arc
                 if !again && !dialler.is_kept(&node_id) {
                     continue;
                 }
-                tokio::select! {
-                    () = sleep(jitter(pause)) => pause = (pause * 2).min(timeouts.longest_pause),
-                    () = wake.notified() => (pause, first_try) = (timeouts.pause, Instant::now()),
-                }
             }
+        }
+        tokio::select! {
+            () = sleep(jitter(pause)) => pause = (pause * 2).min(timeouts.longest_pause),
+            () = wake.notified() => (pause, first_try) = (timeouts.pause, Instant::now()),
         }
     }
 }

@@ -76,8 +76,16 @@ pub trait EventSink: Send + Sync + 'static {
 }
 
 /// The right to have sent so many bytes that are not handled yet; given back when dropped.
-#[derive(Debug, Default)]
-pub struct Credit(pub(super) Option<OwnedSemaphorePermit>);
+#[derive(Debug)]
+pub struct Credit {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Credit {
+    pub(super) const fn new(permit: OwnedSemaphorePermit) -> Credit {
+        Credit { _permit: permit }
+    }
+}
 
 /// Why a session ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -146,10 +154,6 @@ impl SessionHandle {
     /// Ends the session when what was sent so far has left, or a few seconds later.
     pub fn disconnect(&self) {
         self.outbox.close(DisconnectReason::Local);
-    }
-
-    pub(super) fn close(&self, reason: DisconnectReason) {
-        self.outbox.close(reason);
     }
 }
 

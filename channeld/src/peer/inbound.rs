@@ -117,6 +117,12 @@ impl Frames {
         }
     }
 
+    /// Reads to the end and forgets it: a connection that is closed with something unread takes what was written down
+    /// with it.
+    pub async fn drain(&mut self) {
+        while let Ok(1..) = self.source.read(&mut self.buffer).await {}
+    }
+
     /// The peer's `init`: its first message, but for unknown odd ones, which CLN sends before.
     pub async fn receive_init(&mut self, timeouts: &Timeouts) -> Result<Init, DisconnectReason> {
         let deadline = Instant::now() + timeouts.init;
@@ -214,7 +220,7 @@ impl Inbound {
             session: self.session,
             node_id: self.node_id,
             messages,
-            credit: Credit(Some(permit)),
+            credit: Credit::new(permit),
         });
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -83,7 +83,13 @@ async fn sort(
             let socket = LinkSocket::new(stream, address.to_string(), pending, context.timeouts.handshake);
             links.send(socket).await.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         }
-        TLS => stream.write_all(&TLS_REFUSED).await?,
+        TLS => {
+            // A socket that is closed with something unread takes what was written down with it.
+            let mut hello = [0; 4_096];
+            timeout(context.timeouts.handshake, stream.read(&mut hello)).await.map_err(|_| SetupError::Timeout)??;
+            stream.write_all(&TLS_REFUSED).await?;
+            stream.shutdown().await?;
+        }
         other => tracing::debug!(%address, first_byte = other, "neither noise nor gRPC"),
     }
     Ok(())

@@ -110,7 +110,7 @@ impl Session {
         }
         let number = self.ticket.number;
         tracing::debug!(session = number.0, peer = %self.node_id, address = carrier.address, "session begins");
-        let reason = self.exchange(carrier, transport).await;
+        let (reason, rest) = self.exchange(carrier, transport).await;
         tracing::debug!(session = number.0, peer = %self.node_id, %reason, "session ends");
         let was_connected = *self.ticket.phase.borrow() == Phase::Connected;
         // Whoever waits for this session to end must not take it for alive when the node hears of its end.
@@ -119,35 +119,45 @@ impl Session {
             let event = PeerEvent::Disconnected { session: number, node_id: self.node_id, reason };
             self.context.sink.push(event);
         }
+        let farewell = self.context.timeouts.farewell;
+        drop(self);
+        // The last word is said; the peer has a moment to hear it and to close, too.
+        if let Some(mut rest) = rest {
+            let _ = timeout(farewell, rest.drain()).await;
+        }
     }
 
-    async fn exchange(&self, carrier: Carrier, transport: Transport) -> DisconnectReason {
+    async fn exchange(&self, carrier: Carrier, transport: Transport) -> (DisconnectReason, Option<Frames>) {
         let Carrier { source, mut sink, address } = carrier;
         let Transport { mut encryptor, decryptor } = transport;
         let timeouts = &self.context.timeouts;
         let liveness = Liveness::new();
         let config = &self.context.config;
         self.outbox.push(&[Init::new(config.features.clone(), config.chain_hash).into()]);
-        let inbound = self.receive(Frames::new(source, decryptor), address, &liveness);
+        let mut frames = Frames::new(source, decryptor);
         let outbound = send(&self.outbox, &mut sink, &mut encryptor, &liveness, timeouts);
-        tokio::pin!(inbound, outbound);
-        let reason = tokio::select! {
-            reason = &mut inbound => reason,
-            reason = &mut outbound => return reason,
-            reason = self.outbox.killed() => return reason,
+        tokio::pin!(outbound);
+        let (reason, sent) = tokio::select! {
+            reason = self.receive(&mut frames, address, &liveness) => (reason, false),
+            reason = &mut outbound => (reason, true),
+            reason = self.outbox.killed() => return (reason, None),
         };
         if let Some(text) = farewell(&reason) {
             self.outbox.push(&[Warning::new(ChannelId::ALL, &text).into()]);
             self.outbox.close(reason.clone());
-            // The peer may not listen any more; then it does not hear why.
-            let _ = timeout(timeouts.farewell, outbound).await;
+            if !sent {
+                // The peer may not listen any more; then it does not hear why.
+                let _ = timeout(timeouts.farewell, outbound).await;
+            }
+        } else if reason != DisconnectReason::Local {
+            return (reason, None);
         }
-        reason
+        (reason, Some(frames))
     }
 
-    async fn receive(&self, mut frames: Frames, address: String, liveness: &Liveness) -> DisconnectReason {
+    async fn receive(&self, frames: &mut Frames, address: String, liveness: &Liveness) -> DisconnectReason {
         let timeouts = &self.context.timeouts;
-        let features = match self.receive_init(&mut frames, timeouts).await {
+        let features = match self.receive_init(frames, timeouts).await {
             Ok(features) => features,
             Err(reason) => return reason,
         };
@@ -163,7 +173,7 @@ impl Session {
             outbox: self.outbox.clone(),
             pings: PingLimit::new(self.context.limits.pings),
         };
-        match inbound.receive(&mut frames, liveness, timeouts).await {
+        match inbound.receive(frames, liveness, timeouts).await {
             Ok(()) => DisconnectReason::Closed,
             Err(reason) => reason,
         }
