@@ -157,6 +157,11 @@ impl<'s> Instructions<'s> {
         Self { script, position: 0 }
     }
 
+    /// What has not been read yet.
+    pub fn rest(&self) -> &'s [u8] {
+        &self.script[self.position..]
+    }
+
     /// Where the next instruction begins. After a truncated push: behind its opcode and the length bytes that were there.
     pub(super) fn position(&self) -> usize {
         self.position

@@ -7,13 +7,12 @@
 pub mod output;
 pub(super) mod truc;
 
-use bitcoin::script::Instruction;
 use bitcoin::{Script, ScriptBuf, Transaction, TxIn, TxOut};
 
 use self::output::{OutputType, classify, is_dust, is_pay_to_anchor};
 use super::error::Rejection;
-use crate::consensus::script::ScriptError;
-use crate::consensus::sigop::count_sigops;
+use crate::consensus::script::{self, ScriptError};
+use crate::consensus::sigop::{count_sigops, spent_sigop_count};
 
 const MAX_STANDARD_TX_WEIGHT: u64 = 400_000;
 const MIN_STANDARD_TX_NONWITNESS_SIZE: usize = 65;
@@ -25,8 +24,6 @@ const MAX_STANDARD_P2WSH_STACK_ITEMS: usize = 100;
 const MAX_STANDARD_STACK_ITEM_SIZE: usize = 80;
 const MAX_DUST_OUTPUTS: usize = 1;
 const MAX_BARE_MULTISIG_KEYS: usize = 3;
-const MAX_SCRIPT_ELEMENT_SIZE: usize = 520;
-const MAX_STACK_SIZE: usize = 1_000;
 /// Sigop cost of one standard transaction at most: a fifth of a block's.
 pub const MAX_STANDARD_TX_SIGOPS_COST: u64 = 80_000 / 5;
 /// Weight units that one sigop counts for at least.
@@ -106,7 +103,8 @@ fn check_outputs(outputs: &[TxOut]) -> Result<(), Rejection> {
 pub fn check_inputs(transaction: &Transaction, prevouts: &[&TxOut]) -> Result<(), Rejection> {
     let mut legacy_sigops = 0u32;
     for (input, prevout) in transaction.input.iter().zip(prevouts) {
-        legacy_sigops += count_sigops(&input.script_sig, true) + executed_sigops(input, &prevout.script_pubkey);
+        legacy_sigops +=
+            count_sigops(&input.script_sig, true) + spent_sigop_count(&input.script_sig, &prevout.script_pubkey);
         if legacy_sigops > MAX_TX_LEGACY_SIGOPS {
             return Err(Rejection::LegacySigops);
         }
@@ -133,38 +131,9 @@ fn check_redeem_script(index: usize, input: &TxIn) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Signature operations that are executed outside witnesses (Core: `GetSigOpCount(scriptSig)`).
-fn executed_sigops(input: &TxIn, script_pubkey: &Script) -> u32 {
-    if !script_pubkey.is_p2sh() {
-        return count_sigops(script_pubkey, true);
-    }
-    match redeem_script(&input.script_sig) {
-        Ok(Some(redeem)) => count_sigops(&redeem, true),
-        _ => 0,
-    }
-}
-
-/// The last element that a push-only script leaves, as the interpreter would leave it.
+/// What a scriptSig leaves on top of the stack: the redeem script of a P2SH spend.
 fn redeem_script(script_sig: &Script) -> Result<Option<ScriptBuf>, ScriptError> {
-    let mut last = None;
-    for (position, instruction) in script_sig.instructions().enumerate() {
-        if position >= MAX_STACK_SIZE {
-            return Err(ScriptError::StackSize);
-        }
-        last = Some(match instruction {
-            Ok(Instruction::PushBytes(bytes)) if bytes.len() > MAX_SCRIPT_ELEMENT_SIZE => {
-                return Err(ScriptError::PushSize);
-            }
-            Ok(Instruction::PushBytes(bytes)) => ScriptBuf::from_bytes(bytes.as_bytes().to_vec()),
-            Ok(Instruction::Op(op)) => match op.to_u8() {
-                0x4f => ScriptBuf::from_bytes(vec![0x81]),
-                small @ 0x51..=0x60 => ScriptBuf::from_bytes(vec![small - 0x50]),
-                _ => return Err(ScriptError::BadOpcode),
-            },
-            Err(_) => return Err(ScriptError::BadOpcode),
-        });
-    }
-    Ok(last)
+    Ok(script::redeem_script(script_sig.as_bytes())?.map(ScriptBuf::from_bytes))
 }
 
 /// Core's `IsWitnessStandard`.

@@ -5,6 +5,7 @@
 use bitcoin::{Script, TxOut};
 
 use crate::chain::is_unspendable;
+use crate::consensus::script::Instructions;
 
 /// Feerate below which it is not worth spending an output, in sat/kvB.
 const DUST_RELAY_FEE: u64 = 3_000;
@@ -120,8 +121,8 @@ fn multisig(script: &Script) -> Option<OutputType<'_>> {
     let mut rest = &script.as_bytes()[..script.len() - 1];
     let required = key_count(&mut rest)?;
     let mut keys: Vec<&[u8]> = Vec::new();
-    while let Some(key) = key_push(rest) {
-        rest = &rest[key.len() + 1..];
+    while let Some((key, behind)) = key_push(rest) {
+        rest = behind;
         keys.push(key);
     }
     let count = key_count(&mut rest)?;
@@ -129,10 +130,11 @@ fn multisig(script: &Script) -> Option<OutputType<'_>> {
         .then_some(OutputType::MultiSig { required, keys })
 }
 
-fn key_push(bytes: &[u8]) -> Option<&[u8]> {
-    let length = usize::from(*bytes.first()?);
-    let key = bytes.get(1..=length)?;
-    is_key_size(key).then_some(key)
+/// A push of a key, in whatever encoding, and what comes behind it.
+fn key_push(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut instructions = Instructions::new(bytes);
+    let key = instructions.read().ok()??.data;
+    is_key_size(key).then(|| (key, instructions.rest()))
 }
 
 /// 1 to 16 as an opcode, 17 to 20 as a minimal push.
@@ -189,6 +191,7 @@ mod tests {
             ("6a04".into(), "nonstandard"),
             (format!("21{key}ac"), "pubkey"),
             (format!("5121{key}51ae"), "multisig"),
+            (format!("514c21{key}51ae"), "multisig"),
             (format!("5221{key}51ae"), "nonstandard"),
             (format!("5121{key}52ae"), "nonstandard"),
             ("51".into(), "nonstandard"),
