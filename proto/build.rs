@@ -20,7 +20,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .file_descriptor_set();
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptor_set.bin"), set.encode_to_vec())?;
-    tonic_prost_build::configure().emit_rerun_if_changed(false).compile_fds(set)?;
+    // With its name a message finds its own descriptor: wallet-cli writes JSON so.
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names();
+    tonic_prost_build::configure().emit_rerun_if_changed(false).compile_fds_with_config(set, config)?;
     Ok(())
 }
 

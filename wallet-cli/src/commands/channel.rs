@@ -1,0 +1,261 @@
+//! `wallet-cli channel`.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use proto::v1::{
+    Channel, ChannelState, ChannelType, CloseChannelRequest, CloseMode, GetChannelRequest, ListChannelsRequest,
+    OpenChannelRequest, open_channel_request,
+};
+
+use crate::args::{Global, parse_duration};
+use crate::client::{Client, channel_until, request_id};
+use crate::commands::{ListArgs, promised};
+use crate::failure::{Exit, Failure};
+use crate::money;
+use crate::output::{pairs, short, spinner, table};
+
+/// See `--help`.
+#[derive(Debug, Subcommand)]
+pub enum ChannelCommand {
+    /// Open a channel with a connected peer.
+    #[command(
+        after_help = "Examples:\n  wallet-cli channel open 02ab… 1000000 --wait\n  wallet-cli channel open 02ab… --max"
+    )]
+    Open(OpenArgs),
+    /// The channels.
+    List(ListArgs),
+    /// One channel.
+    Show {
+        /// Its id, or its short channel id.
+        channel: String,
+    },
+    /// Close a channel: together with the peer, or alone with --force.
+    #[command(
+        after_help = "Examples:\n  wallet-cli channel close 100x1x0 --wait\n  wallet-cli channel close ID --force"
+    )]
+    Close(CloseArgs),
+}
+
+/// See `--help`.
+#[derive(Debug, clap::Args)]
+pub struct OpenArgs {
+    /// The peer's node id.
+    peer: String,
+    /// How large, in satoshi unless it says otherwise.
+    #[arg(value_parser = money::parse_sat, required_unless_present = "max", conflicts_with = "max")]
+    capacity: Option<u64>,
+    /// All that can be spent.
+    #[arg(long)]
+    max: bool,
+    /// What the peer gets of it at once, as a gift.
+    #[arg(long, value_parser = money::parse_msat, default_value = "0", value_name = "AMOUNT")]
+    push: u64,
+    /// The funding transaction's feerate in satoshi per 1,000 weight units [default: the node's estimate].
+    #[arg(long, value_name = "SAT")]
+    feerate_per_kw: Option<u32>,
+    /// Without anchors, for peers that know nothing better.
+    #[arg(long)]
+    without_anchors: bool,
+    /// Only check.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    waiting: WaitArgs,
+}
+
+/// See `--help`.
+#[derive(Debug, clap::Args)]
+pub struct CloseArgs {
+    /// Its id, or its short channel id.
+    channel: String,
+    /// Alone, with the newest commitment: delayed, and dearer.
+    #[arg(long)]
+    force: bool,
+    /// Where this node's share goes [default: its wallet].
+    #[arg(long, value_name = "ADDRESS")]
+    to: Option<String>,
+    /// The closing transaction's feerate in satoshi per 1,000 weight units [default: the node's estimate].
+    #[arg(long, value_name = "SAT")]
+    feerate_per_kw: Option<u32>,
+    #[command(flatten)]
+    waiting: WaitArgs,
+}
+
+/// Whether to wait, and how long.
+#[derive(Clone, Debug, clap::Args)]
+pub struct WaitArgs {
+    /// Wait until it is done; blocks may have to be mined meanwhile.
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait at most.
+    #[arg(long, default_value = "1h", value_parser = parse_duration, value_name = "TIME")]
+    timeout: Duration,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// Where the daemon does not answer or refuses.
+pub async fn run(global: &Global, command: ChannelCommand) -> Result<(), Failure> {
+    let (client, output) = (global.client().await?, global.output());
+    match command {
+        ChannelCommand::Open(args) => open(global, &client, args).await,
+        ChannelCommand::List(args) => output.list(&list(&client, &args).await?, channel_table),
+        ChannelCommand::Show { channel } => {
+            let request = GetChannelRequest { channel_id: channel };
+            let answer = client.channel().get_channel(request).await?.into_inner();
+            output.message(&promised(answer.channel, "channel")?, channel_text)
+        }
+        ChannelCommand::Close(args) => close(global, &client, args).await,
+    }
+}
+
+async fn open(global: &Global, client: &Client, args: OpenArgs) -> Result<(), Failure> {
+    let amount = match args.capacity {
+        Some(sat) if !args.max => open_channel_request::Amount::CapacitySat(sat),
+        _ => open_channel_request::Amount::Max(true),
+    };
+    let kind = if args.without_anchors { ChannelType::StaticRemotekey } else { ChannelType::Anchors };
+    let request = OpenChannelRequest {
+        request_id: request_id()?,
+        validate_only: args.dry_run,
+        peer_node_id: args.peer,
+        amount: Some(amount),
+        push_msat: args.push,
+        feerate_per_kw: args.feerate_per_kw,
+        channel_type: kind.into(),
+        announce: false,
+    };
+    let answer = client.channel().open_channel(request).await?.into_inner();
+    let output = global.output();
+    if args.dry_run {
+        return output.message(&answer, |_| "it can be opened".into());
+    }
+    let mut channel = promised(answer.channel, "channel")?;
+    if args.waiting.wait {
+        channel = wait(client, &channel.channel_id, &args.waiting, |channel| {
+            channel.usable || channel.state() as i32 > ChannelState::Open as i32
+        })
+        .await?;
+        if !channel.usable {
+            let message = format!("the channel is {} and not open", state_text(&channel));
+            return Err(Failure::new(Exit::Refused, message, "see `wallet-cli events --after 0` for what happened"));
+        }
+    }
+    output.message(&channel, |channel| format!("{}\n{}", channel.channel_id, state_line(channel)))
+}
+
+async fn close(global: &Global, client: &Client, args: CloseArgs) -> Result<(), Failure> {
+    let mode = if args.force { CloseMode::Force } else { CloseMode::Cooperative };
+    let request = CloseChannelRequest {
+        request_id: request_id()?,
+        validate_only: false,
+        channel_id: args.channel,
+        mode: mode.into(),
+        address: args.to.unwrap_or_default(),
+        feerate_per_kw: args.feerate_per_kw,
+    };
+    let mut channel = promised(client.channel().close_channel(request).await?.into_inner().channel, "channel")?;
+    if args.waiting.wait {
+        let closed = |channel: &Channel| channel.state() == ChannelState::Closed;
+        channel = wait(client, &channel.channel_id, &args.waiting, closed).await?;
+    }
+    global.output().message(&channel, state_line)
+}
+
+async fn wait(
+    client: &Client,
+    channel_id: &str,
+    args: &WaitArgs,
+    done: impl Fn(&Channel) -> bool,
+) -> Result<Channel, Failure> {
+    let progress = spinner("waiting");
+    let waited = channel_until(client, channel_id, args.timeout, |channel| {
+        progress.set_message(state_line(channel));
+        done(channel)
+    });
+    let channel = waited.await;
+    progress.finish_and_clear();
+    channel
+}
+
+async fn list(client: &Client, args: &ListArgs) -> Result<Vec<Channel>, Failure> {
+    let channels = args.gather(|page_size, page_token| {
+        let mut service = client.channel();
+        let request = ListChannelsRequest { page_size, page_token, order: args.order(), peer_node_id: String::new() };
+        async move {
+            let page = service.list_channels(request).await?.into_inner();
+            Ok((page.channels, page.next_page_token))
+        }
+    });
+    channels.await
+}
+
+fn state_text(channel: &Channel) -> String {
+    channel.state().as_str_name().trim_start_matches("CHANNEL_STATE_").to_lowercase().replace('_', " ")
+}
+
+fn state_line(channel: &Channel) -> String {
+    match channel.state() {
+        ChannelState::AwaitingConfirmation => {
+            format!("awaiting confirmation: {} of {} blocks", channel.confirmations, channel.required_confirmations)
+        }
+        ChannelState::Open if !channel.usable => "open, the peer is away".into(),
+        _ if !channel.closing_txid.is_empty() => format!("{}: {}", state_text(channel), channel.closing_txid),
+        _ => state_text(channel),
+    }
+}
+
+fn channel_table(channels: &[Channel]) -> String {
+    let rows = channels.iter().map(|channel| {
+        let id = if channel.short_channel_id.is_empty() { &channel.channel_id } else { &channel.short_channel_id };
+        vec![
+            short(id),
+            short(&channel.peer_node_id),
+            state_text(channel),
+            money::grouped(channel.capacity_sat),
+            money::msat(channel.local_msat),
+            money::msat(channel.remote_msat),
+            channel.htlcs.len().to_string(),
+        ]
+    });
+    table(&["channel", "peer", "state", ">capacity", ">ours", ">theirs", ">htlcs"], rows)
+}
+
+fn channel_text(channel: &Channel) -> String {
+    let funding = channel.funding_outpoint.clone().unwrap_or_default();
+    let mut rows = vec![
+        ("channel", channel.channel_id.clone()),
+        ("short id", channel.short_channel_id.clone()),
+        ("peer", channel.peer_node_id.clone()),
+        ("state", state_line(channel)),
+        ("type", channel.channel_type().as_str_name().trim_start_matches("CHANNEL_TYPE_").to_lowercase()),
+        ("funding", format!("{}:{}", funding.txid, funding.output_index)),
+        ("capacity", money::sat(channel.capacity_sat)),
+        ("ours", money::msat(channel.local_msat)),
+        ("theirs", money::msat(channel.remote_msat)),
+        ("can be sent", money::msat(channel.sendable_msat)),
+        ("can be received", money::msat(channel.receivable_msat)),
+        (
+            "reserves",
+            format!(
+                "{} ours, {} theirs",
+                money::sat(channel.local_reserve_sat),
+                money::sat(channel.remote_reserve_sat)
+            ),
+        ),
+        ("feerate", format!("{} sat/kW", channel.feerate_per_kw)),
+        (
+            "commitments",
+            format!("{} ours, {} theirs", channel.local_commitment_number, channel.remote_commitment_number),
+        ),
+        ("sent in total", money::msat(channel.total_sent_msat)),
+        ("received in total", money::msat(channel.total_received_msat)),
+    ];
+    for htlc in &channel.htlcs {
+        let way = if htlc.incoming { "htlc in" } else { "htlc out" };
+        rows.push((way, format!("{} until block {}", money::msat(htlc.amount_msat), htlc.cltv_expiry)));
+    }
+    pairs(&rows)
+}

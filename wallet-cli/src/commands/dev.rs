@@ -1,0 +1,55 @@
+//! `wallet-cli dev`: faults on purpose.
+
+use clap::Subcommand;
+use proto::v1::inject_fault_request::Fault;
+use proto::v1::{Cut, InjectFaultRequest, InjectFaultResponse, KeepState, ReplayOldState};
+
+use crate::args::Global;
+use crate::client::{Client, request_id};
+use crate::failure::Failure;
+
+/// See `--help`.
+#[derive(Debug, Subcommand)]
+pub enum DevCommand {
+    /// Keep a copy of this node's newest commitment, to cheat with later.
+    KeepState {
+        /// The channel.
+        channel: String,
+    },
+    /// Cheat: broadcast the commitment that was kept. The peer takes everything.
+    ReplayOldState {
+        /// The channel.
+        channel: String,
+    },
+    /// Cut the connection to a peer; it comes back by itself.
+    Cut {
+        /// The peer's node id.
+        node_id: String,
+    },
+}
+
+/// Runs it.
+///
+/// # Errors
+/// Where the daemon does not answer or refuses.
+pub async fn run(global: &Global, command: DevCommand) -> Result<(), Failure> {
+    let client = global.client().await?;
+    let fault = match command {
+        DevCommand::KeepState { channel } => Fault::KeepState(KeepState { channel_id: channel }),
+        DevCommand::ReplayOldState { channel } => Fault::ReplayOldState(ReplayOldState { channel_id: channel }),
+        DevCommand::Cut { node_id } => Fault::Cut(Cut { node_id }),
+    };
+    global.output().message(&inject(&client, fault).await?, |done| match done.txid.as_str() {
+        "" => "done".into(),
+        txid => format!("commitment {}: {txid}", done.commitment_number),
+    })
+}
+
+/// Injects a fault.
+///
+/// # Errors
+/// Where the daemon refuses.
+pub async fn inject(client: &Client, fault: Fault) -> Result<InjectFaultResponse, Failure> {
+    let request = InjectFaultRequest { request_id: request_id()?, validate_only: false, fault: Some(fault) };
+    Ok(client.dev().inject_fault(request).await?.into_inner())
+}

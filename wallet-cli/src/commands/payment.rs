@@ -1,0 +1,232 @@
+//! `wallet-cli pay`.
+
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+use proto::v1::{
+    DecodePaymentRequestRequest, DecodePaymentRequestResponse, GetPaymentRequest, ListPaymentsRequest, Payment,
+    PaymentState, SendPaymentRequest, send_payment_request,
+};
+
+use crate::args::Global;
+use crate::bench::stream::{Destination, StreamPlan, pay_stream};
+use crate::client::{Client, request_id};
+use crate::commands::{ListArgs, promised};
+use crate::failure::{Exit, Failure};
+use crate::money;
+use crate::output::{bar, pairs, short, spinner, table};
+
+/// See `--help`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Examples:\n  wallet-cli pay lnbcrt25u1…\n  wallet-cli pay key 02ab… 1000\n  wallet-cli pay stream 02ab… 10msat --count 1000"
+)]
+pub struct PayArgs {
+    /// What else than paying an invoice.
+    #[command(subcommand)]
+    command: Option<PayCommand>,
+    /// The invoice.
+    payment_request: Option<String>,
+    /// How much, where the invoice leaves that to the payer.
+    #[arg(long, value_parser = money::parse_msat)]
+    amount: Option<u64>,
+}
+
+/// See `--help`.
+#[derive(Debug, Subcommand)]
+pub enum PayCommand {
+    /// Pay a node by its key, without an invoice.
+    Key {
+        /// The node's id.
+        node_id: String,
+        /// How much, in satoshi unless it says otherwise.
+        #[arg(value_parser = money::parse_msat)]
+        amount: u64,
+    },
+    /// Many small payments to the other end of a channel.
+    Stream {
+        /// The node's id, or a channel's id.
+        to: String,
+        /// How much each, in satoshi unless it says otherwise.
+        #[arg(value_parser = money::parse_msat)]
+        amount: u64,
+        /// How many.
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+        count: u64,
+    },
+    /// What an invoice says.
+    Decode {
+        /// The invoice.
+        payment_request: String,
+    },
+    /// The payments.
+    List(ListArgs),
+    /// One payment.
+    Show {
+        /// Its payment hash.
+        payment_hash: String,
+    },
+}
+
+/// Runs it.
+///
+/// # Errors
+/// Where the daemon does not answer or refuses, or the payment fails.
+pub async fn run(global: &Global, args: PayArgs) -> Result<(), Failure> {
+    let (client, output) = (global.client().await?, global.output());
+    let Some(command) = args.command else {
+        let invoice =
+            args.payment_request.ok_or_else(|| Failure::usage("no invoice", "see `wallet-cli pay --help`"))?;
+        let payee = send_payment_request::Payee::PaymentRequest(invoice);
+        return send(global, &client, payee, args.amount).await;
+    };
+    match command {
+        PayCommand::Key { node_id, amount } => {
+            send(global, &client, send_payment_request::Payee::NodeId(node_id), Some(amount)).await
+        }
+        PayCommand::Stream { to, amount, count } => stream(global, &client, to, amount, count).await,
+        PayCommand::Decode { payment_request } => {
+            let request = DecodePaymentRequestRequest { payment_request };
+            let answer = client.payment().decode_payment_request(request).await?.into_inner();
+            output.message(&answer, decoded)
+        }
+        PayCommand::List(args) => {
+            let payments = args.gather(|page_size, page_token| {
+                let mut service = client.payment();
+                let request = ListPaymentsRequest { page_size, page_token, order: args.order() };
+                async move {
+                    let page = service.list_payments(request).await?.into_inner();
+                    Ok((page.payments, page.next_page_token))
+                }
+            });
+            output.list(&payments.await?, payment_table)
+        }
+        PayCommand::Show { payment_hash } => {
+            let answer = client.payment().get_payment(GetPaymentRequest { payment_hash }).await?.into_inner();
+            output.message(&promised(answer.payment, "payment")?, payment_text)
+        }
+    }
+}
+
+async fn send(
+    global: &Global,
+    client: &Client,
+    payee: send_payment_request::Payee,
+    amount_msat: Option<u64>,
+) -> Result<(), Failure> {
+    let progress = spinner("paying");
+    let started = Instant::now();
+    let payment = pay_to_end(client, payee, amount_msat).await;
+    let took = started.elapsed();
+    progress.finish_and_clear();
+    let payment = payment?;
+    if payment.state() == PaymentState::Failed {
+        if global.json {
+            global.output().message(&payment, |_| String::new())?;
+        }
+        let reason = payment.failure_reason().as_str_name().trim_start_matches("PAYMENT_FAILURE_REASON_");
+        let message = format!("the payment failed: {}", reason.to_lowercase().replace('_', " "));
+        return Err(Failure::new(Exit::PaymentFailed, message, "nothing was paid; ask the payee for a new invoice"));
+    }
+    global.output().message(&payment, |payment| paid(payment, took))
+}
+
+/// Pays and follows the payment to its final state.
+///
+/// # Errors
+/// Where the daemon refuses, or goes away before the payment is final.
+pub async fn pay_to_end(
+    client: &Client,
+    payee: send_payment_request::Payee,
+    amount_msat: Option<u64>,
+) -> Result<Payment, Failure> {
+    let request =
+        SendPaymentRequest { request_id: request_id()?, payee: Some(payee), amount_msat, ..Default::default() };
+    let mut updates = client.payment().send_payment(request).await?.into_inner();
+    let mut last = None;
+    while let Some(update) = updates.message().await? {
+        last = update.payment.or(last);
+    }
+    match last {
+        Some(payment) if payment.state() != PaymentState::InFlight => Ok(payment),
+        _ => {
+            let message = "the daemon stopped while the payment was in flight: it may still succeed";
+            Err(Failure::new(Exit::Unreachable, message, "start channeld, then see `wallet-cli pay list`"))
+        }
+    }
+}
+
+async fn stream(global: &Global, client: &Client, to: String, amount_msat: u64, count: u64) -> Result<(), Failure> {
+    let destination = if to.len() == 66 { Destination::Peer(to) } else { Destination::Channel(to) };
+    let plan = StreamPlan { destination, amount_msat, count, batch: 1 };
+    let progress = bar(count, "paying");
+    let report = pay_stream(client, plan, |committed| progress.set_position(committed)).await;
+    progress.finish_and_clear();
+    let report = report?;
+    let text = pairs(&[
+        ("paid", format!("{} payments, {}", money::grouped(report.committed), money::msat(report.committed_msat))),
+        ("rate", format!("{:.0} payments/s", report.per_second())),
+        ("until committed", format!("{:.2} ms (p50), {:.2} ms (p99)", report.p50_ms(), report.p99_ms())),
+        ("enforceable", money::msat(report.enforceable_msat)),
+    ]);
+    global.output().either(|| report.to_json(), || text)
+}
+
+fn paid(payment: &Payment, took: Duration) -> String {
+    pairs(&[
+        ("paid", money::msat(payment.amount_msat)),
+        ("fee", money::msat(payment.fee_msat)),
+        ("in", format!("{:.1} ms", took.as_secs_f64() * 1_000.0)),
+        ("preimage", payment.preimage.clone()),
+    ])
+}
+
+fn state_text(payment: &Payment) -> String {
+    payment.state().as_str_name().trim_start_matches("PAYMENT_STATE_").to_lowercase().replace('_', " ")
+}
+
+fn payment_table(payments: &[Payment]) -> String {
+    let rows = payments.iter().map(|payment| {
+        vec![
+            payment.index.to_string(),
+            short(&payment.payment_hash),
+            state_text(payment),
+            money::msat(payment.amount_msat),
+            money::msat(payment.fee_msat),
+            short(&payment.payee_node_id),
+        ]
+    });
+    table(&[">no.", "payment hash", "state", ">amount", ">fee", "to"], rows)
+}
+
+fn payment_text(payment: &Payment) -> String {
+    let mut rows = vec![
+        ("payment hash", payment.payment_hash.clone()),
+        ("state", state_text(payment)),
+        ("amount", money::msat(payment.amount_msat)),
+        ("fee", money::msat(payment.fee_msat)),
+        ("to", payment.payee_node_id.clone()),
+        ("preimage", payment.preimage.clone()),
+    ];
+    if payment.state() == PaymentState::Failed {
+        let reason = payment.failure_reason().as_str_name().trim_start_matches("PAYMENT_FAILURE_REASON_");
+        rows.push(("because", reason.to_lowercase().replace('_', " ")));
+    }
+    if let Some(height) = payment.deadline_height {
+        rows.push(("certain at", format!("block {height}")));
+    }
+    pairs(&rows)
+}
+
+fn decoded(answer: &DecodePaymentRequestResponse) -> String {
+    let amount = answer.amount_msat.map_or_else(|| "what you like".into(), money::msat);
+    let expires = answer.expires_at.as_ref().map(|at| at.to_string()).unwrap_or_default();
+    pairs(&[
+        ("amount", amount),
+        ("for", answer.description.clone()),
+        ("to", answer.payee_node_id.clone()),
+        ("payment hash", answer.payment_hash.clone()),
+        ("expires", expires),
+    ])
+}
