@@ -9,7 +9,7 @@ use bitcoin::{Amount, OutPoint, Transaction, Txid, Wtxid};
 use rayon::prelude::*;
 
 use super::cluster::{ClusterId, Entry, Newcomer, Plan, Slot, memory_usage};
-use super::error::Rejection;
+use super::error::{Rejection, ScriptFailure};
 use super::policy::output::is_dust;
 use super::policy::{self, fee_at, truc};
 use super::{Mempool, replacement};
@@ -340,13 +340,13 @@ fn verify_scripts(candidate: &Candidate, signatures: &SignatureCache) -> Result<
     let count = candidate.transaction.input.len();
     let failure = |input: usize| {
         let error = verify_input(&cache, input, ScriptFlags::STANDARD).err()?;
-        Some(Rejection::Script {
+        Some(Rejection::Script(Box::new(ScriptFailure {
             error,
             input,
             txid: candidate.txid,
             wtxid: candidate.wtxid,
             spending: candidate.transaction.input[input].previous_output,
-        })
+        })))
     };
     let first = if count < PARALLEL_FROM {
         (0..count).find_map(failure)

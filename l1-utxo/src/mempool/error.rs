@@ -38,7 +38,7 @@ pub enum Rejection {
     TooManySigops { cost: u64 },
     MempoolMinFee { fee: u64, required: u64 },
     MinRelayFee { fee: u64, required: u64 },
-    Truc(TrucError),
+    Truc(Box<TrucError>),
     TooManyReplacements { txid: Txid, clusters: usize, limit: usize, sibling: bool },
     LessFees { txid: Txid, fee: u64, replaced: u64, sibling: bool },
     NotEnoughAdditionalFees { txid: Txid, additional: u64, required: u64, sibling: bool },
@@ -46,9 +46,24 @@ pub enum Rejection {
     TooLargeCluster,
     SpendsConflicting { txid: Txid, conflicting: Txid },
     MissingEphemeralSpends { txid: Txid, wtxid: Wtxid },
-    Script { error: ScriptError, input: usize, txid: Txid, wtxid: Wtxid, spending: OutPoint },
+    Script(Box<ScriptFailure>),
     MempoolFull,
     FeeAboveMaximum { fee: u64, maximum: u64 },
+}
+
+/// Which script fails, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScriptFailure {
+    /// What the interpreter says.
+    pub error: ScriptError,
+    /// The first input that fails.
+    pub input: usize,
+    /// The transaction.
+    pub txid: Txid,
+    /// Its hash with witnesses.
+    pub wtxid: Wtxid,
+    /// What the input spends.
+    pub spending: OutPoint,
 }
 
 /// Which rule of BIP 431 (version 3, topologically restricted) is broken.
@@ -112,7 +127,9 @@ impl Rejection {
             Self::TooLargeCluster => "too-large-cluster",
             Self::SpendsConflicting { .. } => "bad-txns-spends-conflicting-tx",
             Self::MissingEphemeralSpends { .. } => "missing-ephemeral-spends",
-            Self::Script { error, .. } => return Cow::Owned(format!("mempool-script-verify-flag-failed ({error})")),
+            Self::Script(failure) => {
+                return Cow::Owned(format!("mempool-script-verify-flag-failed ({})", failure.error));
+            }
             Self::MempoolFull => "mempool full",
             Self::FeeAboveMaximum { .. } => "max feerate exceeded",
         })
@@ -160,7 +177,8 @@ impl Rejection {
             Self::MissingEphemeralSpends { txid, wtxid } => {
                 format!("tx {txid} (wtxid={wtxid}) did not spend parent's ephemeral dust")
             }
-            Self::Script { input, txid, wtxid, spending, .. } => {
+            Self::Script(failure) => {
+                let ScriptFailure { input, txid, wtxid, spending, .. } = failure.as_ref();
                 format!("input {input} of {txid} (wtxid {wtxid}), spending {spending}")
             }
             _ => String::new(),

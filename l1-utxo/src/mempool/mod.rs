@@ -27,7 +27,7 @@ use eviction::RollingFeerate;
 
 pub use accept::{Accepted, Context};
 pub use cluster::{Entry, FeeSize, MAX_CLUSTER_COUNT, MAX_CLUSTER_WEIGHT};
-pub use error::{Rejection, TrucError};
+pub use error::{Rejection, ScriptFailure, TrucError};
 pub use package::{MAX_PACKAGE_COUNT, PackageError, check_package};
 pub use policy::Policy;
 

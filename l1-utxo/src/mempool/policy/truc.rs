@@ -25,44 +25,44 @@ pub(in crate::mempool) struct Candidate<'a> {
 
 /// Checks the rules against the parents in the mempool. `Ok(Some(sibling))`: the parent has another child already, which
 /// the candidate may replace if it pays as a replacement must.
-pub(in crate::mempool) fn check(graph: &Graph, new: &Candidate<'_>) -> Result<Option<Slot>, TrucError> {
+pub(in crate::mempool) fn check(graph: &Graph, new: &Candidate<'_>) -> Result<Option<Slot>, Box<TrucError>> {
     let (txid, wtxid) = (new.txid, new.wtxid);
     for parent in new.parents {
         let parent = graph.entry(*parent);
         let parent_is_three = parent.transaction.version.0 == VERSION;
         if parent_is_three != (new.version == VERSION) {
             let name = |is_three| if is_three { "version=3" } else { "non-version=3" };
-            return Err(TrucError::Inheritance {
+            return Err(Box::new(TrucError::Inheritance {
                 own: name(!parent_is_three),
                 txid,
                 wtxid,
                 other: name(parent_is_three),
                 parent: parent.txid,
                 parent_wtxid: parent.wtxid,
-            });
+            }));
         }
     }
     if new.version != VERSION {
         return Ok(None);
     }
     if new.vsize > MAX_VSIZE {
-        return Err(TrucError::TooBig { txid, wtxid, vsize: new.vsize, limit: MAX_VSIZE });
+        return Err(Box::new(TrucError::TooBig { txid, wtxid, vsize: new.vsize, limit: MAX_VSIZE }));
     }
     match new.parents {
         [] => Ok(None),
         [parent] => check_child(graph, new, *parent),
-        _ => Err(TrucError::TooManyAncestors { txid, wtxid }),
+        _ => Err(Box::new(TrucError::TooManyAncestors { txid, wtxid })),
     }
 }
 
-fn check_child(graph: &Graph, new: &Candidate<'_>, slot: Slot) -> Result<Option<Slot>, TrucError> {
+fn check_child(graph: &Graph, new: &Candidate<'_>, slot: Slot) -> Result<Option<Slot>, Box<TrucError>> {
     let (txid, wtxid) = (new.txid, new.wtxid);
     let parent = graph.entry(slot);
     if !parent.parents.is_empty() {
-        return Err(TrucError::TooManyAncestors { txid, wtxid });
+        return Err(Box::new(TrucError::TooManyAncestors { txid, wtxid }));
     }
     if new.vsize > MAX_CHILD_VSIZE {
-        return Err(TrucError::ChildTooBig { txid, wtxid, vsize: new.vsize, limit: MAX_CHILD_VSIZE });
+        return Err(Box::new(TrucError::ChildTooBig { txid, wtxid, vsize: new.vsize, limit: MAX_CHILD_VSIZE }));
     }
     let mut descendants = graph.descendants(&[slot]);
     descendants.remove(&slot);
@@ -73,6 +73,6 @@ fn check_child(graph: &Graph, new: &Candidate<'_>, slot: Slot) -> Result<Option<
     let only = descendants.first().filter(|_| descendants.len() == 1);
     match only {
         Some(sibling) if graph.ancestors(&[*sibling]).len() == 2 => Ok(Some(*sibling)),
-        _ => Err(TrucError::TooManyDescendants { txid: parent.txid, wtxid: parent.wtxid }),
+        _ => Err(Box::new(TrucError::TooManyDescendants { txid: parent.txid, wtxid: parent.wtxid })),
     }
 }

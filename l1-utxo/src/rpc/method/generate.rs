@@ -116,9 +116,9 @@ fn output_script(text: &str) -> Option<ScriptBuf> {
 fn assemble(ledger: &mut Ledger, script: &ScriptBuf, listed: &[String]) -> Result<Block, RpcError> {
     let transactions = listed.iter().map(|text| transaction(ledger, text)).collect::<Result<Vec<_>, _>>()?;
     let transactions = transactions.iter().map(|transaction| Transaction::clone(transaction)).collect();
-    ledger
-        .assemble(script, transactions)
-        .map_err(|error| RpcError::new(code::VERIFY, format!("TestBlockValidity failed: {}", error.reject_reason())))
+    ledger.assemble(script, transactions).map_err(|error| {
+        RpcError::new(code::VERIFY, format!("TestBlockValidity failed: {}, {error}", error.reject_reason()))
+    })
 }
 
 fn transaction(ledger: &Ledger, text: &str) -> Result<Arc<Transaction>, RpcError> {

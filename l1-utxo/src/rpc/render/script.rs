@@ -65,106 +65,26 @@ fn script_number(bytes: &[u8]) -> i64 {
     if last & 0x80 == 0 { low } else { -low }
 }
 
+/// The opcodes from 0x61 to 0xba, without `OP_`.
+const OPCODES: &str = "NOP VER IF NOTIF VERIF VERNOTIF ELSE ENDIF VERIFY RETURN TOALTSTACK FROMALTSTACK 2DROP 2DUP 3DUP \
+    2OVER 2ROT 2SWAP IFDUP DEPTH DROP DUP NIP OVER PICK ROLL ROT SWAP TUCK CAT SUBSTR LEFT RIGHT SIZE \
+    INVERT AND OR XOR EQUAL EQUALVERIFY RESERVED1 RESERVED2 1ADD 1SUB 2MUL 2DIV NEGATE ABS NOT 0NOTEQUAL \
+    ADD SUB MUL DIV MOD LSHIFT RSHIFT BOOLAND BOOLOR NUMEQUAL NUMEQUALVERIFY NUMNOTEQUAL LESSTHAN \
+    GREATERTHAN LESSTHANOREQUAL GREATERTHANOREQUAL MIN MAX WITHIN RIPEMD160 SHA1 SHA256 HASH160 HASH256 \
+    CODESEPARATOR CHECKSIG CHECKSIGVERIFY CHECKMULTISIG CHECKMULTISIGVERIFY NOP1 CHECKLOCKTIMEVERIFY \
+    CHECKSEQUENCEVERIFY NOP4 NOP5 NOP6 NOP7 NOP8 NOP9 NOP10 CHECKSIGADD";
+
 fn opcode_name(op: u8) -> String {
-    const FROM_NOP: [&str; 90] = [
-        "OP_NOP",
-        "OP_VER",
-        "OP_IF",
-        "OP_NOTIF",
-        "OP_VERIF",
-        "OP_VERNOTIF",
-        "OP_ELSE",
-        "OP_ENDIF",
-        "OP_VERIFY",
-        "OP_RETURN",
-        "OP_TOALTSTACK",
-        "OP_FROMALTSTACK",
-        "OP_2DROP",
-        "OP_2DUP",
-        "OP_3DUP",
-        "OP_2OVER",
-        "OP_2ROT",
-        "OP_2SWAP",
-        "OP_IFDUP",
-        "OP_DEPTH",
-        "OP_DROP",
-        "OP_DUP",
-        "OP_NIP",
-        "OP_OVER",
-        "OP_PICK",
-        "OP_ROLL",
-        "OP_ROT",
-        "OP_SWAP",
-        "OP_TUCK",
-        "OP_CAT",
-        "OP_SUBSTR",
-        "OP_LEFT",
-        "OP_RIGHT",
-        "OP_SIZE",
-        "OP_INVERT",
-        "OP_AND",
-        "OP_OR",
-        "OP_XOR",
-        "OP_EQUAL",
-        "OP_EQUALVERIFY",
-        "OP_RESERVED1",
-        "OP_RESERVED2",
-        "OP_1ADD",
-        "OP_1SUB",
-        "OP_2MUL",
-        "OP_2DIV",
-        "OP_NEGATE",
-        "OP_ABS",
-        "OP_NOT",
-        "OP_0NOTEQUAL",
-        "OP_ADD",
-        "OP_SUB",
-        "OP_MUL",
-        "OP_DIV",
-        "OP_MOD",
-        "OP_LSHIFT",
-        "OP_RSHIFT",
-        "OP_BOOLAND",
-        "OP_BOOLOR",
-        "OP_NUMEQUAL",
-        "OP_NUMEQUALVERIFY",
-        "OP_NUMNOTEQUAL",
-        "OP_LESSTHAN",
-        "OP_GREATERTHAN",
-        "OP_LESSTHANOREQUAL",
-        "OP_GREATERTHANOREQUAL",
-        "OP_MIN",
-        "OP_MAX",
-        "OP_WITHIN",
-        "OP_RIPEMD160",
-        "OP_SHA1",
-        "OP_SHA256",
-        "OP_HASH160",
-        "OP_HASH256",
-        "OP_CODESEPARATOR",
-        "OP_CHECKSIG",
-        "OP_CHECKSIGVERIFY",
-        "OP_CHECKMULTISIG",
-        "OP_CHECKMULTISIGVERIFY",
-        "OP_NOP1",
-        "OP_CHECKLOCKTIMEVERIFY",
-        "OP_CHECKSEQUENCEVERIFY",
-        "OP_NOP4",
-        "OP_NOP5",
-        "OP_NOP6",
-        "OP_NOP7",
-        "OP_NOP8",
-        "OP_NOP9",
-        "OP_NOP10",
-        "OP_CHECKSIGADD",
-    ];
     match op {
         0x4f => "-1".into(),
         0x50 => "OP_RESERVED".into(),
         0x51..=0x60 => (op - 0x50).to_string(),
-        0x61..=0xba => FROM_NOP[usize::from(op - 0x61)].into(),
         0xff => "OP_INVALIDOPCODE".into(),
-        _ => "OP_UNKNOWN".into(),
+        _ => {
+            let index = op.checked_sub(0x61).map(usize::from);
+            let name = index.and_then(|index| OPCODES.split(' ').nth(index)).unwrap_or("UNKNOWN");
+            format!("OP_{name}")
+        }
     }
 }
 

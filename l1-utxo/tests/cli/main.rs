@@ -1,0 +1,11 @@
+//! The real binary: its command line, its files, and its JSON-RPC as clients of Bitcoin Core use it.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests, too
+
+mod argument;
+mod command_line;
+mod dialect;
+mod mempool;
+mod mining;
+mod node;
+mod restart;
+mod wallet;

@@ -1,0 +1,206 @@
+//! Starts a node as a process of its own and talks to it as any client would.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Whatever we wait for must come within this time.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A running node; killed when dropped.
+pub struct Node {
+    child: Child,
+    lines: Receiver<String>,
+    pub dir: PathBuf,
+    pub address: String,
+    pub cookie: String,
+    connection: Option<BufReader<TcpStream>>,
+    /// Removed with the node.
+    home: Option<TempDir>,
+}
+
+/// What HTTP said.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: String,
+    pub body: String,
+}
+
+pub fn command() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_l1-utxo"))
+}
+
+impl Node {
+    /// A node on an empty directory.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// A node on an empty directory with further options.
+    pub fn start_with(options: &[&str]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let mut node = Self::start_in(home.path(), options);
+        node.home = Some(home);
+        node
+    }
+
+    /// A node on a directory that outlives it.
+    pub fn start_in(dir: &Path, options: &[&str]) -> Self {
+        let mut child = command()
+            .args(["--network", "regtest", "--rpc", "127.0.0.1:0", "--data-dir"])
+            .arg(dir)
+            .args(options)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let network = dir.join("regtest");
+        let mut node = Self {
+            child,
+            lines,
+            dir: network.clone(),
+            address: String::new(),
+            cookie: String::new(),
+            connection: None,
+            home: None,
+        };
+        node.wait_for_line("ready");
+        node.address = std::fs::read_to_string(network.join("rpc.addr")).unwrap().trim().to_owned();
+        node.cookie = std::fs::read_to_string(network.join(".cookie")).unwrap();
+        node
+    }
+
+    /// Waits for a line of the log.
+    pub fn wait_for_line(&self, text: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        let mut seen = String::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left).unwrap_or_else(|error| panic!("no \"{text}\": {error}\n{seen}"));
+            if line.contains(text) {
+                return;
+            }
+            seen.push_str(&line);
+            seen.push('\n');
+        }
+    }
+
+    /// A raw request. `login` is `user:password`.
+    pub fn http(&mut self, verb: &str, login: Option<&str>, body: &str) -> Reply {
+        let login = login.map(|login| {
+            let encoded = base64::engine::general_purpose::STANDARD.encode(login);
+            format!("Authorization: Basic {encoded}\r\n")
+        });
+        let request = format!(
+            "{verb} / HTTP/1.1\r\nHost: l1\r\n{}Content-Length: {}\r\n\r\n{body}",
+            login.unwrap_or_default(),
+            body.len()
+        );
+        let connection = self.connection.get_or_insert_with(|| {
+            let stream = TcpStream::connect(&self.address).unwrap();
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+            BufReader::new(stream)
+        });
+        connection.get_mut().write_all(request.as_bytes()).unwrap();
+        read_reply(connection)
+    }
+
+    /// A request of our own, with the cookie.
+    pub fn post(&mut self, body: &str) -> Reply {
+        let cookie = self.cookie.clone();
+        self.http("POST", Some(&cookie), body)
+    }
+
+    /// Calls a method; its result, or its error's code and message.
+    pub fn try_call(&mut self, method: &str, params: Value) -> Result<Value, (i64, String)> {
+        let reply = self.post(&json!({"method": method, "params": params, "id": 0}).to_string());
+        let mut body: Value = serde_json::from_str(&reply.body).unwrap_or_else(|_| panic!("{reply:?}"));
+        let error = &body["error"];
+        if error.is_null() {
+            return Ok(body["result"].take());
+        }
+        Err((error["code"].as_i64().unwrap(), error["message"].as_str().unwrap().to_owned()))
+    }
+
+    /// Calls a method that must succeed.
+    pub fn call(&mut self, method: &str, params: Value) -> Value {
+        self.try_call(method, params.clone()).unwrap_or_else(|error| panic!("{method} {params}: {error:?}"))
+    }
+
+    /// Calls a method that must fail.
+    pub fn refuse(&mut self, method: &str, params: Value) -> (i64, String) {
+        match self.try_call(method, params.clone()) {
+            Err(error) => error,
+            Ok(result) => panic!("{method} {params} succeeded: {result}"),
+        }
+    }
+
+    /// The hash of the tip.
+    pub fn tip(&mut self) -> String {
+        self.call("getbestblockhash", json!([])).as_str().unwrap().to_owned()
+    }
+
+    pub fn height(&mut self) -> u64 {
+        self.call("getblockcount", json!([])).as_u64().unwrap()
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the exit code.
+    pub fn terminate(mut self) -> i32 {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap().code().unwrap()
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn ended(mut self) -> i32 {
+        self.child.wait().unwrap().code().unwrap()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read_reply(connection: &mut BufReader<TcpStream>) -> Reply {
+    let mut headers = String::new();
+    loop {
+        let mut line = String::new();
+        connection.read_line(&mut line).unwrap();
+        if line == "\r\n" || line.is_empty() {
+            break;
+        }
+        headers.push_str(&line.to_lowercase());
+    }
+    let status =
+        headers.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_else(|| panic!("{headers}"));
+    let length = headers.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    connection.read_exact(&mut body).unwrap();
+    Reply { status, headers, body: String::from_utf8(body).unwrap() }
+}
