@@ -126,9 +126,12 @@ impl ScriptFlags {
         Self::NAMED.iter().find(|(known, _)| *known == name).map(|(_, flag)| *flag)
     }
 
-    /// The names of the flags in this set, in the order of the bits.
+    /// The names of the flags in this set, by alphabet as Core lists them (`GetScriptFlagNames`).
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        Self::NAMED.iter().filter(move |(_, flag)| self.contains(*flag)).map(|(name, _)| *name)
+        let named = Self::NAMED.iter().filter(|(_, flag)| self.contains(*flag));
+        let mut names: Vec<&str> = named.map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        names.into_iter()
     }
 }
 
@@ -172,5 +175,6 @@ mod tests {
             assert!(ScriptFlags::from_name(name).is_some_and(|flag| ScriptFlags::CONSENSUS.contains(flag)));
         }
         assert_eq!(ScriptFlags::from_name("BOGUS"), None);
+        assert_eq!((ScriptFlags::P2SH | ScriptFlags::DERSIG).names().collect::<Vec<_>>(), ["DERSIG", "P2SH"]);
     }
 }
