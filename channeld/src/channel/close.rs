@@ -296,6 +296,13 @@ impl Funded {
         ClosingTransaction::build(self.commitments.main().funding(), &spec)
     }
 
+    /// What both sides would sign with that fee.
+    #[cfg(test)]
+    pub(super) fn closing_transaction_for_test(&self, fee: Amount) -> bitcoin::SegwitV0Sighash {
+        let transaction = self.closing_transaction(fee, None).expect("there are outputs");
+        transaction.sighash(self.commitments.main().funding())
+    }
+
     /// The form of the closing transaction that the peer signed: ours, or that without its own output.
     fn signed_by_peer(&self, fee: Amount, signature: &Signature) -> Result<ClosingTransaction, Violation> {
         let main = self.commitments.main();
