@@ -103,7 +103,7 @@ impl Default for Limits {
             fallback_feerate_per_kw: 253,
             anchor_reserve_sat: 10_000,
             to_self_delay: 144,
-            stream_window_msat: 100_000_000,
+            stream_window_msat: 10_000_000_000,
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod chain;
 pub mod channel;
 pub mod commitment;
 pub mod config;
+pub mod daemon;
 pub mod driver;
 pub mod keys;
 pub mod node;

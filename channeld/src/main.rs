@@ -1,1 +1,42 @@
-fn main() {}
+//! The binary `channeld`: reads its settings, runs the daemon, and stops it cleanly on SIGTERM or Ctrl-C.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use channeld::config::{Args, Config};
+use channeld::daemon::{Daemon, show_words};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The log may be filtered; this is for whoever started the process.
+            let _ = writeln!(std::io::stderr(), "channeld: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
+    let config = Config::load(args)?;
+    if args.show_words {
+        let words = show_words(&config)?;
+        return Ok(writeln!(std::io::stdout(), "{}", words.as_str())?);
+    }
+    let filter = EnvFilter::try_new(&config.log).map_err(|error| format!("log = {:?}: {error}", config.log))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let daemon = Daemon::start(&config).await?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        daemon.stop().await;
+        Ok(())
+    })
+}

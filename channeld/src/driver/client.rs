@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, watch};
 
 use crate::node::input::RequestNumber;
 use crate::node::refusal::Refusal;
@@ -41,7 +41,10 @@ impl Default for Clients {
 impl Clients {
     /// The right to put one question into the mailbox.
     pub fn credit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        Arc::clone(&self.credits).try_acquire_owned().map_err(|_| Refusal::TooManyRequests)
+        Arc::clone(&self.credits).try_acquire_owned().map_err(|error| match error {
+            TryAcquireError::Closed => Refusal::ShuttingDown,
+            TryAcquireError::NoPermits => Refusal::TooManyRequests,
+        })
     }
 
     /// The right to put one input into the mailbox, as soon as there is room.
@@ -99,6 +102,14 @@ impl Clients {
         if closed {
             waiting.streams.remove(&request);
         }
+    }
+
+    /// The process stops: whoever waits is told, and nobody may ask any more.
+    pub fn close(&self) {
+        self.credits.close();
+        let mut waiting = self.waiting();
+        waiting.answers.clear();
+        waiting.streams.clear();
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bitcoin::hashes::Hash;
 use bitcoin::{Block, BlockHash, OutPoint, Transaction, Txid};
 
 use super::Node;
@@ -21,6 +22,13 @@ const DEEP: u32 = 144;
 impl Node {
     /// After a start: no session survived, and what was under way is taken up again.
     pub(super) fn start(&mut self) {
+        if self.state.tip().is_none() {
+            let hash = BlockHash::from_byte_array(self.settings.chain_hash.to_bytes());
+            self.change(Change::BlockConnected { height: BlockHeight::new(0), hash });
+        }
+        let peers = self.state.peers.iter().filter(|(_, record)| record.persistent);
+        let calls: Vec<_> = peers.map(|(peer, record)| (*peer, record.address.clone())).collect();
+        calls.into_iter().for_each(|(peer, address)| self.turns.push(Effect::Connect { peer, address }));
         let ids: Vec<ChannelId> = self.state.channels.keys().copied().collect();
         for id in ids {
             self.drive_quietly(id, channel::Input::Disconnected);

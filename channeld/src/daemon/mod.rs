@@ -1,0 +1,321 @@
+//! The composition root: opens what lies on disk, joins the rooms, and takes them apart again in order.
+//!
+//! Knows every room and no rule of any. Never decides, never keeps a state of its own.
+
+mod metric;
+mod seed;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::constants::ChainHash;
+use bitcoin::hashes::Hash;
+use bitcoin::{Amount, BlockHash};
+use tokio::net::TcpListener;
+use tokio::runtime;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::chain::{Backend, BackendError, ChainTip, Credentials, Watcher};
+use crate::channel::Policy;
+use crate::config::{Config, Network};
+use crate::driver::inlet::{self, PeerInlet};
+use crate::driver::outlet::{Outlet, Sessions};
+use crate::driver::{Clients, Driver, Mailbox, RecoverError, moment, recover};
+use crate::keys::{Seed, Signer};
+use crate::node::state::State;
+use crate::node::{Node, Settings};
+use crate::peer::{PeerConfig, Peers};
+use crate::rpc::auth::Tokens;
+use crate::rpc::presence::Presence;
+use crate::rpc::server::{Access, ServeError, bind_unix, serve_tcp, serve_unix};
+use crate::rpc::tls::Identity;
+use crate::store::{Options, Store, StoreError};
+use crate::units::{BlockHeight, CltvDelta, FeeratePerKw, Msat, NodeId};
+use crate::wallet::{Wallet, WalletError};
+use crate::wire::Features;
+
+pub use seed::SeedError;
+
+/// The network under which l1-utxo's devnet and regtest alike write addresses and invoices.
+const ADDRESS_NETWORK: bitcoin::Network = bitcoin::Network::Regtest;
+/// Chain events that the watcher may be ahead.
+const CHAIN_EVENTS: usize = 4;
+/// How long calls under way are waited for at the end.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Why the daemon did not start, or ended. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The seed.
+    #[error(transparent)]
+    Seed(#[from] SeedError),
+    /// The data directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What lies in it.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    /// The wallet in it.
+    #[error(transparent)]
+    Wallet(#[from] WalletError),
+    /// The chain backend.
+    #[error("chain backend: {0}")]
+    Backend(#[from] BackendError),
+    /// The API.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// A port or a file.
+    #[error("{what}: {source}")]
+    Io {
+        /// Which.
+        what: String,
+        /// The operating system's words.
+        source: std::io::Error,
+    },
+}
+
+fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> DaemonError {
+    let what = what.into();
+    move |source| DaemonError::Io { what, source }
+}
+
+/// The words of this node's seed, for its owner's eyes.
+///
+/// # Errors
+/// There is no seed yet, or it cannot be opened.
+pub fn show_words(config: &Config) -> Result<zeroize::Zeroizing<String>, DaemonError> {
+    Ok(seed::read(config)?.text())
+}
+
+/// A running daemon.
+pub struct Daemon {
+    driver: Driver,
+    clients: Arc<Clients>,
+    peers: Peers,
+    watcher: JoinHandle<()>,
+    servers: Vec<JoinHandle<Result<(), ServeError>>>,
+    stop: watch::Sender<bool>,
+    folder: PathBuf,
+}
+
+impl Daemon {
+    /// Starts everything; comes back when every port is bound and the presence file is written.
+    ///
+    /// # Errors
+    /// [`DaemonError`]; nothing runs then.
+    pub async fn start(config: &Config) -> Result<Daemon, DaemonError> {
+        let folder = config.folder();
+        let metrics = metric::serve(config.metrics).await.map_err(io("metrics"))?;
+        let (seed, store, state) = open(config, &folder)?;
+        let signer = Arc::new(Signer::new(&seed));
+        let backend = Backend::new(&config.chain, credentials(config))?;
+        check_chain(&backend, config.network).await?;
+        let wallet = open_wallet(&seed, &state, config.network)?;
+
+        let (mailbox, sessions, clients) =
+            (Arc::new(Mailbox::default()), Arc::new(Sessions::default()), Arc::new(Clients::default()));
+        let inlet = PeerInlet { mailbox: Arc::clone(&mailbox), sessions: Arc::clone(&sessions) };
+        let chain_hash = ChainHash::from(genesis(config.network).to_byte_array());
+        let features = Features::init();
+        let peers =
+            Peers::new(PeerConfig { features: features.clone(), chain_hash }, Arc::clone(&signer), Arc::new(inlet));
+        let listen = peers.listen(config.listen).await.map_err(io(format!("listen = {}", config.listen)))?;
+
+        let settings = settings(config, features, chain_hash, listen);
+        let node = Node::new(settings.clone(), Arc::clone(&signer), wallet, state, moment());
+        let tip = node.state().tip().map(|(height, hash)| ChainTip { height, hash });
+        let outlet = Outlet {
+            clients: Arc::clone(&clients),
+            sessions,
+            peers: peers.clone(),
+            backend: backend.clone(),
+            runtime: runtime::Handle::current(),
+            newest_event: watch::channel(0).0,
+        };
+        let driver = Driver::start(node, store, Arc::clone(&mailbox), outlet, &settings).map_err(io("threads"))?;
+        let tip = tip.unwrap_or(ChainTip { height: BlockHeight::new(0), hash: genesis(config.network) });
+        let watcher = watch_chain(backend, tip, mailbox, config.development);
+
+        let (stop, stopped) = watch::channel(false);
+        let (presence, servers) = serve(config, &folder, &driver, &stopped).await?;
+        let presence = Presence {
+            node_id: NodeId(signer.node_id()).to_string(),
+            listen: Some(listen),
+            metrics,
+            chain: Some(config.chain.clone()),
+            chain_cookie: config.chain_cookie.clone(),
+            ..presence
+        };
+        presence.write(&folder).map_err(io("daemon.json"))?;
+        tracing::info!(node_id = presence.node_id, %listen, grpc = ?presence.grpc, "the daemon runs");
+        Ok(Daemon { driver, clients, peers, watcher, servers, stop, folder })
+    }
+
+    /// Takes nothing more in, finishes what was taken, and ends.
+    pub async fn stop(self) {
+        tracing::info!("the daemon stops");
+        self.stop.send_replace(true);
+        self.watcher.abort();
+        let driver = self.driver;
+        if tokio::task::spawn_blocking(move || driver.stop()).await.is_err() {
+            tracing::error!("the node's thread could not be waited for");
+        }
+        // What waited for an answer that cannot come any more is told so; then the servers have nothing under way.
+        self.clients.close();
+        self.peers.shut_down().await;
+        for server in self.servers {
+            let abort = server.abort_handle();
+            match tokio::time::timeout(FAREWELL, server).await {
+                Ok(Ok(Err(error))) => tracing::warn!(%error, "a server ended badly"),
+                Ok(_) => {}
+                Err(_) => abort.abort(),
+            }
+        }
+        if let Err(error) = Presence::remove(&self.folder) {
+            tracing::warn!(%error, "daemon.json could not be removed");
+        }
+    }
+}
+
+/// The seed, the store that belongs to it, and what it held.
+fn open(config: &Config, folder: &Path) -> Result<(Seed, Store, State), DaemonError> {
+    make_private(folder).map_err(io(folder.display().to_string()))?;
+    let seed = seed::open(config)?.seed();
+    let node_id = NodeId(Signer::new(&seed).node_id());
+    let identity = format!("{}:{node_id}", config.network.name());
+    let (store, recovered) = Store::open(&folder.join("store"), &Options::new(identity))?;
+    if recovered.torn {
+        tracing::warn!("the journal ended in a torn record, which was cut: the process died while it wrote");
+    }
+    let state = recover(&recovered)?;
+    tracing::info!(turns = recovered.tail.len(), channels = state.channels.len(), "the store is open");
+    Ok((seed, store, state))
+}
+
+fn open_wallet(seed: &Seed, state: &State, network: Network) -> Result<Wallet, DaemonError> {
+    let (account, genesis) = (seed.account_xprv(ADDRESS_NETWORK), genesis(network));
+    if state.wallet.is_empty() {
+        return Ok(Wallet::create(account, ADDRESS_NETWORK, genesis));
+    }
+    Ok(Wallet::load(account, ADDRESS_NETWORK, genesis, &state.wallet)?)
+}
+
+/// Refuses a backend of another chain; one that does not answer yet is waited for later.
+async fn check_chain(backend: &Backend, network: Network) -> Result<(), DaemonError> {
+    match backend.check_genesis(genesis(network)).await {
+        Err(error @ BackendError::WrongChain { .. }) => Err(error.into()),
+        Err(error) => {
+            tracing::warn!(%error, "the chain backend does not answer yet");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+fn watch_chain(backend: Backend, tip: ChainTip, mailbox: Arc<Mailbox>, development: bool) -> JoinHandle<()> {
+    let (sender, receiver) = mpsc::channel(CHAIN_EVENTS);
+    tokio::spawn(inlet::chain(receiver, mailbox));
+    tokio::spawn(Watcher::new(backend, sender, tip, development).run())
+}
+
+type Servers = Vec<JoinHandle<Result<(), ServeError>>>;
+
+async fn serve(
+    config: &Config,
+    folder: &Path,
+    driver: &Driver,
+    stopped: &watch::Receiver<bool>,
+) -> Result<(Presence, Servers), DaemonError> {
+    let identity = if config.tls { Some(Identity::open(folder, &[]).map_err(io("TLS certificate"))?) } else { None };
+    let tls_fingerprint = identity.as_ref().map(|identity| identity.fingerprint().to_owned());
+    let tokens = Arc::new(Tokens::open(folder).map_err(io("token file"))?);
+    let listener = TcpListener::bind(config.grpc).await.map_err(io(format!("grpc = {}", config.grpc)))?;
+    let grpc = listener.local_addr().map_err(io("grpc"))?;
+    let socket = folder.join("channeld.sock");
+    let unix = bind_unix(&socket).map_err(io(socket.display().to_string()))?;
+    let access = Access { identity, tokens };
+    let servers = vec![
+        tokio::spawn(serve_tcp(driver.handle(), listener, access, over(stopped.clone()))),
+        tokio::spawn(serve_unix(driver.handle(), unix, over(stopped.clone()))),
+    ];
+    let presence = Presence {
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        network: config.network.name().to_owned(),
+        node_id: String::new(),
+        grpc: Some(grpc),
+        tls: config.tls,
+        tls_fingerprint,
+        token_file: Some(Tokens::admin_file(folder)),
+        unix_socket: Some(socket),
+        listen: None,
+        metrics: None,
+        chain: None,
+        chain_cookie: None,
+    };
+    Ok((presence, servers))
+}
+
+async fn over(mut stopped: watch::Receiver<bool>) {
+    // A sender that is gone means the same.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+fn credentials(config: &Config) -> Credentials {
+    match (&config.chain_cookie, &config.chain_login) {
+        (_, Some((user, password))) => Credentials::Basic { user: user.clone(), password: password.clone() },
+        (Some(cookie), None) => Credentials::CookieFile(cookie.clone()),
+        (None, None) => Credentials::CookieFile(PathBuf::new()),
+    }
+}
+
+/// The first block of a network; l1-utxo's devnet is its own.
+fn genesis(network: Network) -> BlockHash {
+    match network {
+        Network::Regtest => bitcoin::constants::genesis_block(bitcoin::Network::Regtest).block_hash(),
+        Network::Devnet => "000001995213aa74b5a601ba409a8a5c72c24161ec148e5ac99fe318a344620a"
+            .parse()
+            .expect("the hash of devnet's genesis block is well-formed"),
+    }
+}
+
+fn settings(config: &Config, features: Features, chain_hash: ChainHash, listen: SocketAddr) -> Settings {
+    Settings {
+        alias: config.alias.clone(),
+        network: config.network.name().to_owned(),
+        address_network: ADDRESS_NETWORK,
+        chain_hash,
+        features,
+        policy: policy(config),
+        anchor_reserve: Amount::from_sat(config.limits.anchor_reserve_sat),
+        burial: config.limits.burial,
+        fallback_feerate: FeeratePerKw::new(config.limits.fallback_feerate_per_kw),
+        development: config.development,
+        listen_addresses: vec![listen.to_string()],
+    }
+}
+
+fn policy(config: &Config) -> Policy {
+    let limits = &config.limits;
+    let mut policy = Policy {
+        to_self_delay: CltvDelta::new(limits.to_self_delay),
+        max_accepted_htlcs: limits.max_accepted_htlcs,
+        in_flight_permille: u64::from(limits.max_in_flight_percent) * 10,
+        minimum_depth: limits.confirmations,
+        accepted_feerates: FeeratePerKw::new(limits.min_feerate_per_kw)..=FeeratePerKw::new(limits.max_feerate_per_kw),
+        ..Policy::default()
+    };
+    policy.exposure.max_dust = Msat::new(limits.max_dust_exposure_msat);
+    policy.transfer_window.amount = Msat::new(limits.stream_window_msat);
+    policy
+}
+
+/// Makes the folder, for its owner alone.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(folder)?;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+}
