@@ -101,10 +101,12 @@ impl Node {
             E::Broadcast(package) => self.turns.push(Effect::Broadcast(package)),
             E::ShuttingDown { .. } => self.event(EventKind::ChannelShuttingDown { channel: id }),
             E::MutuallyClosed { txid } => {
+                self.end_streams_of(id);
                 self.event(EventKind::ChannelClosing { channel: id, how: CloseKind::Mutual, txid });
             }
             E::Failed { failure } => {
                 let by_peer = failure.by_peer();
+                self.end_streams_of(id);
                 self.event(EventKind::ChannelFailed { channel: id, reason: failure.to_string(), by_peer });
             }
             E::Stale => self.warn(
