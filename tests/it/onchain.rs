@@ -184,7 +184,6 @@ fn a_reorganisation_takes_everything_back() {
         assert_eq!(alice.resolver.claims().count(), 0);
         // On the other branch Bob's newest commitment confirms.
         world.forget_mempool();
-        alice.swept = Amount::ZERO;
         bob.resolver = channel.resolver(Side::Bob, 2, world.height());
         world.give(&mut bob, Input::ForceClose);
         world.mine(&mut [&mut alice, &mut bob]);

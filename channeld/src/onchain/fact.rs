@@ -126,6 +126,8 @@ pub enum Effect {
         /// Where.
         height: BlockHeight,
     },
+    /// A reorganisation took that spend out of the best chain again; what was said of outputs swept is void.
+    Undone,
     /// An HTLC has ended.
     HtlcResolved {
         /// Which.

@@ -1,13 +1,14 @@
 //! How each HTLC ended, and the HTLC transactions that need a fee from the wallet.
 
-use bitcoin::OutPoint;
+use bitcoin::{Amount, OutPoint, Transaction, Witness};
 
-use super::fact::{Effect, HtlcKey, HtlcOutcome, HtlcSide};
+use super::classify::CloseKind;
+use super::fact::{Change, Claimed, Effect, FundRequest, HtlcKey, HtlcOutcome, HtlcSide};
+use super::fee_bump::{replaced, replacement_floor, unsigned};
 use super::resolver::Turn;
-use super::sweep::{Stake, StakeHtlc, Way};
-use super::{Change, CloseKind};
+use super::sweep::{SecondStage, Stake, StakeHtlc, Way};
 use crate::transactions::Htlc;
-use crate::units::BlockHeight;
+use crate::units::{BlockHeight, FeeratePerKw};
 
 impl Turn<'_> {
     /// Tells the node of every HTLC whose end has become certain.
@@ -74,5 +75,49 @@ impl Turn<'_> {
     pub(super) fn is_buried(&self, height: BlockHeight) -> bool {
         let depth = self.cx.settings.burial_depth.max(1);
         self.resolver.facts().tip >= height.plus(depth - 1)
+    }
+
+    /// Signs an HTLC transaction that carries its own fee.
+    pub(super) fn sign_htlc(&self, second: &SecondStage) -> Transaction {
+        let sighash = second.transaction.broadcaster_sighash(second.transaction.transaction(), 0);
+        let own = self.cx.signer.sign_htlc(&self.resolver.channel().key_id, &second.point, sighash);
+        second.transaction.signed(&second.countersignature, &own, second.preimage.as_ref())
+    }
+
+    /// The witness of an HTLC input at `index` of `transaction`, whose fee the wallet pays.
+    pub(super) fn htlc_witness(&self, second: &SecondStage, transaction: &Transaction, index: usize) -> Witness {
+        let sighash = second.transaction.broadcaster_sighash(transaction, index);
+        let own = self.cx.signer.sign_htlc(&self.resolver.channel().key_id, &second.point, sighash);
+        second.transaction.witness(&second.countersignature, &own, second.preimage.as_ref())
+    }
+}
+
+/// HTLC transactions of an anchor channel, each input beside its output, to be funded together.
+pub(super) fn fund_request(group: &[&Stake], feerate: FeeratePerKw, old: Option<&Claimed>) -> FundRequest {
+    let (mut input, mut output, mut spent) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut witness_weight, mut lock_time) = (0, 0);
+    for stake in group {
+        if let Way::HtlcTransaction(second) = &stake.way {
+            let transaction = second.transaction.transaction();
+            input.extend(transaction.input.iter().cloned());
+            output.extend(transaction.output.iter().cloned());
+            spent.push(stake.output.clone());
+            witness_weight += second.transaction.witness_weight();
+            lock_time = lock_time.max(transaction.lock_time.to_consensus_u32());
+        }
+    }
+    let limit = spent.iter().map(|output| output.value).sum();
+    let weight = |old: &Claimed| old.transaction.weight().to_wu();
+    FundRequest {
+        key: group[0].outpoint,
+        transaction: unsigned(input, output, lock_time),
+        spent,
+        witness_weight,
+        feerate,
+        parent_weight: 0,
+        parent_fee: Amount::ZERO,
+        floor: old.map_or(Amount::ZERO, |old| replacement_floor(old.fee, weight(old))),
+        limit,
+        replaces: old.map(replaced),
     }
 }

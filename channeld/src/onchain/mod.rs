@@ -19,9 +19,9 @@ mod plan;
 mod sweep;
 
 pub use classify::{CloseKind, classify};
-pub use closed::{ClosedChannel, LocalCommitment, RemoteCommitment};
+pub use closed::{ClosedChannel, LocalCommitment, RemoteCommitment, history_of, preimages_of};
 pub use fact::{
-    Change, Confirmed, Context, Delta, Effect, FundRequest, HtlcKey, HtlcOutcome, HtlcSide, Input, Settings,
+    Change, Claimed, Confirmed, Context, Delta, Effect, FundRequest, HtlcKey, HtlcOutcome, HtlcSide, Input, Settings,
 };
 pub use fee_bump::Feerates;
 pub use resolver::{Resolver, relevant_transactions};

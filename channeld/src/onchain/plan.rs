@@ -2,16 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bitcoin::absolute::LockTime;
-use bitcoin::transaction::Version;
-use bitcoin::{Amount, OutPoint, Transaction, TxOut};
+use bitcoin::{Amount, OutPoint, Transaction};
 
 use super::classify::CloseKind;
-use super::fact::{Change, Claimed, Effect, FundRequest};
+use super::fact::{Change, Claimed, Effect};
 use super::fee_bump::{Urgency, fee_within, replacement_floor};
+use super::htlc::fund_request;
 use super::resolver::Turn;
-use super::sweep::{SecondStage, Stake, Way};
-use crate::transactions::{Claim, ClaimPath, ClaimTransaction, CommitmentTransaction, HtlcDirection, OutputRole};
+use super::sweep::{Stake, Way};
+use crate::transactions::{Claim, ClaimPath, ClaimTransaction};
 use crate::units::{BlockHeight, FeeratePerKw};
 
 /// So many outputs are taken by one transaction at most: 400,000 weight units hold twice as many.
@@ -120,7 +119,8 @@ impl Turn<'_> {
             let urgency = self.urgency(&group, new_block);
             let feerate = urgency.replacement(&self.cx.feerates, old.feerate);
             let replaced = feerate.is_some_and(|feerate| self.broadcast_claim(&group, feerate, Some((key, &old))));
-            if !replaced && new_block {
+            // A replacement that the wallet must fund may be refused: what is out stays out then.
+            if new_block && (!replaced || !old.coins.is_empty()) {
                 self.effects.push(Effect::Broadcast(vec![old.transaction]));
             }
         }
@@ -162,7 +162,7 @@ impl Turn<'_> {
             Way::NoPreimage => false,
             Way::Claim(_) => self.broadcast_sweep(group, feerate, old),
             Way::HtlcTransaction(second) if second.has_anchors => {
-                let request = htlc_request(group, feerate, old.map(|(_, old)| old));
+                let request = fund_request(group, feerate, old.map(|(_, old)| old));
                 let asked = request.floor <= request.limit;
                 if asked {
                     self.effects.push(Effect::Fund(Box::new(request)));
@@ -204,13 +204,6 @@ impl Turn<'_> {
         true
     }
 
-    /// Signs an HTLC transaction that carries its own fee.
-    fn sign_htlc(&self, second: &SecondStage) -> Transaction {
-        let sighash = second.transaction.broadcaster_sighash(second.transaction.transaction(), 0);
-        let own = self.cx.signer.sign_htlc(&self.resolver.channel().key_id, &second.point, sighash);
-        second.transaction.signed(&second.countersignature, &own, second.preimage.as_ref())
-    }
-
     fn claimed(
         &mut self,
         key: OutPoint,
@@ -222,146 +215,6 @@ impl Turn<'_> {
         let claimed = Claimed { transaction: transaction.clone(), outpoints, fee, feerate, coins: Vec::new() };
         self.record(Change::Claimed(key, Box::new(claimed)));
         self.effects.push(Effect::Broadcast(vec![transaction]));
-    }
-
-    /// Our commitment, and the child that pays for it where its own feerate is too low.
-    fn plan_commitment(&mut self, new_block: bool) {
-        let channel = self.resolver.channel();
-        let commitment = channel.build_local();
-        let parent = channel.signed_local_commitment(self.cx.signer);
-        let Some(request) = self.child_request(&commitment, &parent, new_block) else {
-            let child = self.child(&commitment).map(|(_, child)| child.transaction.clone());
-            if new_block {
-                self.effects.push(Effect::Broadcast([Some(parent), child].into_iter().flatten().collect()));
-            }
-            return;
-        };
-        if new_block {
-            self.effects.push(Effect::Broadcast(vec![parent]));
-        }
-        self.effects.push(Effect::Fund(Box::new(request)));
-    }
-
-    fn child(&self, commitment: &CommitmentTransaction) -> Option<(OutPoint, &Claimed)> {
-        let vout = commitment.output_index(OutputRole::BroadcasterAnchor)?;
-        let key = OutPoint { txid: commitment.txid(), vout };
-        Some((key, self.resolver.facts().claimed.get(&key)?))
-    }
-
-    /// The first child or its replacement; `None` where there is no anchor, no need, or nothing at stake.
-    fn child_request(
-        &self,
-        commitment: &CommitmentTransaction,
-        parent: &Transaction,
-        new_block: bool,
-    ) -> Option<FundRequest> {
-        let (channel, facts) = (self.resolver.channel(), self.resolver.facts());
-        let vout = commitment.output_index(OutputRole::BroadcasterAnchor)?;
-        let key = OutPoint { txid: commitment.txid(), vout };
-        let balance = commitment.output_index(OutputRole::ToBroadcaster);
-        let balance = balance.map_or(Amount::ZERO, |vout| parent.output[vout as usize].value);
-        let at_risk = commitment.htlcs().iter().map(|committed| &committed.htlc).filter(|htlc| {
-            htlc.direction == HtlcDirection::Offered || facts.preimages.contains_key(&htlc.payment_hash)
-        });
-        let limit = at_risk.clone().map(|htlc| htlc.amount.to_amount_floor()).sum::<Amount>() + balance;
-        let deadline = at_risk.map(|htlc| BlockHeight::new(htlc.cltv_expiry.height())).min();
-        let urgency = Urgency::new(facts.tip, deadline, new_block);
-        let old = facts.claimed.get(&key);
-        let feerate = match old {
-            // Without an HTLC nothing presses, but nobody wants to wait a day.
-            None => urgency.feerate(&self.cx.feerates).max(self.cx.feerates.normal),
-            Some(old) => urgency.replacement(&self.cx.feerates, old.feerate)?,
-        };
-        let (parent_weight, parent_fee) = (parent.weight().to_wu(), commitment.fee());
-        let is_enough = parent_fee >= feerate.fee_ceil(parent_weight);
-        if is_enough || limit < FeeratePerKw::FLOOR.fee_ceil(parent_weight) {
-            return None;
-        }
-        let claim = Claim {
-            outpoint: key,
-            output: parent.output[vout as usize].clone(),
-            witness_script: crate::transactions::script::anchor(&channel.local.terms().broadcaster.funding_pubkey),
-            path: ClaimPath::Anchor,
-        };
-        // An input, its witness, one wallet input and one change output: what the replacement weighs at least.
-        let floor = old.map_or(Amount::ZERO, |old| replacement_floor(old.fee, old.transaction.weight().to_wu()));
-        let transaction = unsigned(vec![claim.input()], Vec::new(), 0);
-        let witness_weight = claim.weight() - 4 * 41;
-        let (spent, replaces) = (vec![claim.output], old.map(replaced));
-        let request = FundRequest {
-            key,
-            transaction,
-            spent,
-            witness_weight,
-            feerate,
-            parent_weight,
-            parent_fee,
-            floor,
-            limit,
-            replaces,
-        };
-        (request.floor <= request.limit).then_some(request)
-    }
-
-    /// The wallet has paid: signs the channel's inputs and broadcasts.
-    pub(super) fn funded(&mut self, key: OutPoint, mut transaction: Transaction, spent: Vec<TxOut>, fee: Amount) {
-        let Some(request) = self.request(key) else { return };
-        let own = request.transaction.input.len();
-        let keeps = transaction.input[..own] == request.transaction.input[..]
-            && transaction.output[..request.transaction.output.len()] == request.transaction.output[..]
-            && transaction.lock_time == request.transaction.lock_time;
-        assert!(keeps && fee <= request.limit, "the wallet adds inputs and change, and nothing else");
-        let coins: Vec<(OutPoint, TxOut)> =
-            transaction.input[own..].iter().map(|input| input.previous_output).zip(spent).collect();
-        let stakes = self.resolver.stakes(self.cx.signer, &self.cx.settings);
-        let unsigned = transaction.clone();
-        for (index, input) in transaction.input[..own].iter_mut().enumerate() {
-            let stake = stakes.iter().find(|stake| stake.outpoint == input.previous_output);
-            input.witness = match stake.map(|stake| &stake.way) {
-                Some(Way::HtlcTransaction(second)) => self.htlc_witness(second, &unsigned, index),
-                Some(Way::Claim(_) | Way::NoPreimage) | None => self.anchor_witness(&request, &unsigned, index),
-            };
-        }
-        let outpoints = transaction.input[..own].iter().map(|input| input.previous_output).collect();
-        let package = match self.resolver.facts().confirmed {
-            Some(_) => vec![transaction.clone()],
-            None => vec![self.resolver.channel().signed_local_commitment(self.cx.signer), transaction.clone()],
-        };
-        let claimed = Claimed { transaction, outpoints, fee, feerate: request.feerate, coins };
-        self.record(Change::Claimed(key, Box::new(claimed)));
-        self.effects.push(Effect::Broadcast(package));
-    }
-
-    fn htlc_witness(&self, second: &SecondStage, transaction: &Transaction, index: usize) -> bitcoin::Witness {
-        let sighash = second.transaction.broadcaster_sighash(transaction, index);
-        let own = self.cx.signer.sign_htlc(&self.resolver.channel().key_id, &second.point, sighash);
-        second.transaction.witness(&second.countersignature, &own, second.preimage.as_ref())
-    }
-
-    fn anchor_witness(&self, request: &FundRequest, transaction: &Transaction, index: usize) -> bitcoin::Witness {
-        let channel = self.resolver.channel();
-        let claim = Claim {
-            outpoint: request.key,
-            output: request.spent[index].clone(),
-            witness_script: crate::transactions::script::anchor(&channel.local.terms().broadcaster.funding_pubkey),
-            path: ClaimPath::Anchor,
-        };
-        let mut cache = bitcoin::sighash::SighashCache::new(transaction);
-        claim.sign(self.cx.signer, &channel.key_id, &mut cache, index)
-    }
-
-    /// The request of that name that the facts of this moment lead to.
-    fn request(&self, key: OutPoint) -> Option<FundRequest> {
-        let requests = |new_block| {
-            let (resolver, delta) = (self.resolver.clone(), super::Delta::default());
-            let mut probe = Turn { resolver, cx: self.cx, delta, effects: Vec::new(), parted: BTreeMap::new() };
-            probe.plan(new_block);
-            probe.effects.into_iter().find_map(|effect| match effect {
-                Effect::Fund(request) if request.key == key => Some(*request),
-                _ => None,
-            })
-        };
-        requests(false).or_else(|| requests(true))
     }
 }
 
@@ -391,42 +244,4 @@ fn class_of(stake: &Stake, tip: BlockHeight) -> Option<Class> {
             ClaimPath::Anchor | ClaimPath::AnchorByAnyone => alone,
         }),
     }
-}
-
-/// HTLC transactions of an anchor channel, each input beside its output, to be funded together.
-fn htlc_request(group: &[&Stake], feerate: FeeratePerKw, old: Option<&Claimed>) -> FundRequest {
-    let (mut input, mut output, mut spent) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut witness_weight, mut lock_time) = (0, 0);
-    for stake in group {
-        if let Way::HtlcTransaction(second) = &stake.way {
-            let transaction = second.transaction.transaction();
-            input.extend(transaction.input.iter().cloned());
-            output.extend(transaction.output.iter().cloned());
-            spent.push(stake.output.clone());
-            witness_weight += second.transaction.witness_weight();
-            lock_time = lock_time.max(transaction.lock_time.to_consensus_u32());
-        }
-    }
-    let limit = spent.iter().map(|output| output.value).sum();
-    let weight = |old: &Claimed| old.transaction.weight().to_wu();
-    FundRequest {
-        key: group[0].outpoint,
-        transaction: unsigned(input, output, lock_time),
-        spent,
-        witness_weight,
-        feerate,
-        parent_weight: 0,
-        parent_fee: Amount::ZERO,
-        floor: old.map_or(Amount::ZERO, |old| replacement_floor(old.fee, weight(old))),
-        limit,
-        replaces: old.map(replaced),
-    }
-}
-
-fn replaced(old: &Claimed) -> (bitcoin::Txid, Vec<(OutPoint, TxOut)>) {
-    (old.transaction.compute_txid(), old.coins.clone())
-}
-
-fn unsigned(input: Vec<bitcoin::TxIn>, output: Vec<TxOut>, lock_time: u32) -> Transaction {
-    Transaction { version: Version::TWO, lock_time: LockTime::from_consensus(lock_time), input, output }
 }

@@ -73,7 +73,11 @@ impl Resolver {
             }
             Input::BlockDisconnected { height } => {
                 let below = BlockHeight::new(height.height().saturating_sub(1));
+                let was_closed = self.facts.confirmed.is_some();
                 turn.record(Change::Unwound(below));
+                if was_closed && turn.resolver.facts.confirmed.is_none() {
+                    turn.effects.push(Effect::Undone);
+                }
                 turn.plan(false);
             }
             Input::PreimageLearned(preimage) => {

@@ -92,6 +92,10 @@ impl Party {
                 self.sweeps.insert(*outpoint);
             }
             Effect::Abandoned(_) => self.abandoned += 1,
+            Effect::Undone => {
+                self.swept = Amount::ZERO;
+                self.sweeps.clear();
+            }
             Effect::Fund(_) => self.funded += 1,
             Effect::Broadcast(_) | Effect::Watch(_) | Effect::Closed { .. } | Effect::Resolved { .. } => {}
         }
