@@ -228,7 +228,7 @@ fn read_invoice(invoice: &Bolt11Invoice) -> Result<PaymentRequest, PaymentReques
 fn read_features(invoice: &Bolt11Invoice) -> Result<Features, PaymentRequestError> {
     let little_endian = invoice.features().map(|features| features.le_flags()).unwrap_or_default();
     let features = Features::from_bytes(little_endian.iter().rev().copied().collect());
-    let unknown = |bit: &usize| bit % 2 == 0 && !PAYABLE.iter().any(|known| *known as usize == *bit);
+    let unknown = |bit: &usize| bit.is_multiple_of(2) && !PAYABLE.iter().any(|known| *known as usize == *bit);
     if let Some(bit) = features.bits().find(unknown) {
         return Err(PaymentRequestError::UnknownFeature { bit });
     }

@@ -6,12 +6,9 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::outbound::Outbox;
+pub use crate::node::input::SessionNumber;
 use crate::units::NodeId;
 use crate::wire::{DecodeError, FeatureError, Features, Message};
-
-/// One connection with a peer: never used twice in the life of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionNumber(pub u64);
 
 /// Who called whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
