@@ -98,7 +98,7 @@ impl NetworkName {
     fn chain_url(self) -> &'static str {
         match self {
             NetworkName::Regtest => "http://127.0.0.1:18443",
-            NetworkName::Devnet => "http://127.0.0.1:28443",
+            NetworkName::Devnet => "http://127.0.0.1:19443",
         }
     }
 }

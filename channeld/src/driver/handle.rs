@@ -128,6 +128,11 @@ impl Handle {
         }
     }
 
+    /// The network in which addresses and invoices are written.
+    pub fn network(&self) -> bitcoin::Network {
+        self.network
+    }
+
     /// The durable event log.
     pub fn events(&self) -> EventLog {
         EventLog { reader: self.reader.clone(), newest: self.newest_event.clone() }

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -191,15 +190,15 @@ async fn start_all(
     processes: &mut Vec<Tied>,
 ) -> Result<(Chain, Member, Member), Failure> {
     let chain_dir = folder.join("chain");
-    let port = free_port()?;
-    let address = format!("127.0.0.1:{port}");
-    let arguments = ["--network", NETWORK, "--data-dir", &chain_dir.display().to_string(), "--rpc", &address];
+    let arguments = ["--network", NETWORK, "--data-dir", &chain_dir.display().to_string(), "--rpc", "127.0.0.1:0"];
     processes.push(spawn("l1-utxo", "l1-utxo", &arguments, folder)?);
-    let cookie = chain_dir.join(NETWORK).join(".cookie");
-    let chain = Chain::new(format!("http://{address}"), Login::Cookie(cookie.clone()));
-    until(START_TIMEOUT, "l1-utxo to answer", async || {
+    // l1-utxo writes there which port it got.
+    let (address_file, cookie) = (chain_dir.join(NETWORK).join("rpc.addr"), chain_dir.join(NETWORK).join(".cookie"));
+    let chain = until(START_TIMEOUT, "l1-utxo to answer", async || {
         alive(processes)?;
-        Ok(chain.height().await.ok())
+        let Ok(address) = fs::read_to_string(&address_file) else { return Ok(None) };
+        let chain = Chain::new(format!("http://{}", address.trim()), Login::Cookie(cookie.clone()));
+        Ok(chain.height().await.ok().map(|_| chain))
     })
     .await?;
     for name in ["alice", "bob"] {
@@ -232,13 +231,6 @@ async fn start_all(
     let alice = member("alice", folder, processes).await?;
     let bob = member("bob", folder, processes).await?;
     Ok((chain, alice, bob))
-}
-
-/// A port that nobody listens on now. l1-utxo binds it at once; that another takes it before is not impossible, and the
-/// demo then fails at its first step.
-fn free_port() -> Result<u16, Failure> {
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| cannot("find a free port", &error))?;
-    Ok(listener.local_addr().map_err(|error| cannot("find a free port", &error))?.port())
 }
 
 fn spawn(name: &'static str, program: &str, arguments: &[&str], folder: &Path) -> Result<Tied, Failure> {

@@ -1,10 +1,11 @@
 //! Invoices, payments and streams.
 
 use proto::v1::{
-    Invoice, InvoiceState, Payment, PaymentAttempt, PaymentFailureReason, PaymentState, StreamCloseReason,
-    StreamClosed, StreamProgress, StreamReceipt, StreamWindow,
+    DecodePaymentRequestResponse, Invoice, InvoiceState, Payment, PaymentAttempt, PaymentFailureReason, PaymentState,
+    StreamCloseReason, StreamClosed, StreamProgress, StreamReceipt, StreamWindow,
 };
 
+use crate::payment::invoice::{InvoiceDescription, PaymentRequest};
 use crate::payment::receive::{self, InvoiceStatus};
 use crate::payment::send::{self, FailureReason, PaymentKind, PaymentStatus};
 use crate::payment::stream::{self, StreamStatus};
@@ -37,6 +38,23 @@ pub fn invoice(invoice: receive::Invoice) -> Invoice {
         InvoiceStatus::Expired => message.state = InvoiceState::Expired.into(),
     }
     message
+}
+
+/// What an invoice says; where it holds only a hash of what it is for, that hash in hex.
+pub fn payment_request(request: PaymentRequest) -> DecodePaymentRequestResponse {
+    DecodePaymentRequestResponse {
+        payment_hash: request.payment_hash.to_string(),
+        payee_node_id: request.payee.to_string(),
+        amount_msat: request.amount.map(|amount| amount.msat()),
+        description: match request.description {
+            InvoiceDescription::Text(text) => text,
+            InvoiceDescription::Hash(hash) => hex::encode(hash),
+        },
+        created_at: Some(timestamp(request.created)),
+        expires_at: Some(timestamp(request.expires)),
+        min_final_cltv_expiry_delta: request.min_final_cltv_expiry_delta.blocks().into(),
+        features: hex::encode(request.features.as_bytes()),
+    }
 }
 
 /// A payment.

@@ -10,8 +10,10 @@ use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::driver::handle::{Handle, PaymentUpdates};
+use crate::node::client::request_refusal;
 use crate::node::command::{PaymentTarget, Query, SendPayment};
 use crate::node::reply::Reply;
+use crate::payment::invoice::parse_invoice;
 use crate::rpc::service::{Answers, QUEUE, stream};
 use crate::rpc::status::{internal, invalid, refused};
 use crate::rpc::{convert, request};
@@ -66,8 +68,9 @@ impl PaymentService for Payments {
         &self,
         request: Request<DecodePaymentRequestRequest>,
     ) -> Result<Response<DecodePaymentRequestResponse>, Status> {
-        let _message = request.into_inner();
-        Err(internal("DECODE"))
+        let text = request.into_inner().payment_request;
+        let decoded = parse_invoice(&text, self.handle.network()).map_err(request_refusal).map_err(refused)?;
+        Ok(Response::new(convert::payment_request(decoded)))
     }
 
     async fn send_payment(
