@@ -393,3 +393,42 @@ fn find(root: &mut [usize], mut place: usize) -> usize {
     }
     place
 }
+
+#[cfg(test)]
+impl Graph {
+    /// Every index agrees with the entries, every cluster is whole, within its limits and in a valid order.
+    pub(in crate::mempool) fn check(&self) {
+        let living: Vec<Slot> = self.by_txid.values().copied().collect();
+        assert_eq!(self.entries.iter().flatten().count(), living.len());
+        let inputs = living.iter().flat_map(|slot| {
+            let inputs = self.entry(*slot).transaction.input.iter();
+            inputs.map(move |input| (input.previous_output, *slot))
+        });
+        assert_eq!(inputs.collect::<BTreeMap<_, _>>(), self.spenders);
+        assert_eq!(living.iter().map(|slot| (self.entry(*slot).time, *slot)).collect::<BTreeSet<_>>(), self.by_time);
+        let mut ranks = BTreeSet::new();
+        let mut placed = 0;
+        for (index, cluster) in self.clusters.iter().enumerate() {
+            let Some(cluster) = cluster else { continue };
+            let id = ClusterId(index_of(index));
+            placed += cluster.order.len();
+            assert!(cluster.order.len() <= MAX_CLUSTER_COUNT);
+            let mut seen = BTreeSet::new();
+            for slot in &cluster.order {
+                let entry = self.entry(*slot);
+                assert_eq!(entry.cluster, id);
+                let known = entry.transaction.input.iter().filter_map(|input| self.slot(&input.previous_output.txid));
+                assert_eq!(known.collect::<BTreeSet<_>>(), entry.parents.iter().copied().collect());
+                assert!(entry.parents.iter().all(|parent| seen.contains(parent)), "parents come first");
+                assert!(entry.parents.iter().all(|parent| self.entry(*parent).children.contains(slot)));
+                assert!(entry.children.iter().all(|child| self.entry(*child).parents.contains(slot)));
+                seen.insert(*slot);
+            }
+            assert_eq!(cluster.chunks, chunks(cluster.order.iter().map(|slot| self.entry(*slot).size())));
+            let all = cluster.chunks.iter().enumerate();
+            ranks.extend(all.map(|(index, chunk)| Rank { size: chunk.size, cluster: id, index: Reverse(index) }));
+        }
+        assert_eq!(placed, living.len());
+        assert_eq!(ranks, self.ranks);
+    }
+}
