@@ -127,28 +127,27 @@ impl Channel {
         let fees = funded.closing_fees(cx);
         // Where the balances make no output at all there is nothing to agree on; our user may still force the close.
         if let Ok(transaction) = funded.closing_transaction(fees.ideal, None) {
-            self.send_closing_signed(funded, &transaction, fees.ideal, fees.range, true, cx, decision);
+            let offer = Offer { fee: fees.ideal, range: fees.range, says_range: true };
+            self.send_closing_signed(funded, &transaction, offer, cx, decision);
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one more than seven would hide in a struct of its own")]
     fn send_closing_signed(
         &self,
         funded: &Funded,
         transaction: &ClosingTransaction,
-        fee: Amount,
-        range: FeeRange,
-        with_range: bool,
+        offer: Offer,
         cx: &Context<'_>,
         decision: &mut Decision,
     ) {
         let funding = funded.commitments.main().funding();
+        let Offer { fee, range, says_range } = offer;
         decision.change(Change::ClosingOffered { fee, range });
         decision.send(ClosingSigned {
             channel_id: self.id,
             fee_satoshis: fee,
             signature: cx.signer.sign_funding(&self.keys_id, transaction.sighash(funding)),
-            fee_range: with_range.then_some(range),
+            fee_range: says_range.then_some(range),
         });
     }
 
@@ -165,14 +164,15 @@ impl Channel {
         let fee = message.fee_satoshis;
         let transaction = funded.signed_by_peer(fee, &message.signature)?;
         decision.change(Change::ClosingReceived { fee });
-        let with_range = message.fee_range.is_some();
+        let says_range = message.fee_range.is_some();
         if let Phase::MutuallyClosed { fee: agreed, .. } = funded.phase {
             // The peer missed our last answer: it gets it again.
             if funded.shutdown.negotiation.sent.is_none()
                 && let Ok(transaction) = funded.closing_transaction(agreed, None)
             {
                 let range = FeeRange { min_fee_satoshis: agreed, max_fee_satoshis: agreed };
-                self.send_closing_signed(funded, &transaction, agreed, range, with_range, cx, decision);
+                let offer = Offer { fee: agreed, range, says_range };
+                self.send_closing_signed(funded, &transaction, offer, cx, decision);
             }
             return Ok(());
         }
@@ -181,12 +181,12 @@ impl Channel {
         match funded.answer(message, fees)? {
             Answer::Done => self.close_together(funded, &transaction, message, cx, decision),
             Answer::Agree => {
-                self.send_closing_signed(funded, &transaction, fee, range, with_range, cx, decision);
+                self.send_closing_signed(funded, &transaction, Offer { fee, range, says_range }, cx, decision);
                 self.close_together(funded, &transaction, message, cx, decision);
             }
             Answer::Counter(fee) => {
                 let transaction = funded.closing_transaction(fee, None).map_err(|_| Violation::ClosingFee { fee })?;
-                self.send_closing_signed(funded, &transaction, fee, range, with_range, cx, decision);
+                self.send_closing_signed(funded, &transaction, Offer { fee, range, says_range }, cx, decision);
             }
         }
         Ok(())
@@ -209,6 +209,14 @@ impl Channel {
         decision.effect(Effect::MutuallyClosed { txid });
         decision.change(Change::Phase(Phase::MutuallyClosed { transaction: signed, fee: message.fee_satoshis }));
     }
+}
+
+/// What `closing_signed` of ours says.
+struct Offer {
+    fee: Amount,
+    range: FeeRange,
+    /// Not towards a peer that sends none.
+    says_range: bool,
 }
 
 /// What we think a mutual close should pay.

@@ -419,8 +419,7 @@ impl Funded {
     /// The peer's `revoke_and_ack` makes what it proposed, and we countersigned, irrevocable.
     fn report_irrevocable(&self, decision: &mut Decision) {
         for htlc in self.commitments.incoming.values().filter(|htlc| htlc.stage == Stage::Countersigned) {
-            let must_fail = htlc.over_exposed || self.shutdown_by(Side::Local);
-            decision.effect(Effect::IncomingHtlc { offer: htlc.offer.clone(), must_fail });
+            decision.effect(Effect::IncomingHtlc { offer: htlc.offer.clone(), must_fail: htlc.over_exposed });
         }
         for htlc in self.commitments.outgoing.values() {
             let Some(removal) = htlc.removal.as_ref().filter(|removal| removal.stage == Stage::Countersigned) else {

@@ -391,7 +391,7 @@ pub enum Effect {
     IncomingHtlc {
         /// With its onion.
         offer: HtlcOffer,
-        /// It exceeds our limit on dust exposure, or came after our `shutdown`: fail it, show no preimage.
+        /// It exceeds our limit on dust exposure: fail it, show no preimage (BOLT 2).
         must_fail: bool,
     },
     /// An incoming HTLC that we answered is gone from both commitments.

@@ -94,6 +94,12 @@ pub enum LimitRefusal {
     /// The transfer's id, sequence or window: see `TransferCloseReason`.
     #[error("the session does not allow it: {0:?}")]
     Session(crate::wire::TransferCloseReason),
+    /// Too many transfers are on their way; a round later there is room again.
+    #[error("{limit} transfers are on their way")]
+    TooManyTransfers {
+        /// The limit.
+        limit: usize,
+    },
     /// All sessions of the direction are taken.
     #[error("{limit} sessions are open")]
     TooManySessions {
@@ -192,6 +198,12 @@ pub enum LimitViolation {
         expected: u64,
         /// Which came.
         got: u64,
+    },
+    /// Too many transfers on their way.
+    #[error("more than {limit} transfers on their way")]
+    TooManyTransfers {
+        /// The limit.
+        limit: usize,
     },
     /// A transfer of nothing or of more than the channel holds.
     #[error("a transfer of {amount}")]

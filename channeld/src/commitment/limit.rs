@@ -8,7 +8,7 @@ use super::htlc::{Htlc, HtlcOffer, Removal};
 use super::parameter::msat;
 use super::stage::{Side, Stage, View};
 use super::tally::Exposure;
-use super::transfer::{MAX_OPEN_SESSIONS, Transfer};
+use super::transfer::{MAX_OPEN_SESSIONS, MAX_PENDING_TRANSFERS, Transfer};
 use crate::units::{CltvExpiry, FeeratePerKw, HtlcId, Msat};
 use crate::wire::TransferCloseReason;
 
@@ -283,6 +283,9 @@ impl Commitments {
         if transfer.amount == Msat::ZERO {
             return Err(LimitRefusal::AmountZero);
         }
+        if self.outgoing_transfers.pending.len() >= MAX_PENDING_TRANSFERS {
+            return Err(LimitRefusal::TooManyTransfers { limit: MAX_PENDING_TRANSFERS });
+        }
         if let Some(reason) = self.outgoing_transfers.objection(transfer) {
             return Err(LimitRefusal::Session(reason));
         }
@@ -302,6 +305,9 @@ impl Commitments {
         let log = &self.incoming_transfers;
         if transfer.id != log.next_id {
             return Err(LimitViolation::TransferId { expected: log.next_id, got: transfer.id });
+        }
+        if log.pending.len() >= MAX_PENDING_TRANSFERS {
+            return Err(LimitViolation::TooManyTransfers { limit: MAX_PENDING_TRANSFERS });
         }
         if transfer.amount == Msat::ZERO || transfer.amount > msat(self.main().capacity()) {
             return Err(LimitViolation::TransferAmount { amount: transfer.amount });

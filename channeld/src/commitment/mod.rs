@@ -24,7 +24,8 @@ pub use parameter::{Limits, Parameters, msat};
 pub use stage::{Side, Stage, View};
 pub use tally::{Exposure, Slots, Tallies, Tally};
 pub use transfer::{
-    CreditWindow, MAX_CLOSED_SESSIONS, MAX_OPEN_SESSIONS, PendingTransfer, Session, SessionMark, Transfer, TransferLog,
+    CreditWindow, MAX_CLOSED_SESSIONS, MAX_OPEN_SESSIONS, MAX_PENDING_TRANSFERS, PendingTransfer, Session, SessionMark,
+    Transfer, TransferLog,
 };
 
 use std::collections::BTreeMap;
@@ -34,7 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::keys::{Basepoints, PerCommitmentPoint, ReceivedSecrets};
 use crate::transactions::{CommitmentParameters, CommitmentSignatures, CommitmentTerms, Funding};
-use crate::units::{CommitmentNumber, FeeratePerKw, HtlcId, Msat};
+use crate::units::{CommitmentNumber, FeeratePerKw, HtlcId, Msat, SessionId};
 
 /// A funding output and what the commitments that spend it hold. A splice will bring a second one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -239,6 +240,17 @@ impl Commitments {
             Side::Local => &self.outgoing_transfers,
             Side::Remote => &self.incoming_transfers,
         }
+    }
+
+    /// What the commitment `view` says of every session: if it is the one that confirms, this was paid.
+    pub fn session_marks(&self, view: View) -> Vec<(Side, SessionId, SessionMark)> {
+        let mut marks = Vec::new();
+        for payer in [Side::Local, Side::Remote] {
+            let log = self.transfers(payer);
+            let of = |id: &SessionId| Some((payer, *id, log.mark_on(id, view, payer)?));
+            marks.extend(log.sessions.keys().filter_map(of));
+        }
+        marks
     }
 
     /// The number of the commitment `view`.

@@ -16,6 +16,9 @@ pub const MAX_OPEN_SESSIONS: usize = 16;
 /// So many closed ones are remembered a direction, for a payer that resumes.
 pub const MAX_CLOSED_SESSIONS: usize = 16;
 
+/// So many transfers a direction may be on their way: no peer fills our memory with small ones.
+pub const MAX_PENDING_TRANSFERS: usize = 256;
+
 /// One `update_transfer`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transfer {

@@ -3,6 +3,7 @@
 
 mod close;
 mod failure;
+mod hostile;
 mod normal;
 mod open;
 mod random;

@@ -65,7 +65,7 @@ fn an_incoming_htlc_is_reported_when_it_is_irrevocable() {
     // b has a's signature, and has revoked; its own signature is not out yet.
     assert_eq!(pair.b.incoming(), []);
     assert_eq!(pair.b.commitments().incoming[&HtlcId::new(0)].stage, Stage::Acked);
-    assert_eq!(pair.b.fulfil(HtlcId::new(0), 1).is_err(), true);
+    assert!(pair.b.fulfil(HtlcId::new(0), 1).is_err());
     pair.b.step(Input::Seal);
     pair.deliver(1);
     assert_eq!(pair.a.commitments().outgoing[&HtlcId::new(0)].stage, Stage::Acked);

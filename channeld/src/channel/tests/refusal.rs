@@ -214,6 +214,13 @@ fn transfers() {
     let needed = Msat::new(499_000_000);
     let available = pair.a.channel.available_for_transfer();
     assert_eq!(pair.a.pay(SESSION, 1, needed.msat()), limit(LimitRefusal::InsufficientBalance { needed, available }));
+    for _ in 0..256 {
+        pair.a.pay(SESSION, 1, 1).expect("goes");
+    }
+    assert_eq!(pair.a.pay(SESSION, 1, 1), limit(LimitRefusal::TooManyTransfers { limit: 256 }));
+    pair.run();
+    pair.a.pay(SESSION, 1, 1).expect("there is room again");
+    pair.run();
     pair.disconnect();
     let without = SessionFeatures { transfers: false, ..FEATURES };
     pair.a.step(Input::Connected(without));

@@ -78,6 +78,9 @@ fn the_moments_of_a_transfer() {
     pair.a.step(Input::Seal);
     assert_eq!(pair.a.taken(in_flight).len(), 1, "the payee will hold a signature");
     pair.deliver(0);
+    let says = |node: &Node, view| node.commitments().session_marks(view)[0].2.total;
+    assert_eq!(says(&pair.a, View::RemoteCurrent), Msat::ZERO);
+    assert_eq!(says(&pair.a, View::RemoteSigned), Msat::new(1_000), "if this one confirms, it was paid");
     assert_eq!(pair.b.taken(in_flight).len(), 0);
     pair.deliver(0);
     assert_eq!((pair.b.taken(in_flight).len(), pair.b.taken(paid).len()), (1, 0), "may be served");

@@ -412,6 +412,12 @@ fn update_transfer() {
     let cost = 10_000 + 660 + 1_124;
     assert_eq!(answer(&pair.b, message(0, 500_000_000 - cost * 1_000)), Ok(()));
     assert_eq!(answer(&pair.a, message(0, 490_000_000)), Ok(()), "an accepter pays no fee");
+    for id in 0..256 {
+        pair.b.step(Input::Message(message(id, 1).into()));
+    }
+    let many = limit(LimitViolation::TooManyTransfers { limit: 256 });
+    assert_eq!(answer(&pair.b, message(256, 1)), many);
+    let mut pair = Pair::anchors();
     pair.b.step(Input::Message(wire::Shutdown { channel_id, scriptpubkey: close_script(1) }.into()));
     assert_eq!(answer(&pair.b, message(0, 100)), violated(Violation::AfterShutdown));
     let mut pair = Pair::anchors();
