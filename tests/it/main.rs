@@ -1,4 +1,6 @@
 //! End-to-end scenarios and differential tests.
 
 mod bolt3_differential;
+mod noise_ldk;
 mod onchain;
+mod wire_ldk;
