@@ -8,6 +8,9 @@ mod ledger;
 mod miner;
 mod reorg;
 
+#[cfg(test)]
+mod tests;
+
 use std::thread::JoinHandle;
 use std::time::Duration;
 

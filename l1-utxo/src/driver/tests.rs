@@ -1,0 +1,218 @@
+//! The ledger on a real disk: restarts, crashes, reorgs; and the thread around it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bitcoin::{Block, OutPoint, Transaction};
+use tempfile::TempDir;
+
+use super::*;
+use crate::chain::tests::{coinbase, seal, spend};
+use crate::chain::{BlockId, Source};
+use crate::consensus::HashedBlock;
+use crate::consensus::subsidy::block_subsidy;
+use crate::mempool::Policy;
+use crate::params::Network;
+use crate::store::StoreError;
+
+const COIN: u64 = 100_000_000;
+
+fn open(dir: &Path) -> Result<Ledger, LedgerError> {
+    Ledger::open(dir, Network::Regtest, Policy::default(), LedgerOptions::default())
+}
+
+fn submit(ledger: &mut Ledger, block: Block) -> Submission {
+    ledger.submit(Arc::new(HashedBlock::new(block)), Source::Requested).unwrap()
+}
+
+fn block_on(ledger: &Ledger, parent: BlockId, salt: u32, transactions: &[Transaction]) -> Block {
+    let entry = ledger.chain().entry(parent);
+    let subsidy = block_subsidy(entry.height + 1, 150).to_sat();
+    let coinbase = coinbase(entry.height + 1, salt, subsidy);
+    seal(entry, std::iter::once(coinbase).chain(transactions.iter().cloned()).collect())
+}
+
+/// Mines on `parent` and returns the last block; each block spends the coinbase of 100 blocks before, if it is mature.
+fn extend(ledger: &mut Ledger, parent: BlockId, count: u32, salt: u32) -> BlockId {
+    let mut parent = parent;
+    for _ in 0..count {
+        let height = ledger.chain().entry(parent).height + 1;
+        let mature = height.checked_sub(100).filter(|h| *h > 0 && ledger.chain().is_active(parent));
+        let spends: Vec<Transaction> = mature
+            .map(|height| {
+                let id = ledger.chain().at_height(height).unwrap();
+                let txid = ledger.read_block(id).unwrap().txids()[0];
+                spend(&[OutPoint { txid, vout: 0 }], &[COIN, 2 * COIN])
+            })
+            .into_iter()
+            .collect();
+        let block = block_on(ledger, parent, salt, &spends);
+        let hash = block.block_hash();
+        assert!(!matches!(submit(ledger, block), Submission::Refused(_)));
+        parent = ledger.chain().find(&hash).unwrap();
+    }
+    parent
+}
+
+/// A directory with a chain of `count` blocks, of which the ledger is still open.
+fn mined(count: u32) -> (TempDir, Ledger) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = open(dir.path()).unwrap();
+    let genesis = ledger.chain().tip();
+    extend(&mut ledger, genesis, count, 0);
+    (dir, ledger)
+}
+
+fn hash(ledger: &mut Ledger) -> (Tip, CoinsStats) {
+    ledger.flush().unwrap();
+    (ledger.tip(), coins_stats(CoinsHash::Serialized, ledger.coins_snapshot().iter()).unwrap())
+}
+
+/// What `extend` leaves at a height, from a ledger of its own.
+fn expected(count: u32) -> (Tip, CoinsStats) {
+    let (_dir, mut ledger) = mined(count);
+    hash(&mut ledger)
+}
+
+#[test]
+fn what_was_not_flushed_is_connected_again() {
+    for flushed_at in [0, 60, 119, 120] {
+        let (dir, mut ledger) = mined(flushed_at);
+        ledger.flush().unwrap();
+        let tip = ledger.chain().tip();
+        extend(&mut ledger, tip, 120 - flushed_at, 0);
+        // Dropped like a process that was killed: nothing is flushed, but what was appended is in the file.
+        drop(ledger);
+        let mut again = open(dir.path()).unwrap();
+        assert_eq!(hash(&mut again), expected(120), "flushed at {flushed_at}");
+    }
+}
+
+#[test]
+fn a_torn_last_record_costs_only_itself() {
+    let (dir, mut ledger) = mined(105);
+    ledger.flush().unwrap();
+    let before = ledger.size_on_disk();
+    let tip = ledger.chain().tip();
+    extend(&mut ledger, tip, 1, 0);
+    drop(ledger);
+    let log = dir.path().join("blocks/00000.log");
+    let bytes = std::fs::read(&log).unwrap();
+    let (old, new) = (expected(105), expected(106));
+    // The undo record is last and made again; cut in the block's record, and the block is gone.
+    let block_length = u32::from_le_bytes(bytes[before as usize..before as usize + 4].try_into().unwrap()) as usize + 9;
+    let block_end = before as usize + block_length;
+    for length in (before as usize..bytes.len()).step_by(17).chain([block_end - 1, block_end, bytes.len() - 1]) {
+        let copy = tempfile::tempdir().unwrap();
+        copy_dir(dir.path(), copy.path());
+        std::fs::write(copy.path().join("blocks/00000.log"), &bytes[..length]).unwrap();
+        let mut again = open(copy.path()).unwrap();
+        assert_eq!(hash(&mut again), if length < block_end { old.clone() } else { new.clone() }, "cut at {length}");
+    }
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_log_shorter_than_the_coins_is_built_upon_again() {
+    let (dir, ledger) = mined(110);
+    ledger.close().unwrap();
+    let log = dir.path().join("blocks/00000.log");
+    let bytes = std::fs::read(&log).unwrap();
+    // In the middle of the last block's record, which lies before its undo data.
+    std::fs::write(&log, &bytes[..bytes.len() - 150]).unwrap();
+    let mut again = open(dir.path()).unwrap();
+    assert_eq!(hash(&mut again), expected(109));
+    let tip = again.chain().tip();
+    extend(&mut again, tip, 1, 0);
+    assert_eq!(hash(&mut again), expected(110));
+}
+
+#[test]
+fn a_clean_stop_and_a_second_process() {
+    let (dir, ledger) = mined(3);
+    let tip = ledger.tip();
+    assert!(matches!(open(dir.path()), Err(LedgerError::Store(StoreError::Locked { .. }))));
+    ledger.close().unwrap();
+    let other = Ledger::open(dir.path(), Network::Devnet, Policy::default(), LedgerOptions::default());
+    assert!(matches!(other, Err(LedgerError::Store(StoreError::OtherNetwork { .. }))));
+    assert_eq!(open(dir.path()).unwrap().tip(), tip);
+}
+
+#[test]
+fn reorgs_and_marks_outlive_a_restart() {
+    let (dir, mut ledger) = mined(120);
+    let fork = ledger.chain().at_height(10).unwrap();
+    extend(&mut ledger, fork, 111, 9);
+    assert_eq!(ledger.tip().height, 121);
+    let (branch, of_branch) = (ledger.chain().at_height(11).unwrap(), hash(&mut ledger));
+    ledger.invalidate(branch).unwrap();
+    assert_eq!(hash(&mut ledger), expected(120));
+    drop(ledger);
+    let mut again = open(dir.path()).unwrap();
+    assert_eq!(hash(&mut again), expected(120));
+    let branch = again.chain().find(&again.chain().entry(branch).hash).unwrap();
+    again.reconsider(branch).unwrap();
+    assert_eq!(hash(&mut again), of_branch);
+    drop(again);
+    assert_eq!(hash(&mut open(dir.path()).unwrap()), of_branch);
+}
+
+#[test]
+fn submissions_get_bip_22s_words() {
+    let (_dir, mut ledger) = mined(3);
+    let (tip, parent) = (ledger.chain().tip(), ledger.chain().at_height(2).unwrap());
+    let good = block_on(&ledger, tip, 0, &[]);
+    assert_eq!(submit(&mut ledger, good.clone()).reason(), None);
+    assert_eq!(submit(&mut ledger, good).reason().as_deref(), Some("duplicate"));
+    let side = block_on(&ledger, parent, 1, &[]);
+    assert_eq!(submit(&mut ledger, side).reason().as_deref(), Some("inconclusive"));
+    let entry = ledger.chain().tip_entry();
+    let greedy = seal(entry, vec![coinbase(5, 0, 51 * COIN)]);
+    assert_eq!(submit(&mut ledger, greedy.clone()).reason().as_deref(), Some("bad-cb-amount"));
+    assert_eq!(submit(&mut ledger, greedy).reason().as_deref(), Some("duplicate-invalid"));
+}
+
+#[test]
+fn a_small_cache_changes_nothing_but_speed() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = LedgerOptions { coins_cache: 1_000, ..LedgerOptions::default() };
+    let mut ledger = Ledger::open(dir.path(), Network::Regtest, Policy::default(), options).unwrap();
+    let genesis = ledger.chain().tip();
+    extend(&mut ledger, genesis, 120, 0);
+    assert_eq!(hash(&mut ledger), expected(120));
+}
+
+#[tokio::test]
+async fn the_thread_answers_publishes_and_stops() {
+    let (dir, ledger) = mined(5);
+    let (driver, handle) = Driver::start(ledger);
+    let mut tips = handle.tips();
+    assert_eq!(handle.tip().height, 5);
+    let mine = |ledger: &mut Ledger| {
+        let tip = ledger.chain().tip();
+        let block = block_on(ledger, tip, 0, &[]);
+        submit(ledger, block).reason()
+    };
+    let waiting = tokio::spawn(async move { tips.wait_for(|tip| tip.height == 6).await.map(|tip| *tip) });
+    assert_eq!(handle.run(mine).await.unwrap(), None);
+    assert_eq!(waiting.await.unwrap().unwrap(), handle.tip());
+    let report = handle.coins_stats(CoinsHash::MuHash).await.unwrap();
+    assert_eq!((report.height, report.stats.txouts, report.stats.total_amount), (6, 6, 300 * COIN));
+    let time = handle.run(|ledger| (ledger.set_mock_time(Some(77)), ledger.now()).1).await.unwrap();
+    assert_eq!(time, 77);
+    driver.stop().await.unwrap();
+    assert_eq!(handle.run(|_| ()).await, Err(Stopped));
+    handle.stopped().await;
+    assert_eq!(open(dir.path()).unwrap().tip(), handle.tip());
+}
