@@ -189,6 +189,11 @@ impl Chain {
         self.coins.memory()
     }
 
+    /// How many entries of the index the store does not have as they are.
+    pub fn dirty_blocks(&self) -> usize {
+        self.dirty_index.len()
+    }
+
     /// Whether the store lacks anything.
     pub fn is_dirty(&self) -> bool {
         self.coins.dirty_count() > 0 || !self.dirty_index.is_empty()

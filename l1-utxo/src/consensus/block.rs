@@ -184,6 +184,16 @@ pub fn witness_commitment_script(transactions: &[Transaction], reserved: &[u8; 3
     script.into()
 }
 
+/// Gives the coinbase the reserved value of zeros if it commits to witnesses and has none: what `submitblock` does for
+/// miners that leave it out (Core: `UpdateUncommittedBlockStructures`).
+pub fn add_witness_reserved_value(block: &mut Block) {
+    if let Some(coinbase) = block.txdata.first_mut().filter(|tx| witness_commitment_index(tx).is_some())
+        && let Some(input) = coinbase.input.first_mut().filter(|input| input.witness.is_empty())
+    {
+        input.witness.push([0; 32]);
+    }
+}
+
 /// BIP 141: witnesses are what the coinbase commits to, or there are none (Core: `CheckWitnessMalleation`).
 fn check_witness_commitment(block: &HashedBlock) -> Result<(), BodyError> {
     let transactions = block.transactions();

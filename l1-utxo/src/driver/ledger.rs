@@ -19,6 +19,11 @@ use crate::mempool::{Context, Mempool, Policy};
 use crate::params::Network;
 use crate::store::{CoinsSnapshot, Store, StoreError, StoreOptions};
 
+/// Blocks that may wait for a flush, whatever their coins.
+const MAX_DIRTY_BLOCKS: usize = 10_000;
+/// How long the thread is idle before it makes durable what it appended.
+const SYNC_AFTER: Duration = Duration::from_secs(1);
+
 /// What the node cannot go on after.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -280,23 +285,30 @@ impl Ledger {
         self.tips.send_if_modified(|published| std::mem::replace(published, tip) != tip);
     }
 
-    /// Whether the coins in memory have reached their limit.
+    /// Whether what is in memory has reached its limit.
     pub(super) fn is_full(&self) -> bool {
-        self.chain.coins_memory() > self.options.coins_cache
+        self.chain.coins_memory() > self.options.coins_cache || self.chain.dirty_blocks() > MAX_DIRTY_BLOCKS
     }
 
-    pub(super) const fn has_unsynced(&self) -> bool {
-        self.has_unsynced
+    /// How long the thread may wait for requests before there is something to sync or flush.
+    pub(super) fn idle_for(&self) -> Option<Duration> {
+        if self.has_unsynced {
+            return Some(SYNC_AFTER);
+        }
+        self.chain.is_dirty().then(|| self.options.flush_interval.saturating_sub(self.flushed_at.elapsed()))
     }
 
     /// Makes blocks durable, without their coins.
     pub(super) fn sync(&mut self) -> Result<(), LedgerError> {
-        self.store.sync_blocks()?;
         self.has_unsynced = false;
-        Ok(())
+        self.store.sync_blocks().map_err(|error| self.fail(error))
     }
 
-    pub(super) fn flush_if_due(&mut self) -> Result<(), LedgerError> {
+    /// Flushes if what is in memory has reached its limit, or has waited long enough. Fails if anything failed before.
+    pub fn flush_if_due(&mut self) -> Result<(), LedgerError> {
+        if let Some(error) = &self.failure {
+            return Err(LedgerError::Failed(error.to_string()));
+        }
         if self.is_full() || (self.chain.is_dirty() && self.flushed_at.elapsed() >= self.options.flush_interval) {
             self.flush()?;
         }

@@ -24,9 +24,6 @@ pub use miner::{MineError, Mined, Solution, mine_in_background, solve};
 
 /// Requests that wait; further callers wait to hand theirs in.
 const MAILBOX: usize = 256;
-/// How long the thread is idle before it syncs and looks whether it is time to flush.
-const IDLE: Duration = Duration::from_secs(1);
-
 type Work = Box<dyn FnOnce(&mut Ledger) + Send>;
 
 /// The end of the active chain.
@@ -149,6 +146,13 @@ impl Driver {
     }
 }
 
+/// What the thread does next.
+enum Next {
+    Work(Work),
+    Idle,
+    Stop,
+}
+
 fn serve(
     mut ledger: Ledger,
     mut requests: mpsc::Receiver<Work>,
@@ -156,23 +160,16 @@ fn serve(
     runtime: &tokio::runtime::Handle,
 ) -> Result<(), LedgerError> {
     while !*stopping.borrow() {
-        let work = match requests.try_recv() {
-            Ok(work) => Some(work),
-            Err(_) => runtime.block_on(async {
-                tokio::select! {
-                    work = requests.recv() => work,
-                    () = tokio::time::sleep(IDLE), if ledger.has_unsynced() => None,
-                    _ = stopping.wait_for(|stop| *stop) => None,
-                }
-            }),
+        let next = match requests.try_recv() {
+            Ok(work) => Next::Work(work),
+            Err(_) => runtime.block_on(wait(&mut requests, &mut stopping, ledger.idle_for())),
         };
-        match work {
-            Some(work) => work(&mut ledger),
-            None if requests.is_closed() && requests.is_empty() => break,
-            None => ledger.sync()?,
+        match next {
+            Next::Work(work) => work(&mut ledger),
+            Next::Idle => ledger.sync()?,
+            Next::Stop => break,
         }
-        ledger.flush_if_due()?;
-        if let Some(error) = ledger.take_failure() {
+        if let Some(error) = ledger.flush_if_due().err().and_then(|_| ledger.take_failure()) {
             tracing::error!(%error, "the node stops");
             return Err(error);
         }
@@ -180,4 +177,17 @@ fn serve(
     // What still waits is dropped, and with it the way its answer would have gone.
     drop(requests);
     ledger.close()
+}
+
+async fn wait(
+    requests: &mut mpsc::Receiver<Work>,
+    stopping: &mut watch::Receiver<bool>,
+    idle: Option<Duration>,
+) -> Next {
+    tokio::select! {
+        work = requests.recv() => work.map_or(Next::Stop, Next::Work),
+        () = tokio::time::sleep(idle.unwrap_or_default()), if idle.is_some() => Next::Idle,
+        // An error: whoever could stop the thread is gone.
+        _ = stopping.wait_for(|stop| *stop) => Next::Stop,
+    }
 }
