@@ -6,7 +6,7 @@ use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version};
 use bitcoin::hashes::Hash;
 use bitcoin::opcodes::OP_TRUE;
-use bitcoin::script::Builder;
+use bitcoin::script::{Builder, PushBytes};
 use bitcoin::{
     Amount, Block, BlockHash, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut, Txid, Witness,
     transaction,
@@ -282,6 +282,35 @@ fn a_failing_script_is_named_and_bip30_is_checked() {
     let outpoint = OutPoint { txid: block.txdata[0].compute_txid(), vout: 0 };
     world.archive.coins.insert(outpoint, Coin { output: anyone(1), height: 1, is_coinbase: true });
     assert_eq!(reason(world.submit(block)), "bad-txns-BIP30");
+}
+
+#[test]
+fn values_and_sigops_are_bounded() {
+    let (mut world, tip, _) = mature();
+    let redeem = ScriptBuf::from_bytes(vec![0xae; 520]);
+    let outpoint = |n: u8| OutPoint { txid: Txid::from_byte_array([n; 32]), vout: 0 };
+    let rich = Coin { output: anyone(21_000_000 * COIN), height: 1, is_coinbase: false };
+    let multisig = TxOut { value: Amount::from_sat(1), script_pubkey: redeem.to_p2sh() };
+    world.archive.coins.insert(outpoint(1), rich.clone());
+    world.archive.coins.insert(outpoint(2), rich);
+    for n in [3, 4] {
+        let coin = Coin { output: multisig.clone(), height: 1, is_coinbase: false };
+        world.archive.coins.insert(outpoint(n), coin);
+    }
+    let mut costly = spend(&[outpoint(3), outpoint(4)], &[1]);
+    for input in &mut costly.input {
+        let push = <&PushBytes>::try_from(redeem.as_bytes()).unwrap();
+        input.script_sig = Builder::new().push_slice(push).into_script();
+    }
+    let cases = [
+        (vec![spend(&[outpoint(1), outpoint(2)], &[1])], "bad-txns-inputvalues-outofrange"),
+        (vec![spend(&[outpoint(1)], &[1]), spend(&[outpoint(2)], &[1])], "bad-txns-accumulated-fee-outofrange"),
+        (vec![costly], "bad-blk-sigops"),
+    ];
+    for (transactions, expected) in cases {
+        let block = world.block_on(tip, 0, &transactions);
+        assert_eq!(reason(world.submit(block)), expected);
+    }
 }
 
 #[test]

@@ -227,3 +227,58 @@ pub fn is_mutated(block: &HashedBlock) -> bool {
     }
     check_witness_commitment(block).is_err()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params::Network;
+    use bitcoin::{Amount, ScriptBuf, TxOut};
+
+    /// The genesis coinbase for height 1, that commits to the witnesses of the block.
+    fn committed(witness: Vec<u8>) -> HashedBlock {
+        let mut block = Network::Regtest.params().genesis.clone();
+        let mut spend = block.txdata[0].clone();
+        spend.input[0].previous_output.vout = 0;
+        spend.input[0].witness.push(witness);
+        block.txdata.push(spend);
+        block.txdata[0].input[0].script_sig = Builder::new().push_int(1).push_int(0).into_script();
+        let script_pubkey = witness_commitment_script(&block.txdata, &[0; 32]);
+        block.txdata[0].output.push(TxOut { value: Amount::ZERO, script_pubkey });
+        add_witness_reserved_value(&mut block);
+        let leaves = block.txdata.iter().map(|tx| tx.compute_txid().to_byte_array()).collect();
+        block.header.merkle_root = bitcoin::TxMerkleNode::from_byte_array(merkle_root(leaves).root);
+        HashedBlock::new(block)
+    }
+
+    #[test]
+    fn weight_is_bounded_with_witnesses() {
+        let small = committed(vec![0; 3_900_000]);
+        assert_eq!(check_block_in_context(&small, 1, 0), Ok(()));
+        assert_eq!(small.total_size(), small.block().total_size());
+        let large = committed(vec![0; 4_000_000]);
+        assert_eq!(check_block_in_context(&large, 1, 0), Err(BodyError::Weight));
+    }
+
+    #[test]
+    fn the_last_commitment_counts_and_must_be_right() {
+        let mut block = committed(vec![1]).into_block();
+        let mut other = block.txdata[0].output[1].clone();
+        other.script_pubkey = ScriptBuf::from_bytes([&COMMITMENT_PREFIX[..], &[7; 32]].concat());
+        block.txdata[0].output.insert(1, other.clone());
+        assert_eq!(check_block_in_context(&HashedBlock::new(block.clone()), 1, 0), Ok(()));
+        block.txdata[0].output.push(other);
+        let verdict = check_block_in_context(&HashedBlock::new(block), 1, 0);
+        assert_eq!(verdict, Err(BodyError::WitnessMerkleMismatch));
+    }
+
+    #[test]
+    fn bodies_that_are_not_the_miners_are_known() {
+        let good = committed(vec![1]);
+        assert!(!is_mutated(&good));
+        let mut block = good.into_block();
+        block.txdata[1].input[0].witness.push([2]);
+        assert!(is_mutated(&HashedBlock::new(block.clone())));
+        block.txdata.swap(0, 1);
+        assert!(is_mutated(&HashedBlock::new(block)));
+    }
+}

@@ -1,15 +1,23 @@
 //! The ledger on a real disk: restarts, crashes, reorgs; and the thread around it.
 
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use bitcoin::{Block, OutPoint, Transaction};
+use bitcoin::absolute::LockTime;
+use bitcoin::script::Builder;
+use bitcoin::taproot::{LeafVersion, TaprootBuilder};
+use bitcoin::{
+    Address, Amount, Block, OutPoint, Script, ScriptBuf, Sequence, Transaction, TxOut, Witness, XOnlyPublicKey,
+};
+use secp256k1::SECP256K1;
 use tempfile::TempDir;
 
 use super::*;
 use crate::chain::tests::{coinbase, seal, spend};
 use crate::chain::{BlockId, Source};
 use crate::consensus::HashedBlock;
+use crate::consensus::block::witness_commitment_script;
 use crate::consensus::subsidy::block_subsidy;
 use crate::mempool::Policy;
 use crate::params::Network;
@@ -191,6 +199,60 @@ fn a_small_cache_changes_nothing_but_speed() {
     let genesis = ledger.chain().tip();
     extend(&mut ledger, genesis, 120, 0);
     assert_eq!(hash(&mut ledger), expected(120));
+}
+
+/// A coinbase as Bitcoin Core 31 makes it (`node/miner.cpp`), in a block with these transactions.
+fn cores_block(ledger: &Ledger, script: &Script, transactions: Vec<Transaction>) -> Block {
+    let entry = ledger.chain().tip_entry();
+    let height = entry.height + 1;
+    let mut coinbase = coinbase(height, 0, block_subsidy(height, 150).to_sat());
+    let script_sig = Builder::new().push_int(height.into());
+    let input = &mut coinbase.input[0];
+    input.script_sig = if height <= 16 { script_sig.push_int(0) } else { script_sig }.into_script();
+    input.sequence = Sequence(u32::MAX - 1);
+    coinbase.lock_time = LockTime::from_consensus(height - 1);
+    coinbase.output[0].script_pubkey = script.to_owned();
+    let mut all = vec![coinbase];
+    all.extend(transactions);
+    let commitment = witness_commitment_script(&all, &[0; 32]);
+    all[0].output.push(TxOut { value: Amount::ZERO, script_pubkey: commitment });
+    all[0].input[0].witness.push([0; 32]);
+    seal(entry, all)
+}
+
+/// The chain of Bitcoin Core's `feature_utxo_set_hash.py`, and the hashes that it asserts.
+#[test]
+fn the_hashes_of_a_known_chain_are_cores() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut ledger = open(dir.path()).unwrap();
+    let mut internal = [0; 32];
+    internal[31] = 1;
+    let internal = XOnlyPublicKey::from_slice(&internal).unwrap();
+    let leaf = ScriptBuf::from_bytes(vec![0x51]);
+    let spend_info = TaprootBuilder::new().add_leaf(0, leaf.clone()).unwrap().finalize(SECP256K1, internal).unwrap();
+    let wallet = ScriptBuf::new_p2tr_tweaked(spend_info.output_key());
+    let node = Address::from_str("mjTkW3DjgyZck4KbiRusZsqTgaYTxdSz6z").unwrap().assume_checked().script_pubkey();
+    for height in 1..=100 {
+        let block = cores_block(&ledger, if height == 1 { &wallet } else { &node }, vec![]);
+        assert_eq!(submit(&mut ledger, block).reason(), None);
+    }
+    let first = ledger.read_block(ledger.chain().at_height(1).unwrap()).unwrap();
+    let mut transfer = spend(&[OutPoint { txid: first.txids()[0], vout: 0 }], &[50 * COIN - 31_200]);
+    transfer.output[0].script_pubkey = wallet.clone();
+    transfer.input[0].sequence = Sequence::ZERO;
+    let control = spend_info.control_block(&(leaf.clone(), LeafVersion::TapScript)).unwrap().serialize();
+    transfer.input[0].witness = Witness::from_slice(&[leaf.as_bytes(), &control]);
+    let block = cores_block(&ledger, &wallet, vec![transfer]);
+    assert_eq!(submit(&mut ledger, block).reason(), None);
+
+    ledger.flush().unwrap();
+    let shown = |kind| {
+        let mut hash = coins_stats(kind, ledger.coins_snapshot().iter()).unwrap().hash.unwrap();
+        hash.reverse();
+        hex::encode(hash)
+    };
+    assert_eq!(shown(CoinsHash::Serialized), "396058cfd7f3b4c05dcdfaf360be9986d859d2c8315082d3aadda6d2d16add25");
+    assert_eq!(shown(CoinsHash::MuHash), "97f341d4226cb4451dd9da2856759fb97659cfc238a0b8d5452e64af6032bd3d");
 }
 
 #[tokio::test]
