@@ -15,6 +15,7 @@ use crate::commitment::{PenaltyRow, Side};
 use crate::transactions::CommitmentFormat;
 use crate::units::{ChannelId, FeeratePerKw, NodeId};
 use crate::wallet::Spend;
+use crate::wire;
 
 /// Names an opening: its peer and the temporary id.
 pub(super) type OpeningKey = (NodeId, ChannelId);
@@ -200,6 +201,16 @@ impl Node {
                 channel::Effect::Disconnect => self.disconnect(key.0),
                 channel::Effect::FundingNeeded { script_pubkey, amount } => {
                     self.build_funding(key, script_pubkey, amount);
+                }
+                channel::Effect::Identified { channel_id, .. } if self.state.channels.contains_key(&channel_id) => {
+                    // The peer names the output: no opening may take the place of a channel that is there.
+                    let error = wire::Error::new(key.1, "a channel with this funding output exists");
+                    self.send(key.0, error.into());
+                    if let Some(opening) = self.live.openings.remove(&key) {
+                        let message = "it named the funding output of another channel".to_owned();
+                        self.opening_failed(opening, Refusal::PeerRefused { message });
+                    }
+                    return;
                 }
                 channel::Effect::Identified { channel_id, .. } => {
                     // From here on it is a channel like any other, and what follows is about it.
