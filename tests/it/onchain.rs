@@ -10,6 +10,10 @@ use channeld::transactions::CommitmentFormat::{Anchors, StaticRemotekey};
 use channeld::transactions::{CommitmentFormat, HtlcDirection};
 use channeld::units::{CommitmentNumber, HtlcId};
 
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
 use party::{CAPACITY, Channel, Party, Side, preimage};
 use world::World;
 
@@ -177,9 +181,9 @@ fn a_reorganisation_takes_everything_back() {
         world.mine(&mut [&mut alice]);
         assert!(alice.swept > Amount::ZERO, "the penalty has confirmed");
         let before = alice.resolver.confirmed();
-        world.disconnect(&mut alice);
+        world.disconnect(&mut [&mut alice]);
         assert_eq!(alice.resolver.confirmed(), before, "the commitment stands below");
-        world.disconnect(&mut alice);
+        world.disconnect(&mut [&mut alice]);
         assert_eq!(alice.resolver.confirmed(), None);
         assert_eq!(alice.resolver.claims().count(), 0);
         // On the other branch Bob's newest commitment confirms.
@@ -298,4 +302,77 @@ fn a_child_without_a_parent_is_given_up() {
     world.mine(&mut [&mut alice]);
     assert_eq!(alice.abandoned, 1);
     settle(&mut world, &mut [&mut alice]);
+}
+
+/// Random closes: blocks without our transactions, mempools that forget, reorganisations, a wallet without money, a cheater
+/// that moves its HTLCs when it likes.
+#[test]
+fn random_closes_leave_nothing_behind() {
+    (0..60).into_par_iter().for_each(|seed| {
+        let _guard = PrintSeed(seed);
+        random_close(&mut ChaCha8Rng::seed_from_u64(seed));
+    });
+}
+
+fn random_close(rng: &mut ChaCha8Rng) {
+    let channel = Channel::new(FORMATS[rng.random_range(0..2)]);
+    let mut world = World::new(&channel);
+    let is_cheat = rng.random_ratio(1, 2);
+    let state = if is_cheat { 2 } else { 1 };
+    let (mut alice, mut bob) = (channel.party(Side::Alice, state), channel.party(Side::Bob, state));
+    let revoked = channel.signed_commitment(Side::Bob, 1);
+    let mut cheats = [HtlcDirection::Received, HtlcDirection::Offered]
+        .map(|direction| (rng.random_range(1..90), direction, channel.htlc_transactions(Side::Bob, 1, direction)));
+    let closes_at = world.height().height() + rng.random_range(1..4);
+    for _ in 0..500 {
+        let height = world.height().height();
+        world.is_poor = rng.random_ratio(1, 6);
+        if rng.random_ratio(1, 6) {
+            world.forget_mempool();
+        }
+        if height >= closes_at && !world.is_closed(&channel) {
+            if is_cheat {
+                let _ = world.submit(&revoked);
+            } else if rng.random() {
+                world.give(&mut alice, Input::ForceClose);
+            } else {
+                world.give(&mut bob, Input::ForceClose);
+            }
+        }
+        for (at, direction, transactions) in &mut cheats {
+            let due = is_cheat && height > 100 + *at && world.is_closed(&channel) && !channel.has_anchors();
+            if due && (*direction == HtlcDirection::Received || height >= 165) {
+                transactions.iter().for_each(|transaction| drop(world.submit(transaction)));
+            }
+        }
+        let mut parties = if is_cheat { vec![&mut alice] } else { vec![&mut alice, &mut bob] };
+        match rng.random_range(0..12) {
+            0..=2 => world.mine_nothing(&mut parties),
+            3 if height > 103 => {
+                for _ in 0..rng.random_range(1..4) {
+                    world.disconnect(&mut parties);
+                }
+            }
+            _ => world.mine(&mut parties),
+        }
+        if alice.resolver.is_resolved() && (is_cheat || bob.resolver.is_resolved()) {
+            break;
+        }
+    }
+    assert!(alice.resolver.is_resolved(), "not resolved");
+    assert_eq!(alice.unclaimed(&world), Amount::ZERO);
+    if !is_cheat {
+        check_outcomes(&alice, &bob);
+    }
+}
+
+/// Names the seed of the case that failed.
+struct PrintSeed(u64);
+
+impl Drop for PrintSeed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("failing seed: {}", self.0);
+        }
+    }
 }

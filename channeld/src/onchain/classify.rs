@@ -3,7 +3,7 @@
 use bitcoin::{ScriptBuf, Transaction};
 use serde::{Deserialize, Serialize};
 
-use super::closed::ClosedChannel;
+use super::closed::{Built, ClosedChannel};
 use crate::keys::Signer;
 use crate::transactions::TransactionKeys;
 use crate::transactions::htlc::second_stage_script;
@@ -32,17 +32,27 @@ pub enum CloseKind {
 
 /// Tells what `transaction`, which spends the funding output, is.
 pub fn classify(channel: &ClosedChannel, signer: &Signer, transaction: &Transaction) -> CloseKind {
+    classify_with(channel, &Built::default(), signer, transaction)
+}
+
+/// The same, with the commitments at hand.
+pub(super) fn classify_with(
+    channel: &ClosedChannel,
+    built: &Built,
+    signer: &Signer,
+    transaction: &Transaction,
+) -> CloseKind {
     let Some(number) = channel.local.number_of(transaction) else {
         return mutual_or_unknown(channel, transaction);
     };
     let txid = transaction.compute_txid();
-    if txid == channel.build_local().txid() {
+    if txid == built.local(channel).txid() {
         return CloseKind::Local;
     }
-    if txid == channel.build_remote(&channel.remote_commitment).txid() {
+    if txid == built.remote(channel).txid() {
         return CloseKind::Remote;
     }
-    if channel.next_remote_commitment.as_ref().is_some_and(|next| txid == channel.build_remote(next).txid()) {
+    if built.next_remote(channel).is_some_and(|next| txid == next.txid()) {
         return CloseKind::NextRemote;
     }
     if number < channel.local_commitment.spec.number && is_local(channel, signer, number, transaction) {

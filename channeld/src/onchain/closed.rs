@@ -1,6 +1,8 @@
 //! What a channel hands over when it fails or its funding output is spent. None of it changes any more.
 
-use bitcoin::{OutPoint, ScriptBuf, Transaction};
+use std::sync::OnceLock;
+
+use bitcoin::{OutPoint, ScriptBuf};
 use serde::{Deserialize, Serialize};
 
 use super::fact::{HtlcKey, HtlcSide};
@@ -91,21 +93,15 @@ impl ClosedChannel {
     }
 
     /// Our newest commitment, built.
-    pub(super) fn build_local(&self) -> CommitmentTransaction {
+    fn build_local(&self) -> CommitmentTransaction {
         let keys = TransactionKeys::derive(&self.local, &self.local_commitment.point);
         CommitmentTransaction::build(&self.local, keys, &self.local_commitment.spec)
     }
 
     /// A commitment of the peer, built.
-    pub(super) fn build_remote(&self, commitment: &RemoteCommitment) -> CommitmentTransaction {
+    fn build_remote(&self, commitment: &RemoteCommitment) -> CommitmentTransaction {
         let keys = TransactionKeys::derive(&self.remote, &commitment.point);
         CommitmentTransaction::build(&self.remote, keys, &commitment.spec)
-    }
-
-    /// Our newest commitment, signed by both sides: what goes on the chain when the channel fails.
-    pub fn signed_local_commitment(&self, signer: &Signer) -> Transaction {
-        let signature = &self.local_commitment.signatures.commitment;
-        self.build_local().signed(&self.local, signer, &self.key_id, signature)
     }
 
     /// Every HTLC of any commitment that could confirm, once, as this node names it.
@@ -117,6 +113,29 @@ impl ClosedChannel {
         all.sort_by_key(|(key, _)| *key);
         all.dedup_by_key(|(key, _)| *key);
         all
+    }
+}
+
+/// The commitments of a channel, built when first asked for: a pure memory beside it.
+#[derive(Default)]
+pub(super) struct Built {
+    local: OnceLock<CommitmentTransaction>,
+    remote: OnceLock<CommitmentTransaction>,
+    next_remote: OnceLock<Option<CommitmentTransaction>>,
+}
+
+impl Built {
+    pub(super) fn local(&self, channel: &ClosedChannel) -> &CommitmentTransaction {
+        self.local.get_or_init(|| channel.build_local())
+    }
+
+    pub(super) fn remote(&self, channel: &ClosedChannel) -> &CommitmentTransaction {
+        self.remote.get_or_init(|| channel.build_remote(&channel.remote_commitment))
+    }
+
+    pub(super) fn next_remote(&self, channel: &ClosedChannel) -> Option<&CommitmentTransaction> {
+        let build = || channel.next_remote_commitment.as_ref().map(|next| channel.build_remote(next));
+        self.next_remote.get_or_init(build).as_ref()
     }
 }
 

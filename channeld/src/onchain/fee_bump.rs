@@ -82,11 +82,10 @@ pub(super) fn fee_within(feerate: FeeratePerKw, weight: u64, floor: Amount, limi
 impl Turn<'_> {
     /// Our commitment, and the child that pays for it where its own feerate is too low.
     pub(super) fn plan_commitment(&mut self, new_block: bool) {
-        let channel = self.resolver.channel();
-        let commitment = channel.build_local();
-        let parent = channel.signed_local_commitment(self.cx.signer);
-        let Some(request) = self.child_request(&commitment, &parent, new_block) else {
-            let child = self.child(&commitment).map(|(_, child)| child.transaction.clone());
+        let commitment = self.resolver.local_commitment();
+        let parent = self.resolver.signed_local_commitment(self.cx.signer);
+        let Some(request) = self.child_request(commitment, &parent, new_block) else {
+            let child = self.child(commitment).map(|(_, child)| child.transaction.clone());
             if new_block {
                 self.effects.push(Effect::Broadcast([Some(parent), child].into_iter().flatten().collect()));
             }
@@ -181,7 +180,7 @@ impl Turn<'_> {
         let outpoints = transaction.input[..own].iter().map(|input| input.previous_output).collect();
         let package = match self.resolver.facts().confirmed {
             Some(_) => vec![transaction.clone()],
-            None => vec![self.resolver.channel().signed_local_commitment(self.cx.signer), transaction.clone()],
+            None => vec![self.resolver.signed_local_commitment(self.cx.signer), transaction.clone()],
         };
         let claimed = Claimed { transaction, outpoints, fee, feerate: request.feerate, coins };
         self.record(Change::Claimed(key, Box::new(claimed)));

@@ -73,7 +73,7 @@ impl Turn<'_> {
     fn drop_dead(&mut self, stakes: &BTreeMap<OutPoint, &Stake>) {
         let facts = self.resolver.facts();
         let (tip, confirmed) = (facts.tip, facts.confirmed.as_ref().map(|confirmed| confirmed.kind));
-        let commitment = self.resolver.channel().build_local().txid();
+        let commitment = self.resolver.local_commitment().txid();
         let mut dead = Vec::new();
         for (key, claimed) in &facts.claimed {
             let is_child = key.txid == commitment && !stakes.contains_key(key) && claimed.outpoints == [*key];
@@ -116,6 +116,10 @@ impl Turn<'_> {
         for (key, old) in out {
             let group: Vec<&Stake> =
                 old.outpoints.iter().filter_map(|outpoint| stakes.get(outpoint).copied()).collect();
+            // After a reorganisation it may have to wait again.
+            if group.iter().any(|stake| stake.mature_at > self.resolver.facts().tip.plus(1)) {
+                continue;
+            }
             let urgency = self.urgency(&group, new_block);
             let feerate = urgency.replacement(&self.cx.feerates, old.feerate);
             let replaced = feerate.is_some_and(|feerate| self.broadcast_claim(&group, feerate, Some((key, &old))));

@@ -6,20 +6,30 @@ use std::sync::Arc;
 use bitcoin::{Amount, OutPoint, Transaction, Witness};
 use serde::{Deserialize, Serialize};
 
-use super::classify::{CloseKind, classify};
-use super::closed::ClosedChannel;
+use super::classify::{CloseKind, classify_with};
+use super::closed::{Built, ClosedChannel};
 use super::fact::{Change, Claimed, Confirmed, Context, Delta, Effect, HtlcKey, Input, Spend};
 use crate::keys::Signer;
-use crate::transactions::HtlcHistory;
 use crate::transactions::htlc::revealed_preimage;
+use crate::transactions::{CommitmentTransaction, HtlcHistory};
 use crate::units::{BlockHeight, CommitmentNumber, PaymentHash, Preimage};
 
 /// One channel on the chain.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Resolver {
     channel: Arc<ClosedChannel>,
     facts: Facts,
+    #[serde(skip)]
+    built: Arc<Built>,
 }
+
+impl PartialEq for Resolver {
+    fn eq(&self, other: &Resolver) -> bool {
+        self.channel == other.channel && self.facts == other.facts
+    }
+}
+
+impl Eq for Resolver {}
 
 /// What is known; everything else is planned from it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +59,7 @@ impl Resolver {
             reported: BTreeSet::new(),
             resolved: false,
         };
-        Resolver { channel: Arc::new(channel), facts }
+        Resolver { channel: Arc::new(channel), facts, built: Arc::default() }
     }
 
     /// Decides, changing nothing.
@@ -131,6 +141,28 @@ impl Resolver {
         &self.channel
     }
 
+    /// Our newest commitment.
+    pub(super) fn local_commitment(&self) -> &CommitmentTransaction {
+        self.built.local(&self.channel)
+    }
+
+    /// The peer's newest commitment that is not revoked.
+    pub(super) fn remote_commitment(&self) -> &CommitmentTransaction {
+        self.built.remote(&self.channel)
+    }
+
+    /// The one that will replace it.
+    pub(super) fn next_remote_commitment(&self) -> Option<&CommitmentTransaction> {
+        self.built.next_remote(&self.channel)
+    }
+
+    /// Our newest commitment, signed by both sides: what goes on the chain when the channel fails.
+    pub fn signed_local_commitment(&self, signer: &Signer) -> Transaction {
+        let channel = &self.channel;
+        let signature = &channel.local_commitment.signatures.commitment;
+        self.local_commitment().signed(&channel.local, signer, &channel.key_id, signature)
+    }
+
     pub(super) const fn facts(&self) -> &Facts {
         &self.facts
     }
@@ -161,7 +193,7 @@ impl Resolver {
         if !transaction.input.iter().any(|input| input.previous_output == funding) {
             return None;
         }
-        match classify(&self.channel, signer, transaction) {
+        match classify_with(&self.channel, &self.built, signer, transaction) {
             CloseKind::Revoked(number) => Some(number),
             _ => None,
         }
@@ -224,7 +256,8 @@ impl Turn<'_> {
     }
 
     fn confirm(&mut self, transaction: &Transaction, height: BlockHeight, history: &[HtlcHistory]) {
-        let kind = classify(&self.resolver.channel, self.cx.signer, transaction);
+        let resolver = &self.resolver;
+        let kind = classify_with(&resolver.channel, &resolver.built, self.cx.signer, transaction);
         let history = match kind {
             CloseKind::Revoked(number) => history.iter().filter(|row| row.was_on(number)).copied().collect(),
             _ => Vec::new(),

@@ -3,7 +3,7 @@
 use bitcoin::{Amount, OutPoint, ScriptBuf, TxOut};
 
 use super::classify::CloseKind;
-use super::closed::{ClosedChannel, RemoteCommitment, local_key, remote_key};
+use super::closed::{ClosedChannel, local_key, remote_key};
 use super::fact::{Confirmed, HtlcKey, Settings, Spend};
 use super::penalty;
 use super::resolver::Resolver;
@@ -87,8 +87,8 @@ impl Resolver {
             CloseKind::Mutual | CloseKind::Unknown => Vec::new(),
             CloseKind::Local => self.local_stakes(confirmed, settings),
             CloseKind::LocalRevoked(number) => revoked_local_stakes(channel, signer, number, confirmed),
-            CloseKind::Remote => self.remote_stakes(&channel.remote_commitment, confirmed, settings),
-            CloseKind::NextRemote => match &channel.next_remote_commitment {
+            CloseKind::Remote => self.remote_stakes(self.remote_commitment(), confirmed, settings),
+            CloseKind::NextRemote => match self.next_remote_commitment() {
                 Some(next) => self.remote_stakes(next, confirmed, settings),
                 None => Vec::new(),
             },
@@ -100,7 +100,7 @@ impl Resolver {
     /// BOLT 5, "Unilateral Close Handling: Local Commitment Transaction".
     fn local_stakes(&self, confirmed: &Confirmed, settings: &Settings) -> Vec<Stake> {
         let channel = self.channel();
-        let commitment = channel.build_local();
+        let commitment = self.local_commitment();
         let script = commitment.to_broadcaster_script(&channel.local);
         let mut stakes = Vec::new();
         for (vout, role) in (0..).zip(commitment.outputs()) {
@@ -111,7 +111,7 @@ impl Resolver {
                     stakes.push(delayed_stake(channel, outpoint, output, &script, confirmed.height));
                 }
                 OutputRole::Htlc(index) => {
-                    let stake = self.local_htlc_stake(&commitment, *index, outpoint, output, confirmed, settings);
+                    let stake = self.local_htlc_stake(commitment, *index, outpoint, output, confirmed, settings);
                     let spend = self.facts().spends.get(&outpoint);
                     let made = spend.and_then(|spend| second_stage_output(spend, &script));
                     stakes.push(stake);
@@ -164,14 +164,19 @@ impl Resolver {
     }
 
     /// BOLT 5, "Unilateral Close Handling: Remote Commitment Transaction".
-    fn remote_stakes(&self, remote: &RemoteCommitment, confirmed: &Confirmed, settings: &Settings) -> Vec<Stake> {
+    fn remote_stakes(
+        &self,
+        commitment: &CommitmentTransaction,
+        confirmed: &Confirmed,
+        settings: &Settings,
+    ) -> Vec<Stake> {
         let channel = self.channel();
-        let commitment = channel.build_remote(remote);
         let mut stakes: Vec<Stake> = to_remote_stake(channel, confirmed).into_iter().collect();
         for committed in commitment.htlcs() {
             let outpoint = OutPoint { txid: commitment.txid(), vout: committed.output_index };
             let output = commitment.transaction().output[committed.output_index as usize].clone();
-            let (htlc, format, point) = (&committed.htlc, channel.remote.format(), remote.point);
+            let (htlc, format, point) =
+                (&committed.htlc, channel.remote.format(), *commitment.keys().per_commitment_point());
             let expiry = BlockHeight::new(htlc.cltv_expiry.height());
             let preimage = self.facts().preimages.get(&htlc.payment_hash).copied();
             let (path, mature_at, deadline) = match (htlc.direction, preimage) {

@@ -123,6 +123,10 @@ impl Channel {
         &self.funding
     }
 
+    pub fn has_anchors(&self) -> bool {
+        self.format.has_anchors()
+    }
+
     fn parameters(&self, broadcaster: Side) -> CommitmentParameters {
         let basepoints = |side: Side| self.signers[side as usize].basepoints(&self.ids[side as usize]);
         CommitmentParameters::new(CommitmentTerms {
@@ -346,7 +350,7 @@ impl Channel {
             .map(|(second, theirs, id)| {
                 let own = self.sign_second_stage(side, state, second, second.transaction(), 0);
                 let preimage = Self::cheat_preimage(side, *id);
-                second.signed(theirs, &own, Some(&preimage))
+                second.signed(theirs, &own, (direction == HtlcDirection::Received).then_some(&preimage))
             })
             .collect()
     }

@@ -17,7 +17,9 @@ pub struct World {
     spent: BTreeMap<OutPoint, u32>,
     mempool: Vec<Transaction>,
     blocks: Vec<Vec<Transaction>>,
-    wallet_coins: u8,
+    wallet_coins: u32,
+    /// Whether the wallet has no money now.
+    pub is_poor: bool,
 }
 
 /// A script that anybody spends: the wallet of these tests.
@@ -35,7 +37,20 @@ impl World {
     pub fn new(channel: &Channel) -> World {
         let height = World::START.height();
         let coins = BTreeMap::from([(channel.funding().outpoint(), (channel.funding().output(), height))]);
-        World { height, coins, spent: BTreeMap::new(), mempool: Vec::new(), blocks: Vec::new(), wallet_coins: 0 }
+        World {
+            height,
+            coins,
+            spent: BTreeMap::new(),
+            mempool: Vec::new(),
+            blocks: Vec::new(),
+            wallet_coins: 0,
+            is_poor: false,
+        }
+    }
+
+    /// Whether the funding output is spent.
+    pub fn is_closed(&self, channel: &Channel) -> bool {
+        self.spent.contains_key(&channel.funding().outpoint())
     }
 
     pub fn height(&self) -> BlockHeight {
@@ -53,7 +68,7 @@ impl World {
     /// A confirmed coin of 100,000 sat that nobody else has.
     pub fn coin(&mut self) -> (OutPoint, TxOut) {
         self.wallet_coins += 1;
-        let outpoint = OutPoint { txid: Txid::from_byte_array([self.wallet_coins; 32]), vout: 7 };
+        let outpoint = OutPoint { txid: Txid::from_byte_array([9; 32]), vout: self.wallet_coins };
         let output = TxOut { value: Amount::from_sat(100_000), script_pubkey: wallet_script() };
         self.coins.insert(outpoint, (output.clone(), World::START.height()));
         (outpoint, output)
@@ -164,14 +179,18 @@ impl World {
     }
 
     /// Takes the last block back, with what it held.
-    pub fn disconnect(&mut self, party: &mut Party) {
+    pub fn disconnect(&mut self, parties: &mut [&mut Party]) {
         let height = self.height;
         self.blocks.pop().expect("a block");
         self.spent.retain(|_, at| *at < height);
         self.coins.retain(|_, (_, at)| *at < height);
         self.height -= 1;
         self.mempool.clear();
-        self.give(party, Input::BlockDisconnected { height: BlockHeight::new(height) });
+        for party in parties {
+            if party.resolver.tip().height() == height {
+                self.give(party, Input::BlockDisconnected { height: BlockHeight::new(height) });
+            }
+        }
     }
 
     /// One turn of a party: decides, applies, stores, acts.
@@ -204,12 +223,17 @@ impl World {
                 transaction.input.iter().map(|input| self.output(&input.previous_output).expect("known").0.value).sum();
             assert!(self.fee(transaction) < inputs, "a budget was exceeded");
             // What conflicts with a better paying transaction, or with the chain, is refused; that is no fault.
-            let _ = self.submit(transaction);
+            if self.submit(transaction).is_err() {
+                return;
+            }
         }
     }
 
     /// The wallet: one coin, change behind the channel's outputs, the fee within the request's limit.
     fn fund(&mut self, request: &FundRequest) -> Option<Input> {
+        if self.is_poor {
+            return None;
+        }
         let reused = request.replaces.iter().flat_map(|(_, coins)| coins).next().cloned();
         let (coin, output) = reused.unwrap_or_else(|| self.coin());
         let mut transaction = request.transaction.clone();
