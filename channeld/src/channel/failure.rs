@@ -74,7 +74,7 @@ impl Channel {
         let text = message.text();
         if HARMLESS_ERRORS.contains(&text.as_str()) && self.funded().is_some() {
             decision.effect(Effect::Noticed(Notice::PeerWarned { text }));
-            decision.effect(Effect::Disconnect);
+            self.hang_up(decision);
             return Ok(());
         }
         self.fail(Failure::PeerError { text }, cx, decision);
@@ -88,6 +88,12 @@ impl Channel {
             return;
         }
         decision.send(wire::Warning::new(self.id, &violation.to_string()));
+        self.hang_up(decision);
+    }
+
+    /// Ends the session at once: what the peer has sent after its fault builds on what was not taken in.
+    fn hang_up(&self, decision: &mut Decision) {
+        self.disconnect(decision);
         decision.effect(Effect::Disconnect);
     }
 

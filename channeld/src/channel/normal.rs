@@ -17,6 +17,10 @@ use crate::wire::{
 
 impl Channel {
     pub(super) fn receive(&self, message: Message, cx: &Context<'_>, decision: &mut Decision) -> Result<(), Error> {
+        // The session was ended by us; what is still on its way says nothing any more.
+        if self.link.is_none() {
+            return Ok(());
+        }
         match message {
             Message::Error(message) => self.receive_error(&message, cx, decision),
             Message::Warning(message) => {

@@ -49,6 +49,15 @@ fn a_warning_costs_the_connection_only() {
     assert!(matches!(pair.a.outbox.pop_front(), Some(Message::Warning(_))));
     assert!(pair.a.effects.contains(&Effect::Disconnect));
     assert_eq!(pair.a.funded().phase, Phase::Open);
+    // What follows the fault on the same session is not listened to.
+    pair.b.add(LARGE, 1).expect("goes");
+    pair.run();
+    assert!(pair.a.commitments().incoming.is_empty());
+    pair.disconnect();
+    pair.reconnect();
+    pair.run();
+    pair.assert_level();
+    assert!(pair.a.channel.is_usable());
 }
 
 /// PEERS.md A3: LND sends these without need.

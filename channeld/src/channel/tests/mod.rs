@@ -56,6 +56,7 @@ pub(super) struct Node {
     pub effects: Vec<Effect>,
     pub rows: Vec<crate::commitment::PenaltyRow>,
     pub steps: usize,
+    connected: bool,
 }
 
 fn signer(which: u8) -> &'static Signer {
@@ -84,6 +85,7 @@ impl Node {
             effects: Vec::new(),
             rows: Vec::new(),
             steps: 0,
+            connected: true,
         };
         node.take(effects);
         node
@@ -100,6 +102,11 @@ impl Node {
     }
 
     pub(super) fn try_step(&mut self, input: Input) -> Result<(), Error> {
+        self.connected = match &input {
+            Input::Connected(_) => true,
+            Input::Disconnected => false,
+            _ => self.connected,
+        };
         let (delta, effects) = self.channel.decide(input, &self.context())?;
         self.channel.apply(&delta);
         self.disk.apply(&stored(&delta));
@@ -131,7 +138,7 @@ impl Node {
         for effect in effects {
             match effect {
                 Effect::Send(message) => {
-                    if self.channel.link.is_some() {
+                    if self.connected {
                         let decoded = Message::decode(&message.encode()).expect("what we send decodes");
                         assert_eq!(decoded, message);
                         self.outbox.push_back(decoded);
