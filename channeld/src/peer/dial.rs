@@ -8,9 +8,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::carrier::Carrier;
+use super::carrier::{Carrier, link};
 use super::event::{Direction, PeerEvent};
-use super::link;
 use super::registry::{Phase, connected, gone};
 use super::session::{Context, Session, SetupError, call};
 use crate::units::NodeId;

@@ -9,8 +9,6 @@ mod dial;
 mod event;
 mod inbound;
 mod limit;
-mod link;
-mod listener;
 pub mod noise;
 mod outbound;
 mod registry;
@@ -83,7 +81,7 @@ impl Peers {
     pub async fn listen(&self, address: SocketAddr) -> std::io::Result<SocketAddr> {
         let listener = TcpListener::bind(address).await?;
         let bound = listener.local_addr()?;
-        let task = self.runtime.spawn(listener::listen(self.context.clone(), listener));
+        let task = self.runtime.spawn(carrier::listener::listen(self.context.clone(), listener));
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(task.abort_handle());
         Ok(bound)
     }

@@ -10,30 +10,25 @@ pub mod codec;
 mod error;
 pub mod features;
 pub mod tlv;
-#[macro_use]
-mod message;
-pub mod channel;
-pub mod closing;
-pub mod commitment;
-pub mod gossip;
-pub mod setup;
-pub mod transfer;
 
+pub mod message;
 #[cfg(test)]
 mod tests;
 
-pub use channel::{AcceptChannel, ChannelReady, ChannelReestablish, FundingCreated, FundingSigned, OpenChannel};
-pub use closing::{ClosingSigned, FeeRange, Shutdown};
-pub use commitment::{
+pub use error::DecodeError;
+pub use features::{Feature, FeatureError, Features};
+pub use message::channel::{
+    AcceptChannel, ChannelReady, ChannelReestablish, FundingCreated, FundingSigned, OpenChannel,
+};
+pub use message::closing::{ClosingSigned, FeeRange, Shutdown};
+pub use message::commitment::{
     AttributionData, CommitmentSigned, OnionRoutingPacket, RevokeAndAck, UpdateAddHtlc, UpdateFailHtlc,
     UpdateFailMalformedHtlc, UpdateFee, UpdateFulfillHtlc,
 };
-pub use error::DecodeError;
-pub use features::{Feature, FeatureError, Features};
-pub use gossip::{AnnouncementSignatures, ChannelAnnouncement, ChannelUpdate, NodeAnnouncement};
-pub use message::{MAX_MESSAGE_LENGTH, Message, RevealedSecret};
-pub use setup::{Error, Init, Ping, Pong, Warning};
-pub use transfer::{
+pub use message::gossip::{AnnouncementSignatures, ChannelAnnouncement, ChannelUpdate, NodeAnnouncement};
+pub use message::setup::{Error, Init, Ping, Pong, Warning};
+pub use message::transfer::{
     PaymentRun, Payments, TransferClose, TransferCloseReason, TransferOpen, TransferReceipt, TransferWindow,
     UpdateTransfer,
 };
+pub use message::{MAX_MESSAGE_LENGTH, Message, RevealedSecret};

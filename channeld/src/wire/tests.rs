@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use secp256k1::ecdsa::Signature;
 use secp256k1::{PublicKey, SECP256K1, SecretKey};
 
-use super::channel::FundingReference;
+use super::message::channel::FundingReference;
 use super::*;
 use crate::units::*;
 

@@ -7,10 +7,10 @@ use secp256k1::ecdsa::Signature;
 use secp256k1::{PublicKey, SECP256K1};
 use serde::{Deserialize, Serialize};
 
-use super::codec::{Field, Reader};
-use super::error::DecodeError;
-use super::features::Features;
 use crate::units::{ChannelId, CltvDelta, Msat, ShortChannelId};
+use crate::wire::DecodeError;
+use crate::wire::Features;
+use crate::wire::codec::{Field, Reader};
 
 message! {
     /// Half of the signatures of a `channel_announcement` (BOLT 7, `announcement_signatures`).
@@ -48,7 +48,7 @@ macro_rules! signed_message {
             /// The message's type on the wire.
             pub const TYPE: u16 = $type;
 
-            pub(super) fn write_body(&self, out: &mut Vec<u8>) {
+            pub(in crate::wire) fn write_body(&self, out: &mut Vec<u8>) {
                 $(self.$signature.write(out);)*
                 self.write_signed(out);
             }
@@ -58,7 +58,7 @@ macro_rules! signed_message {
                 out.extend_from_slice(&self.excess);
             }
 
-            pub(super) fn read_body(mut reader: Reader<'_>) -> Result<$name, DecodeError> {
+            pub(in crate::wire) fn read_body(mut reader: Reader<'_>) -> Result<$name, DecodeError> {
                 $(let $signature = Signature::read(&mut reader)?;)*
                 $(let $field = <$field_type as Field>::read(&mut reader)?;)*
                 Ok($name { $($signature,)* $($field,)* excess: reader.take_rest().to_vec() })

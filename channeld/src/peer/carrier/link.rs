@@ -21,10 +21,10 @@ use tonic::transport::server::Connected;
 use tonic::transport::{Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::carrier::{Carrier, Sink, Source};
-use super::limit::Pending;
 use super::listener::serve;
-use super::session::Context;
+use super::{Carrier, Sink, Source};
+use crate::peer::limit::Pending;
+use crate::peer::session::Context;
 
 /// The most bytes in one gRPC message; the reader takes up to 1 MiB, as the .proto says.
 const MAX_FRAME: usize = 64 * 1024;

@@ -7,11 +7,11 @@ use secp256k1::PublicKey;
 use secp256k1::ecdsa::Signature;
 use serde::{Deserialize, Serialize};
 
-use super::codec::{Field, Reader, TlvValue};
-use super::error::DecodeError;
-use super::features::Features;
-use super::message::RevealedSecret;
+use super::RevealedSecret;
 use crate::units::{ChannelId, CltvDelta, FeeratePerKw, Msat, ShortChannelId};
+use crate::wire::DecodeError;
+use crate::wire::Features;
+use crate::wire::codec::{Field, Reader, TlvValue};
 
 message! {
     /// The opener proposes a channel (BOLT 2, `open_channel`).

@@ -4,9 +4,9 @@ use bitcoin::{Amount, ScriptBuf};
 use secp256k1::ecdsa::Signature;
 use serde::{Deserialize, Serialize};
 
-use super::codec::{Field, Reader, TlvValue};
-use super::error::DecodeError;
 use crate::units::ChannelId;
+use crate::wire::DecodeError;
+use crate::wire::codec::{Field, Reader, TlvValue};
 
 message! {
     /// The sender adds nothing any more and says where its money goes (BOLT 2, `shutdown`).

@@ -8,10 +8,10 @@ use secp256k1::PublicKey;
 use secp256k1::ecdsa::Signature;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::codec::{Field, Reader, TlvValue};
-use super::error::DecodeError;
-use super::message::RevealedSecret;
+use super::RevealedSecret;
 use crate::units::{ChannelId, CltvExpiry, FeeratePerKw, HtlcId, Msat, PaymentHash, Preimage};
+use crate::wire::DecodeError;
+use crate::wire::codec::{Field, Reader, TlvValue};
 
 message! {
     /// Offers an HTLC (BOLT 2, `update_add_htlc`).

@@ -1,4 +1,7 @@
-//! What all messages share: how a struct becomes a message, and the enum of all of them.
+//! The messages themselves, by BOLT: here what they share, how a struct becomes a message, and the enum of all of them.
+//!
+//! Knows the order of fields and the records behind them, and nothing of what a message does to anybody. BOLT 1, 2 and 7,
+//! and docs/protocol.md for the transfers.
 
 use std::fmt;
 
@@ -6,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use super::codec::{Field, Reader};
 use super::error::DecodeError;
-use super::{channel, closing, commitment, gossip, setup, transfer};
 use crate::units::ChannelId;
 
 /// The longest message, its type included (BOLT 8).
@@ -35,13 +37,13 @@ macro_rules! message {
             pub const TYPE: u16 = $type;
 
             /// Appends the message without its type.
-            pub(super) fn write_body(&self, out: &mut Vec<u8>) {
+            pub(in crate::wire) fn write_body(&self, out: &mut Vec<u8>) {
                 $($crate::wire::codec::Field::write(&self.$field, out);)*
                 $($($crate::wire::tlv::write_optional($tlv, self.$tlv_field.as_ref(), out);)*)?
             }
 
             /// Reads the message behind its type, to the end.
-            pub(super) fn read_body(
+            pub(in crate::wire) fn read_body(
                 mut reader: $crate::wire::codec::Reader<'_>,
             ) -> Result<$name, $crate::wire::DecodeError> {
                 $(let $field = <$field_type as $crate::wire::codec::Field>::read(&mut reader)?;)*
@@ -63,6 +65,13 @@ macro_rules! message {
         }
     };
 }
+
+pub mod channel;
+pub mod closing;
+pub mod commitment;
+pub mod gossip;
+pub mod setup;
+pub mod transfer;
 
 /// The enum of all messages and its three ways to look at one. `Box` where a message is much larger than most.
 macro_rules! messages {

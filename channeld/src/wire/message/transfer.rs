@@ -1,6 +1,6 @@
 //! Netted transfers, our extension of BOLT 2 (docs/protocol.md, "Netted transfers"): `update_transfer` and the session
 //! messages around it. All types are odd and in the custom range, so that other nodes ignore them; none is sent unless both
-//! sides set [`Feature::NettedTransfers`](super::Feature::NettedTransfers).
+//! sides set [`Feature::NettedTransfers`](crate::wire::Feature::NettedTransfers).
 
 use bitcoin::constants::ChainHash;
 use bitcoin::hashes::{Hash, sha256};
@@ -8,9 +8,9 @@ use secp256k1::PublicKey;
 use secp256k1::ecdsa::Signature;
 use serde::{Deserialize, Serialize};
 
-use super::codec::{Field, Reader, TlvValue, bigsize_length, write_bigsize};
-use super::error::DecodeError;
 use crate::units::{ChannelId, Msat, SessionId};
+use crate::wire::DecodeError;
+use crate::wire::codec::{Field, Reader, TlvValue, bigsize_length, write_bigsize};
 
 message! {
     /// Moves the sum of a batch of payments from the sender's balance to the receiver's, as an update of the commitment.

@@ -2,8 +2,8 @@
 
 use bitcoin::constants::ChainHash;
 
-use super::features::Features;
 use crate::units::ChannelId;
+use crate::wire::Features;
 
 message! {
     /// The first message of a connection: what its sender can do and on which chains (BOLT 1, `init`).

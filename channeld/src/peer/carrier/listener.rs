@@ -10,11 +10,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::carrier::Carrier;
-use super::event::Direction;
-use super::limit::Pending;
+use super::Carrier;
 use super::link::{LinkSocket, serve_links};
-use super::session::{Context, Session, SetupError, answer};
+use crate::peer::event::Direction;
+use crate::peer::limit::Pending;
+use crate::peer::session::{Context, Session, SetupError, answer};
 
 /// BOLT 8: act one begins with its version.
 const NOISE: u8 = 0;

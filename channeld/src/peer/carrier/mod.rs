@@ -1,4 +1,9 @@
 //! What carries the bytes of a connection: a TCP socket, or a stream of gRPC frames. Above, nobody knows which.
+//!
+//! Knows sockets and HTTP/2, and nothing of what the bytes say: noise is spoken above. BOLT 8 leaves the carrier open.
+
+pub mod link;
+pub mod listener;
 
 use std::io;
 
@@ -6,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::link::{LinkSink, LinkSource};
+use self::link::{LinkSink, LinkSource};
 
 /// Both directions of a connection.
 pub struct Carrier {
