@@ -14,6 +14,7 @@ mod failure;
 mod normal;
 mod open;
 mod port;
+mod proposal;
 mod reestablish;
 mod state;
 mod transfer;

@@ -1,7 +1,7 @@
 //! Normal operation: updates, `commitment_signed`, `revoke_and_ack`, and *seal* (BOLT 2, "Normal Operation").
 
-use super::open::clamp;
 use super::port::{Command, Context, Effect, Notice, OutgoingFailure};
+use super::proposal::clamp;
 use super::state::{Change, Channel, Funded, Phase, State};
 use super::{Decision, Error, Refusal, Violation};
 use crate::commitment::{self, HtlcOffer, LimitRefusal, Removal, Side, Stage, View};
