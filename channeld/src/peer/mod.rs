@@ -94,6 +94,10 @@ impl Peers {
             let reason = ParsePeerAddressError.to_string();
             return self.context.sink.push(PeerEvent::ConnectFailed { node_id, reason });
         };
+        if node_id.0 == self.context.signer.node_id() {
+            let reason = "this is the node itself".to_owned();
+            return self.context.sink.push(PeerEvent::ConnectFailed { node_id, reason });
+        }
         let _inside = self.runtime.enter();
         self.dialler.connect(&self.context, node_id, address, keep);
         if keep {

@@ -156,6 +156,8 @@ async fn two_nodes_talk_inside_grpc() {
 async fn calls_that_fail_say_why() {
     let (mut alice, mut bob) = (TestNode::start(1).await, TestNode::start(2).await);
     let stranger = TestNode::start(3).await.node_id;
+    alice.peers.connect(alice.node_id, &alice.tcp(), true);
+    assert!(alice.connect_failed().await.contains("itself"));
     alice.peers.connect(bob.node_id, "nonsense", false);
     assert_eq!(alice.connect_failed().await, ParsePeerAddressError.to_string());
     for address in [bob.tcp(), bob.grpc()] {

@@ -141,9 +141,14 @@ impl Initiator {
         let mut act = [0; ACT_THREE];
         act[1..50].copy_from_slice(&sealed_key);
         act[50..].copy_from_slice(&tag);
-        self.ephemeral.non_secure_erase();
         let (first, second) = hkdf(&self.symmetric.chaining_key, &[]);
         Ok((act, Transport::new(&self.symmetric.chaining_key, first, second)))
+    }
+}
+
+impl Drop for Initiator {
+    fn drop(&mut self) {
+        self.ephemeral.non_secure_erase();
     }
 }
 
@@ -184,8 +189,13 @@ impl Responder {
         let remote = PublicKey::from_slice(&key).map_err(|_| HandshakeError::Key { act: 3 })?;
         let temporary = self.symmetric.mix_key(&SharedSecret::new(&remote, &self.ephemeral));
         self.symmetric.open(&temporary, 0, &act_three[50..]).ok_or(HandshakeError::Tag { act: 3 })?;
-        self.ephemeral.non_secure_erase();
         let (first, second) = hkdf(&self.symmetric.chaining_key, &[]);
         Ok((remote, Transport::new(&self.symmetric.chaining_key, second, first)))
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.ephemeral.non_secure_erase();
     }
 }
