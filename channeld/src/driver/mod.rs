@@ -21,9 +21,9 @@ use tokio::sync::watch;
 use crate::node::input::{Input, Moment};
 use crate::node::state::State;
 use crate::node::state::change::Change;
-use crate::node::state::row::UnreadableRow;
+use crate::node::state::row::{RowKey, UnreadableRow};
 use crate::node::{Node, Record, Settings, state::row};
-use crate::store::{HistoryItem, Recovered, Store, Stream, TurnRecord};
+use crate::store::{HistoryItem, Reader, Recovered, Store, Stream, TurnRecord};
 use crate::units::UnixTime;
 
 pub use client::Clients;
@@ -100,10 +100,11 @@ impl Driver {
             newest_event: newest_event(&outlet.newest_event, node.state()),
             network: settings.address_network,
         };
+        let reader = store.reader();
         let committer = Committer::start(store, Arc::clone(&mailbox))?;
         let inbox = Arc::clone(&mailbox);
         let thread =
-            std::thread::Builder::new().name("node".to_owned()).spawn(move || run(node, &inbox, committer, &outlet))?;
+            std::thread::Builder::new().name("node".to_owned()).spawn(move || run(node, &inbox, committer, &reader, &outlet))?;
         Ok(Driver { handle, mailbox, thread })
     }
 
@@ -126,7 +127,7 @@ fn newest_event(sender: &watch::Sender<u64>, state: &State) -> watch::Receiver<u
     sender.subscribe()
 }
 
-fn run(mut node: Node, mailbox: &Mailbox, committer: Committer, outlet: &Outlet) {
+fn run(mut node: Node, mailbox: &Mailbox, committer: Committer, reader: &Reader, outlet: &Outlet) {
     let mut ticked = Instant::now();
     loop {
         let mail = mailbox.take(patience(&node));
@@ -134,7 +135,8 @@ fn run(mut node: Node, mailbox: &Mailbox, committer: Committer, outlet: &Outlet)
             outlet.carry_out(node.flushed());
         }
         let inputs = mail.envelopes.len();
-        for envelope in mail.envelopes {
+        for mut envelope in mail.envelopes {
+            bring_history(&node, reader, &mut envelope.input);
             node.handle(envelope.input, moment());
         }
         let now = moment().now;
@@ -152,6 +154,18 @@ fn run(mut node: Node, mailbox: &Mailbox, committer: Committer, outlet: &Outlet)
     }
     let rows = node.take_dirty();
     committer.stop(rows);
+}
+
+/// What a block makes necessary of the archive is read before the node sees it. A spend of a funding output is rare.
+///
+/// # Panics
+/// Where the archive cannot be read: a penalty would be incomplete.
+fn bring_history(node: &Node, reader: &Reader, input: &mut Input) {
+    let Input::BlockConnected { block, history, .. } = input else { return };
+    for channel in node.wants_history(block) {
+        let rows = reader.rows(&RowKey::penalties_of(channel)).expect("the archive is read, or the process ends");
+        history.extend(rows.values().filter_map(|bytes| Some((channel, postcard::from_bytes(bytes).ok()?))));
+    }
 }
 
 /// Closes the open turn: stores what it changed, lets out what rests on nothing new.

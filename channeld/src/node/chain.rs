@@ -64,7 +64,8 @@ impl Node {
         self.change(Change::BlockConnected { height, hash: block.block_hash() });
         self.wallet_events(height, block);
         self.find_fundings(height, block);
-        self.find_spends(block);
+        self.find_spends(height, block);
+        self.resolvers_block(height, block);
         let ids: Vec<ChannelId> = self.state.channels.keys().copied().collect();
         for id in ids {
             self.tell_depth(id, height);
@@ -121,7 +122,7 @@ impl Node {
     }
 
     /// Tells channels whose funding output is spent in this block.
-    fn find_spends(&mut self, block: &Block) {
+    fn find_spends(&mut self, height: BlockHeight, block: &Block) {
         let watched: BTreeMap<OutPoint, ChannelId> = self.funding_outpoints().map(|(id, at)| (at, id)).collect();
         if watched.is_empty() {
             return;
@@ -129,18 +130,13 @@ impl Node {
         for transaction in &block.txdata {
             for input in &transaction.input {
                 if let Some(id) = watched.get(&input.previous_output) {
-                    self.funding_spent(*id, transaction);
+                    self.funding_spent(*id, height, transaction);
                 }
             }
         }
     }
 
-    fn funding_spent(&mut self, id: ChannelId, transaction: &Transaction) {
-        let txid = transaction.compute_txid();
-        self.drive_quietly(id, channel::Input::FundingSpent { txid });
-    }
-
-    fn funding_outpoints(&self) -> impl Iterator<Item = (ChannelId, OutPoint)> + '_ {
+    pub(super) fn funding_outpoints(&self) -> impl Iterator<Item = (ChannelId, OutPoint)> + '_ {
         self.state.channels.iter().filter_map(|(id, entry)| {
             entry.channel.commitments().map(|commitments| (*id, commitments.main().funding().outpoint()))
         })
@@ -152,6 +148,7 @@ impl Node {
             return;
         }
         self.change(Change::BlockDisconnected);
+        self.resolvers_unwind(height);
         let ids: Vec<ChannelId> = self.state.channels.keys().copied().collect();
         for id in ids {
             let funded = self.state.channels.get(&id).and_then(|entry| entry.channel.funded());

@@ -81,6 +81,7 @@ impl Node {
             let side = if row.adder == Side::Local { 0 } else { 1 };
             let key = [&[side], row.id.id().to_be_bytes().as_slice()].concat();
             self.draft.rows.push((RowKey::Penalty(channel, key).bytes(), Some(encode(&row))));
+            self.live.add_history(channel, row);
         }
     }
 
@@ -109,6 +110,7 @@ impl Node {
                 let by_peer = failure.by_peer();
                 self.end_streams_of(id);
                 self.event(EventKind::ChannelFailed { channel: id, reason: failure.to_string(), by_peer });
+                self.enforce(id);
             }
             E::Stale => self.warn(
                 Some(id),

@@ -7,8 +7,9 @@ use bitcoin::{Block, BlockHash, Transaction};
 use super::api::command::{Command, Query, RequestKey};
 use super::api::refusal::Refusal;
 use super::api::reply::Reply;
+use crate::commitment::PenaltyRow;
 use crate::payment::stream::StreamStatus;
-use crate::units::{BlockHeight, FeeratePerKw, NodeId, SessionId, UnixTime};
+use crate::units::{BlockHeight, ChannelId, FeeratePerKw, NodeId, SessionId, UnixTime};
 use crate::wire::{Features, Message};
 
 /// One connection with a peer: never used twice in the life of a process.
@@ -94,6 +95,8 @@ pub enum Input {
         height: BlockHeight,
         /// The block.
         block: Arc<Block>,
+        /// The archive's rows for the channels that `Node::wants_history` names.
+        history: Vec<(ChannelId, PenaltyRow)>,
     },
     /// The last block told is not in the best chain any more.
     BlockDisconnected {

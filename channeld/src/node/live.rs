@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bitcoin::Transaction;
 
 use crate::channel::{Channel, SessionFeatures};
+use crate::commitment::PenaltyRow;
 use crate::node::api::command::{OpenChannel, RequestKey};
 use crate::node::input::{ChainState, RequestNumber, SessionNumber};
 use crate::payment::receive::PartSet;
@@ -37,6 +38,12 @@ pub(super) struct Live {
     pub followers: BTreeMap<String, Vec<RequestNumber>>,
     /// Parts of payments towards us.
     pub parts: BTreeMap<PaymentHash, PartSet>,
+    /// Penalty rows that the driver brought with the block in hand.
+    pub block_history: Vec<(ChannelId, PenaltyRow)>,
+    /// Penalty rows of turns that are not durable yet: the archive does not have them.
+    pub history: Vec<(ChannelId, PenaltyRow)>,
+    /// How many of them belong to turns: of the one that is being flushed, and of the open one.
+    pub history_of_turns: (usize, usize),
     /// Channels that something happened to since the last seal.
     pub to_seal: BTreeSet<ChannelId>,
     /// Copies of commitments that a developer asked for.
@@ -98,4 +105,19 @@ pub(super) struct Kept {
     pub number: CommitmentNumber,
     /// The commitment, and its HTLC transactions where there were any.
     pub transactions: Vec<Transaction>,
+}
+
+impl Live {
+    /// Keeps a penalty row until its turn is durable: before, the archive does not have it.
+    pub fn add_history(&mut self, channel: ChannelId, row: PenaltyRow) {
+        self.history.push((channel, row));
+        self.history_of_turns.1 += 1;
+    }
+
+    /// A turn is sealed, so the one before it is durable.
+    pub fn history_sealed(&mut self) {
+        let (durable, sealed) = self.history_of_turns;
+        self.history.drain(..durable);
+        self.history_of_turns = (sealed, 0);
+    }
 }

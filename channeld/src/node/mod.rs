@@ -14,6 +14,7 @@ pub mod turn;
 mod chain;
 pub mod client;
 mod drive;
+mod enforce;
 mod peer;
 mod seal;
 mod settle;
@@ -83,7 +84,7 @@ pub struct Node {
 }
 
 /// What a turn leaves behind, all of it or nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Record {
     /// The changes, in order.
     pub changes: Vec<Change>,
@@ -150,7 +151,11 @@ impl Node {
             Input::Command { request, key, command } => self.command(request, key, command),
             Input::Query { request, query } => self.query(request, query),
             Input::ClientGone { request } => self.live.stream_clients.retain(|_, client| client.request != request),
-            Input::BlockConnected { height, block } => self.block_connected(height, &block),
+            Input::BlockConnected { height, block, history } => {
+                self.live.block_history = history;
+                self.block_connected(height, &block);
+                self.live.block_history = Vec::new();
+            }
             Input::BlockDisconnected { height, hash } => self.block_disconnected(height, hash),
             Input::ChainState(state) => self.live.chain = Some(state),
             Input::Tick => self.tick(),
@@ -176,6 +181,7 @@ impl Node {
         if !self.draft.events.is_empty() {
             self.turns.push(Effect::Events(self.state.head.events));
         }
+        self.live.history_sealed();
         let record = std::mem::take(&mut self.draft);
         let changed = !record.is_empty();
         let effects = self.turns.seal(changed);

@@ -201,7 +201,7 @@ impl Node {
         commitments.incoming.get(&htlc)?.offer.onion.clone()
     }
 
-    fn outgoing_fulfilled(&mut self, channel: ChannelId, htlc: HtlcId, preimage: Preimage) {
+    pub(super) fn outgoing_fulfilled(&mut self, channel: ChannelId, htlc: HtlcId, preimage: Preimage) {
         let Some(payment) = self.state.payment_of(channel, htlc).cloned() else { return };
         self.change(Change::Moved { channel, sent: payment.amount, received: Msat::ZERO });
         self.end_payment(payment, PaymentStatus::Succeeded { preimage, at: self.moment.now });

@@ -5,13 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::{self, Channel};
 use crate::node::api::reply::Reply;
+use crate::onchain::{self, Resolver};
 use crate::payment::receive::Invoice;
 use crate::payment::send::{Attempt, Payment};
 use crate::payment::stream::{OutgoingStream, StreamChange};
 use crate::units::{BlockHeight, ChannelId, Msat, NodeId, PaymentHash, SessionId, UnixTime};
 
 /// One change of one thing. A turn's delta is a list of these, in order.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub enum Change {
     /// A channel begins to matter: its first commitment is signed.
     ChannelAdded {
@@ -30,6 +31,25 @@ pub enum Change {
     /// Nothing of a channel is left to do; what is kept for reading is in the archive.
     ChannelRemoved {
         /// Which.
+        channel: ChannelId,
+    },
+    /// A channel is on its way to the chain: its outputs are followed from here on.
+    ResolverAdded {
+        /// Of which channel.
+        channel: ChannelId,
+        /// What follows them.
+        resolver: Box<Resolver>,
+    },
+    /// What follows a channel's outputs goes on.
+    Resolver {
+        /// Of which channel.
+        channel: ChannelId,
+        /// By what.
+        delta: onchain::Delta,
+    },
+    /// All is buried, or a reorganisation undid the spend.
+    ResolverRemoved {
+        /// Of which channel.
         channel: ChannelId,
     },
     /// Money went over a channel, for its statistics.

@@ -9,6 +9,7 @@ use bitcoin::{BlockHash, Transaction};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Channel;
+use crate::onchain::Resolver;
 use crate::payment::receive::Invoice;
 use crate::payment::send::Payment;
 use crate::payment::stream::OutgoingStream;
@@ -30,6 +31,8 @@ pub struct State {
     pub head: Head,
     /// Channels that are not over.
     pub channels: BTreeMap<ChannelId, ChannelEntry>,
+    /// What follows the outputs of channels on the chain.
+    pub resolvers: BTreeMap<ChannelId, Resolver>,
     /// Payments of ours in flight.
     pub payments: BTreeMap<PaymentHash, Payment>,
     /// Invoices that may still be paid.
@@ -122,7 +125,10 @@ impl State {
             | Change::Channel { .. }
             | Change::ChannelRemoved { .. }
             | Change::Moved { .. }
-            | Change::FundingKept { .. } => self.apply_channel(change),
+            | Change::FundingKept { .. }
+            | Change::ResolverAdded { .. }
+            | Change::Resolver { .. }
+            | Change::ResolverRemoved { .. } => self.apply_channel(change),
             Change::PaymentAdded(_)
             | Change::PaymentAttempted { .. }
             | Change::PaymentEnded { .. }
@@ -157,6 +163,18 @@ impl State {
                 let entry = self.channel_mut(channel);
                 entry.sent = Msat::new(entry.sent.msat().saturating_add(sent.msat()));
                 entry.received = Msat::new(entry.received.msat().saturating_add(received.msat()));
+            }
+            Change::ResolverAdded { channel, resolver } => {
+                self.dirty.insert(RowKey::Resolver(*channel));
+                self.resolvers.insert(*channel, (**resolver).clone());
+            }
+            Change::Resolver { channel, delta } => {
+                self.dirty.insert(RowKey::Resolver(*channel));
+                self.resolvers.get_mut(channel).expect("a delta is about a resolver that is there").apply(delta);
+            }
+            Change::ResolverRemoved { channel } => {
+                self.dirty.insert(RowKey::Resolver(*channel));
+                self.resolvers.remove(channel);
             }
             Change::FundingKept { channel, transaction } => {
                 self.dirty.insert(RowKey::Channel(*channel));

@@ -19,6 +19,8 @@ pub enum RowKey {
     Head,
     /// A channel.
     Channel(ChannelId),
+    /// What follows a channel's outputs on the chain.
+    Resolver(ChannelId),
     /// A payment in flight.
     Payment(PaymentHash),
     /// An open invoice.
@@ -44,12 +46,18 @@ pub enum RowKey {
 }
 
 impl RowKey {
+    /// What all penalty rows of a channel begin with.
+    pub fn penalties_of(channel: ChannelId) -> Vec<u8> {
+        RowKey::Penalty(channel, Vec::new()).bytes()
+    }
+
     /// The key's bytes.
     pub fn bytes(&self) -> Vec<u8> {
         let join = |tag: u8, rest: &[u8]| [&[tag], rest].concat();
         match self {
             RowKey::Head => vec![b'A'],
             RowKey::Channel(id) => join(b'C', &id.0),
+            RowKey::Resolver(id) => join(b'O', &id.0),
             RowKey::Payment(hash) => join(b'P', &hash.0),
             RowKey::Invoice(hash) => join(b'I', &hash.0),
             RowKey::Stream(session) => join(b'S', &session.0),
@@ -91,6 +99,7 @@ impl State {
         match key {
             RowKey::Head => Some(encode(&self.head)),
             RowKey::Channel(id) => self.channels.get(id).map(encode),
+            RowKey::Resolver(id) => self.resolvers.get(id).map(encode),
             RowKey::Payment(hash) => self.payments.get(hash).map(encode),
             RowKey::Invoice(hash) => self.invoices.get(hash).map(encode),
             RowKey::Stream(session) => self.streams.get(session).map(encode),
@@ -124,6 +133,7 @@ impl State {
         match tag {
             b'A' => self.head = decode::<Head>(value)?,
             b'C' => drop(self.channels.insert(ChannelId(id()?), decode::<ChannelEntry>(value)?)),
+            b'O' => drop(self.resolvers.insert(ChannelId(id()?), decode(value)?)),
             b'P' => drop(self.payments.insert(PaymentHash(id()?), decode(value)?)),
             b'I' => drop(self.invoices.insert(PaymentHash(id()?), decode(value)?)),
             b'S' => drop(self.streams.insert(SessionId(id()?), decode(value)?)),

@@ -1,0 +1,325 @@
+//! Channels on the chain: resolvers are told of blocks, and what they want is done with the wallet's help.
+
+use std::collections::BTreeSet;
+
+use bitcoin::{Address, Block, OutPoint, Transaction, TxOut, Weight};
+
+use super::Node;
+use super::api::event::{CloseKind, EventKind};
+use super::input::Effect;
+use super::state::change::Change;
+use super::state::row::{RowKey, encode};
+use crate::channel::{self, Phase};
+use crate::commitment::{Htlc, PenaltyRow, Side, View};
+use crate::onchain::{self, ClosedChannel, FundRequest, HtlcOutcome, HtlcSide, LocalCommitment, RemoteCommitment};
+use crate::onchain::{Resolver, relevant_transactions};
+use crate::payment::send::{FailureReason, PaymentStatus};
+use crate::transactions::{self, HtlcDirection, HtlcHistory};
+use crate::units::{BlockHeight, ChannelId, HtlcId};
+use crate::wallet::{Claim, ClaimFee, Coin};
+
+impl Node {
+    fn chain_context(&self) -> onchain::Context<'_> {
+        let feerates = onchain::Feerates { urgent: self.feerate(1), normal: self.feerate(6), relaxed: self.feerate(144) };
+        let settings = onchain::Settings { burial_depth: self.settings.burial, ..onchain::Settings::default() };
+        onchain::Context { signer: &self.signer, feerates, settings }
+    }
+
+    /// The channel failed: our commitment goes to the chain, with a child that pays for it.
+    pub(super) fn enforce(&mut self, id: ChannelId) {
+        if self.add_resolver(id, self.state.height()) {
+            self.resolve(id, onchain::Input::ForceClose);
+        }
+    }
+
+    /// A resolver for the channel as it stands; `false` where there can be none.
+    fn add_resolver(&mut self, channel: ChannelId, tip: BlockHeight) -> bool {
+        if self.state.resolvers.contains_key(&channel) {
+            return true;
+        }
+        let Some(closed) = self.closed_channel(channel) else { return false };
+        let preimages: Vec<_> = self.settled_preimages(channel);
+        let resolver = Box::new(Resolver::new(closed, &preimages, tip));
+        self.change(Change::ResolverAdded { channel, resolver });
+        true
+    }
+
+    fn closed_channel(&mut self, id: ChannelId) -> Option<ClosedChannel> {
+        let facts = self.state.channels.get(&id)?.channel.closing_facts()?;
+        let commitments = &facts.commitments;
+        let main = commitments.main();
+        let remote = |view: View| {
+            let point = commitments.remote_commitment_point(view)?;
+            Some(RemoteCommitment { spec: commitments.spec(view), point })
+        };
+        Some(ClosedChannel {
+            key_id: facts.keys_id,
+            local: main.local.clone(),
+            remote: main.remote.clone(),
+            local_commitment: LocalCommitment {
+                spec: commitments.spec(View::LocalCurrent),
+                point: self.signer.per_commitment_point(&facts.keys_id, commitments.local_number),
+                signatures: main.signatures.clone()?,
+            },
+            remote_commitment: remote(View::RemoteCurrent)?,
+            next_remote_commitment: if commitments.awaiting_revocation { remote(View::RemoteSigned) } else { None },
+            secrets: commitments.secrets.clone(),
+            shutdown_scripts: facts.local_shutdown_script.into_iter().chain(facts.remote_shutdown_script).collect(),
+            sweep_script: self.wallet.next_change_script(),
+        })
+    }
+
+    /// Preimages that this node has given for the channel's incoming HTLCs.
+    fn settled_preimages(&self, id: ChannelId) -> Vec<crate::units::Preimage> {
+        let commitments = self.state.channels.get(&id).and_then(|entry| entry.channel.commitments());
+        let removals = commitments.into_iter().flat_map(|it| it.incoming.values()).filter_map(|htlc| htlc.removal.as_ref());
+        removals
+            .filter_map(|pending| match &pending.removal {
+                crate::commitment::Removal::Fulfilled { preimage, .. } => Some(*preimage),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The funding output is spent in the best chain: whatever it is, it is followed from here on.
+    pub(super) fn funding_spent(&mut self, id: ChannelId, height: BlockHeight, transaction: &Transaction) {
+        let below = BlockHeight::new(height.height().saturating_sub(1));
+        if !self.add_resolver(id, below) {
+            tracing::error!(channel = %id, "the funding output of a channel that nobody signed for is spent");
+        }
+        self.end_streams_of(id);
+        self.drive_quietly(id, channel::Input::FundingSpent { txid: transaction.compute_txid() });
+    }
+
+    /// Tells every resolver of a block.
+    pub(super) fn resolvers_block(&mut self, height: BlockHeight, block: &Block) {
+        let ids: Vec<ChannelId> = self.state.resolvers.keys().copied().collect();
+        for id in ids {
+            let Some(resolver) = self.state.resolvers.get(&id).filter(|resolver| resolver.tip() < height) else {
+                continue;
+            };
+            let watched = resolver.watched(&self.chain_context());
+            let transactions = relevant_transactions(&watched, &block.txdata);
+            let history = self.history_for(id, resolver, &transactions);
+            self.resolve(id, onchain::Input::BlockConnected { height, transactions, history });
+        }
+    }
+
+    /// The channels whose penalty rows a block makes necessary: the driver brings them with it.
+    pub fn wants_history(&self, block: &Block) -> Vec<ChannelId> {
+        let spent: BTreeSet<OutPoint> =
+            block.txdata.iter().flat_map(|it| &it.input).map(|input| input.previous_output).collect();
+        let fundings = self.funding_outpoints().filter(|(_, outpoint)| spent.contains(outpoint));
+        fundings.map(|(id, _)| id).collect()
+    }
+
+    /// What an HTLC of a revoked commitment was: the rows of those that are over, and those still in flight.
+    fn history_for(&self, id: ChannelId, resolver: &Resolver, transactions: &[Transaction]) -> Vec<HtlcHistory> {
+        let revoked = transactions.iter().find_map(|it| resolver.revoked_number(&self.signer, it));
+        let Some(number) = revoked else { return Vec::new() };
+        let Some(commitments) = self.state.channels.get(&id).and_then(|entry| entry.channel.commitments()) else {
+            return Vec::new();
+        };
+        let all = self.live.block_history.iter().chain(&self.live.history);
+        let rows = all.filter(|(channel, _)| *channel == id).map(|(_, row)| row);
+        let mut known = BTreeSet::new();
+        let mut history = Vec::new();
+        for row in rows {
+            if known.insert((row.adder, row.id)) {
+                history.push(history_of_row(row));
+            }
+        }
+        for adder in [Side::Local, Side::Remote] {
+            let in_flight = commitments.htlcs(adder).values().filter(|htlc| !known.contains(&(adder, htlc.offer.id)));
+            history.extend(in_flight.filter_map(|htlc| history_in_flight(adder, htlc)));
+        }
+        history.retain(|htlc| htlc.was_on(number));
+        history
+    }
+
+    /// Tells a resolver something, and does what it wants.
+    fn resolve(&mut self, channel: ChannelId, input: onchain::Input) {
+        let Some(resolver) = self.state.resolvers.get(&channel) else { return };
+        let (delta, effects) = resolver.decide(input, &self.chain_context());
+        self.change(Change::Resolver { channel, delta });
+        effects.into_iter().for_each(|effect| self.carry_out_chain(channel, effect));
+    }
+
+    fn carry_out_chain(&mut self, id: ChannelId, effect: onchain::Effect) {
+        use onchain::Effect as E;
+        match effect {
+            E::Broadcast(package) => self.broadcast_claim(id, package),
+            E::Fund(request) => self.fund(id, &request),
+            E::Abandoned(txid) => self.wallet.evict([txid], self.moment.now.seconds()),
+            // What is watched is asked of the resolver at every block.
+            E::Watch(_) => {}
+            E::Closed { kind, txid, .. } => {
+                self.event(EventKind::ChannelClosing { channel: id, how: close_kind(kind), txid });
+            }
+            E::HtlcResolved { key, outcome, .. } if key.side == HtlcSide::Outgoing => {
+                self.htlc_resolved(id, key.id, outcome);
+            }
+            E::HtlcResolved { .. } => {}
+            E::OutputSwept { amount, txid, height, .. } => {
+                let penalty = self.is_revoked(id);
+                self.event(EventKind::ClaimConfirmed { channel: id, txid, penalty, amount, height });
+            }
+            E::Resolved { .. } => self.resolved(id),
+        }
+    }
+
+    /// Claims are the wallet's transactions as well: its coins are in them, or their outputs are its own.
+    fn broadcast_claim(&mut self, id: ChannelId, package: Vec<Transaction>) {
+        let now = self.moment.now.seconds();
+        for transaction in &package {
+            let txid = transaction.compute_txid();
+            let is_new = self.wallet.transaction(&txid).is_none();
+            self.wallet.apply_unconfirmed([std::sync::Arc::new(transaction.clone())], now);
+            let is_claim = self.wallet.transaction(&txid).is_some();
+            if is_new && is_claim && self.state.resolvers.get(&id).is_some_and(|it| it.confirmed().is_some()) {
+                let ours = transaction.output.iter().filter(|output| self.wallet.is_mine(&output.script_pubkey));
+                let amount = ours.map(|output| output.value).sum();
+                let penalty = self.is_revoked(id);
+                self.event(EventKind::ClaimBroadcast { channel: id, txid, penalty, amount });
+            }
+        }
+        self.turns.push(Effect::Broadcast(package));
+    }
+
+    fn fund(&mut self, id: ChannelId, request: &FundRequest) {
+        let claim = Claim {
+            transaction: request.transaction.clone(),
+            spent: request.spent.clone(),
+            witness_weight: Weight::from_wu(request.witness_weight),
+            fee: ClaimFee {
+                feerate: request.feerate,
+                parent_weight: Weight::from_wu(request.parent_weight),
+                parent_fee: request.parent_fee,
+                limit: request.limit,
+                floor: request.floor,
+            },
+        };
+        let coins = request.replaces.iter().flat_map(|(_, coins)| coins);
+        let reuse: Vec<Coin> = coins.filter_map(|(outpoint, output)| self.coin(*outpoint, output)).collect();
+        match self.wallet.fund_claim(&claim, &reuse) {
+            Ok(mut funded) => {
+                let own = request.transaction.input.len();
+                self.wallet.sign_inputs(&mut funded.transaction, &funded.spent);
+                let spent = funded.spent.split_off(own.min(funded.spent.len()));
+                let (key, fee, transaction) = (request.key, funded.fee, funded.transaction);
+                self.resolve(id, onchain::Input::Funded { key, transaction, spent, fee });
+            }
+            // It is asked for again with the next block.
+            Err(error) => tracing::warn!(channel = %id, %error, "the wallet cannot pay for a claim now"),
+        }
+    }
+
+    fn coin(&self, outpoint: OutPoint, output: &TxOut) -> Option<Coin> {
+        Some(Coin {
+            outpoint,
+            output: output.clone(),
+            address: Address::from_script(&output.script_pubkey, self.address_network()).ok()?,
+            confirmed_at: Some(self.state.height()),
+            is_change: false,
+            is_immature: false,
+            is_locked: false,
+        })
+    }
+
+    fn htlc_resolved(&mut self, channel: ChannelId, htlc: HtlcId, outcome: HtlcOutcome) {
+        let at = self.moment.now;
+        match outcome {
+            HtlcOutcome::Fulfilled(preimage) => self.outgoing_fulfilled(channel, htlc, preimage),
+            HtlcOutcome::Failed => {
+                if let Some(payment) = self.state.payment_of(channel, htlc).cloned() {
+                    self.end_payment(payment, PaymentStatus::Failed { reason: FailureReason::TimedOutOnChain, at });
+                }
+            }
+            HtlcOutcome::Claimed | HtlcOutcome::Lost => {}
+        }
+    }
+
+    fn is_revoked(&self, id: ChannelId) -> bool {
+        let confirmed = self.state.resolvers.get(&id).and_then(Resolver::confirmed);
+        confirmed.is_some_and(|(kind, _)| matches!(kind, onchain::CloseKind::Revoked(_)))
+    }
+
+    /// All is buried: the channel moves to the archive.
+    fn resolved(&mut self, id: ChannelId) {
+        let how = self.state.resolvers.get(&id).and_then(Resolver::confirmed).map_or(CloseKind::Mutual, |(kind, _)| close_kind(kind));
+        if let Ok(mut info) = self.channel_info(id) {
+            info.state = super::api::reply::ChannelState::Closed;
+            self.draft.rows.push((RowKey::EndedChannel(info.index).bytes(), Some(encode(&info))));
+        }
+        self.change(Change::ResolverRemoved { channel: id });
+        self.change(Change::ChannelRemoved { channel: id });
+        self.live.kept.remove(&id);
+        self.event(EventKind::ChannelClosed { channel: id, how });
+    }
+
+    /// A block is taken back: what it said is unsaid.
+    pub(super) fn resolvers_unwind(&mut self, height: BlockHeight) {
+        let ids: Vec<ChannelId> = self.state.resolvers.keys().copied().collect();
+        for id in ids {
+            let had = self.state.resolvers.get(&id).and_then(Resolver::confirmed).is_some();
+            self.resolve(id, onchain::Input::BlockDisconnected { height });
+            let has = self.state.resolvers.get(&id).and_then(Resolver::confirmed).is_some();
+            if had && !has {
+                self.drive_quietly(id, channel::Input::FundingUnspent);
+                self.forget_unneeded_resolver(id);
+            }
+        }
+    }
+
+    /// A channel that goes on is followed anew, from what it is then, when its output is spent again.
+    fn forget_unneeded_resolver(&mut self, id: ChannelId) {
+        let phase = self.state.channels.get(&id).and_then(|entry| entry.channel.funded()).map(|funded| &funded.phase);
+        if matches!(phase, Some(Phase::Open | Phase::MutuallyClosed { .. })) {
+            self.change(Change::ResolverRemoved { channel: id });
+        }
+    }
+}
+
+fn history_of_row(row: &PenaltyRow) -> HtlcHistory {
+    let htlc = transactions::Htlc {
+        direction: direction(row.adder),
+        id: row.id,
+        amount: row.amount,
+        payment_hash: row.payment_hash,
+        cltv_expiry: row.cltv_expiry,
+    };
+    HtlcHistory { htlc, first: row.first, last: Some(row.last) }
+}
+
+fn history_in_flight(adder: Side, htlc: &Htlc) -> Option<HtlcHistory> {
+    let first = htlc.first_remote.filter(|_| htlc.untrimmed_remote)?;
+    let offer = &htlc.offer;
+    let htlc = transactions::Htlc {
+        direction: direction(adder),
+        id: offer.id,
+        amount: offer.amount,
+        payment_hash: offer.payment_hash,
+        cltv_expiry: offer.cltv_expiry,
+    };
+    Some(HtlcHistory { htlc, first, last: None })
+}
+
+/// On the peer's commitment the peer is the broadcaster.
+const fn direction(adder: Side) -> HtlcDirection {
+    match adder {
+        Side::Remote => HtlcDirection::Offered,
+        Side::Local => HtlcDirection::Received,
+    }
+}
+
+const fn close_kind(kind: onchain::CloseKind) -> CloseKind {
+    match kind {
+        onchain::CloseKind::Mutual => CloseKind::Mutual,
+        onchain::CloseKind::Local | onchain::CloseKind::LocalRevoked(_) => CloseKind::LocalForced,
+        onchain::CloseKind::Revoked(_) => CloseKind::Revoked,
+        onchain::CloseKind::Remote
+        | onchain::CloseKind::NextRemote
+        | onchain::CloseKind::RemoteFuture(_)
+        | onchain::CloseKind::Unknown => CloseKind::RemoteForced,
+    }
+}
