@@ -202,6 +202,8 @@ impl State {
                 self.head.payments = payment.index;
                 self.dirty.insert(RowKey::Head);
                 self.dirty.insert(RowKey::Payment(payment.payment_hash));
+                let attempts = payment.attempts.iter().map(|attempt| (attempt.channel, attempt.htlc_id));
+                self.attempts.extend(attempts.map(|attempt| (attempt, payment.payment_hash)));
                 self.payments.insert(payment.payment_hash, (**payment).clone());
             }
             Change::PaymentAttempted { payment_hash, attempt } => {
