@@ -60,7 +60,9 @@ pub async fn chain(mut events: mpsc::Receiver<ChainEvent>, mailbox: Arc<Mailbox>
     while let Some(event) = events.recv().await {
         let Ok(credit) = Arc::clone(&room).acquire_owned().await else { return };
         let input = match event {
-            ChainEvent::BlockConnected { height, block } => Input::BlockConnected { height, block, history: Vec::new() },
+            ChainEvent::BlockConnected { height, block } => {
+                Input::BlockConnected { height, block, history: Vec::new() }
+            }
             ChainEvent::BlockDisconnected { height, hash, .. } => Input::BlockDisconnected { height, hash },
             other => {
                 learn(&mut state, other);

@@ -103,8 +103,9 @@ impl Driver {
         let reader = store.reader();
         let committer = Committer::start(store, Arc::clone(&mailbox))?;
         let inbox = Arc::clone(&mailbox);
-        let thread =
-            std::thread::Builder::new().name("node".to_owned()).spawn(move || run(node, &inbox, committer, &reader, &outlet))?;
+        let thread = std::thread::Builder::new()
+            .name("node".to_owned())
+            .spawn(move || run(node, &inbox, committer, &reader, &outlet))?;
         Ok(Driver { handle, mailbox, thread })
     }
 

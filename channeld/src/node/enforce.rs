@@ -20,7 +20,8 @@ use crate::wallet::{Claim, ClaimFee, Coin};
 
 impl Node {
     fn chain_context(&self) -> onchain::Context<'_> {
-        let feerates = onchain::Feerates { urgent: self.feerate(1), normal: self.feerate(6), relaxed: self.feerate(144) };
+        let feerates =
+            onchain::Feerates { urgent: self.feerate(1), normal: self.feerate(6), relaxed: self.feerate(144) };
         let settings = onchain::Settings { burial_depth: self.settings.burial, ..onchain::Settings::default() };
         onchain::Context { signer: &self.signer, feerates, settings }
     }
@@ -72,7 +73,8 @@ impl Node {
     /// Preimages that this node has given for the channel's incoming HTLCs.
     fn settled_preimages(&self, id: ChannelId) -> Vec<crate::units::Preimage> {
         let commitments = self.state.channels.get(&id).and_then(|entry| entry.channel.commitments());
-        let removals = commitments.into_iter().flat_map(|it| it.incoming.values()).filter_map(|htlc| htlc.removal.as_ref());
+        let removals =
+            commitments.into_iter().flat_map(|it| it.incoming.values()).filter_map(|htlc| htlc.removal.as_ref());
         removals
             .filter_map(|pending| match &pending.removal {
                 crate::commitment::Removal::Fulfilled { preimage, .. } => Some(*preimage),
@@ -155,6 +157,10 @@ impl Node {
             E::Watch(_) => {}
             E::Closed { kind, txid, .. } => {
                 self.event(EventKind::ChannelClosing { channel: id, how: close_kind(kind), txid });
+            }
+            E::Undone => {
+                self.drive_quietly(id, channel::Input::FundingUnspent);
+                self.forget_unneeded_resolver(id);
             }
             E::HtlcResolved { key, outcome, .. } if key.side == HtlcSide::Outgoing => {
                 self.htlc_resolved(id, key.id, outcome);
@@ -246,7 +252,12 @@ impl Node {
 
     /// All is buried: the channel moves to the archive.
     fn resolved(&mut self, id: ChannelId) {
-        let how = self.state.resolvers.get(&id).and_then(Resolver::confirmed).map_or(CloseKind::Mutual, |(kind, _)| close_kind(kind));
+        let how = self
+            .state
+            .resolvers
+            .get(&id)
+            .and_then(Resolver::confirmed)
+            .map_or(CloseKind::Mutual, |(kind, _)| close_kind(kind));
         if let Ok(mut info) = self.channel_info(id) {
             info.state = super::api::reply::ChannelState::Closed;
             self.draft.rows.push((RowKey::EndedChannel(info.index).bytes(), Some(encode(&info))));
@@ -261,13 +272,7 @@ impl Node {
     pub(super) fn resolvers_unwind(&mut self, height: BlockHeight) {
         let ids: Vec<ChannelId> = self.state.resolvers.keys().copied().collect();
         for id in ids {
-            let had = self.state.resolvers.get(&id).and_then(Resolver::confirmed).is_some();
             self.resolve(id, onchain::Input::BlockDisconnected { height });
-            let has = self.state.resolvers.get(&id).and_then(Resolver::confirmed).is_some();
-            if had && !has {
-                self.drive_quietly(id, channel::Input::FundingUnspent);
-                self.forget_unneeded_resolver(id);
-            }
         }
     }
 

@@ -325,6 +325,12 @@ impl Node {
             enforceable: receipt.enforceable_msat,
             signature: receipt.signature.serialize_compact().to_vec(),
         };
-        self.live.receipts.insert(receipt.session, receipt);
+        let session = receipt.session;
+        self.live.receipts.insert(session, receipt);
+        if self.live.closing_streams.contains_key(&session) {
+            // It answers our closing: everything is said.
+            let reason = self.state.streams.get(&session).and_then(|stream| stream.finishing);
+            self.end_stream(session, reason.unwrap_or(StreamCloseReason::Finished));
+        }
     }
 }
