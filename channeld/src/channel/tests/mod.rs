@@ -13,7 +13,7 @@ mod refusal;
 mod transfer;
 mod violation;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::OnceLock;
 
 use bitcoin::constants::ChainHash;
@@ -28,7 +28,7 @@ use crate::transactions::CommitmentFormat;
 use crate::units::{
     BlockHeight, ChannelId, CltvExpiry, FeeratePerKw, HtlcId, Msat, NodeId, PaymentHash, Preimage, ShortChannelId,
 };
-use crate::wire::{Message, OnionRoutingPacket};
+use crate::wire::{CommitmentSigned, Message, OnionRoutingPacket};
 
 /// The amount that all test channels hold.
 pub(super) const FUNDING: Amount = Amount::from_sat(1_000_000);
@@ -60,6 +60,8 @@ pub(super) struct Node {
     connected: bool,
     /// Memory is compared with the disk after each step.
     pub checked: bool,
+    /// What was signed for each number of the peer's commitments.
+    signed: BTreeMap<u64, CommitmentSigned>,
 }
 
 fn signer(which: u8) -> &'static Signer {
@@ -90,6 +92,7 @@ impl Node {
             steps: 0,
             connected: true,
             checked: true,
+            signed: BTreeMap::new(),
         };
         node.take(effects);
         node
@@ -145,6 +148,7 @@ impl Node {
         for effect in effects {
             match effect {
                 Effect::Send(message) => {
+                    self.assert_safe(&message);
                     if self.connected {
                         let decoded = Message::decode(&message.encode()).expect("what we send decodes");
                         assert_eq!(decoded, message);
@@ -153,6 +157,24 @@ impl Node {
                 }
                 effect => self.effects.push(effect),
             }
+        }
+    }
+
+    /// DESIGN.md: no two signatures for different commitments of one number; no secret given before its successor is there.
+    fn assert_safe(&mut self, message: &Message) {
+        let Some(commitments) = self.channel.commitments() else { return };
+        match message {
+            Message::CommitmentSigned(message) => {
+                let number = commitments.number(View::RemoteSigned).number();
+                let first = self.signed.entry(number).or_insert_with(|| message.clone());
+                assert_eq!(first, message, "two signatures for commitment {number}");
+            }
+            Message::RevokeAndAck(message) => {
+                let revoked = commitments.local_number.previous().expect("commitment 0 has a successor");
+                let secret = self.signer.per_commitment_secret(&self.channel.keys_id, revoked);
+                assert_eq!(secret.as_bytes(), &message.per_commitment_secret.0, "only the last revoked one is shown");
+            }
+            _ => {}
         }
     }
 
