@@ -1,14 +1,16 @@
 //! What is over and has left the node's memory: payments, invoices and channels, read from disk page by page.
 
+use serde::de::DeserializeOwned;
+
 use super::handle::Handle;
 use crate::node::command::{Page, Query};
 use crate::node::refusal::Refusal;
-use crate::node::reply::{Paged, Reply};
+use crate::node::reply::{ChannelInfo, Paged, Reply};
 use crate::node::state::row::RowKey;
 use crate::payment::receive::Invoice;
 use crate::payment::send::Payment;
 use crate::store::{Reader, StoreError, Stream};
-use crate::units::PaymentHash;
+use crate::units::{ChannelId, NodeId, PaymentHash};
 
 /// Page positions at or above this are payments in flight, by their own index; below, ended ones by theirs.
 const IN_FLIGHT: u64 = 1 << 62;
@@ -56,20 +58,47 @@ pub async fn invoices(handle: &Handle, page: Page) -> Result<Reply, Refusal> {
     };
     let reader = handle.reader.clone();
     blocking(move || {
-        let rows = reader.rows(&[RowKey::EndedInvoice(0).bytes()[0]]).map_err(unreadable)?;
-        let ended = rows.values().filter_map(|bytes| postcard::from_bytes::<Invoice>(bytes).ok());
-        let mut items: Vec<(u64, Invoice)> = ended.chain(open).map(|invoice| (invoice.index, invoice)).collect();
-        items.sort_by_key(|(index, _)| *index);
-        items.dedup_by_key(|(index, _)| *index);
-        if page.newest_first {
-            items.reverse();
-            items.retain(|(index, _)| page.after.is_none_or(|after| *index < after));
-        } else {
-            items.retain(|(index, _)| page.after.is_none_or(|after| *index > after));
-        }
-        Ok(Reply::Invoices(cut(items, page.size as usize)))
+        let ended: Vec<Invoice> = ended(&reader, &RowKey::EndedInvoice(0))?;
+        let all = ended.into_iter().chain(open).map(|invoice| (invoice.index, invoice)).collect();
+        Ok(Reply::Invoices(merged(all, page)))
     })
     .await
+}
+
+/// A page of channels, by index: living ones are in the node's memory, those that are over are here.
+pub async fn channels(handle: &Handle, peer: Option<NodeId>, page: Page) -> Result<Reply, Refusal> {
+    let everything = Page { after: None, size: u32::MAX, newest_first: false };
+    let living = match handle.ask_node(Query::ListChannels { peer, page: everything }).await? {
+        Reply::Channels(paged) => paged.items,
+        _ => Vec::new(),
+    };
+    let reader = handle.reader.clone();
+    blocking(move || {
+        let ended: Vec<ChannelInfo> = ended(&reader, &RowKey::EndedChannel(0))?;
+        let wanted = ended.into_iter().filter(|info| peer.is_none_or(|peer| info.peer == peer));
+        let all = wanted.chain(living).map(|info| (info.index, info)).collect();
+        Ok(Reply::Channels(merged(all, page)))
+    })
+    .await
+}
+
+/// All archived rows of the kind of `key`.
+fn ended<T: DeserializeOwned>(reader: &Reader, key: &RowKey) -> Result<Vec<T>, Refusal> {
+    let rows = reader.rows(&key.bytes()[..1]).map_err(unreadable)?;
+    Ok(rows.values().filter_map(|bytes| postcard::from_bytes(bytes).ok()).collect())
+}
+
+/// The part of memory and archive together that a page asks for. What ended a moment ago may be in both.
+fn merged<T>(mut items: Vec<(u64, T)>, page: Page) -> Paged<T> {
+    items.sort_by_key(|(index, _)| *index);
+    items.dedup_by_key(|(index, _)| *index);
+    if page.newest_first {
+        items.reverse();
+        items.retain(|(index, _)| page.after.is_none_or(|after| *index < after));
+    } else {
+        items.retain(|(index, _)| page.after.is_none_or(|after| *index > after));
+    }
+    cut(items, page.size as usize)
 }
 
 /// A payment that ended.
@@ -92,6 +121,16 @@ pub fn invoice(reader: &Reader, hash: &PaymentHash) -> Result<Reply, Refusal> {
     row.and_then(|bytes| postcard::from_bytes(&bytes).ok())
         .map(|invoice| Reply::Invoice(Box::new(invoice)))
         .ok_or(Refusal::InvoiceNotFound)
+}
+
+/// A channel that is over.
+pub fn channel(reader: &Reader, id: ChannelId) -> Result<Reply, Refusal> {
+    let row = reader.row(&RowKey::EndedChannelIndex(id).bytes()).map_err(unreadable)?;
+    let index: u64 = row.and_then(|bytes| postcard::from_bytes(&bytes).ok()).ok_or(Refusal::ChannelNotFound(id))?;
+    let row = reader.row(&RowKey::EndedChannel(index).bytes()).map_err(unreadable)?;
+    row.and_then(|bytes| postcard::from_bytes(&bytes).ok())
+        .map(|info| Reply::Channel(Box::new(info)))
+        .ok_or(Refusal::ChannelNotFound(id))
 }
 
 /// Whether a payment of this hash succeeded, however long ago. What ended a moment ago the node knows itself.

@@ -48,6 +48,7 @@ impl Handle {
     pub async fn query(&self, query: Query) -> Result<Reply, Refusal> {
         match query {
             Query::ListPayments(page) => archive::payments(self, page).await,
+            Query::ListChannels { peer, page } => archive::channels(self, peer, page).await,
             Query::ListInvoices(page) => archive::invoices(self, page).await,
             Query::Payment(hash) => match self.ask_node(Query::Payment(hash)).await {
                 Err(Refusal::PaymentNotFound) => archive::payment(&self.reader, &hash),
@@ -55,6 +56,10 @@ impl Handle {
             },
             Query::AwaitPayment(hash) => match self.ask_node(Query::AwaitPayment(hash)).await {
                 Err(Refusal::PaymentNotFound) => archive::payment(&self.reader, &hash),
+                answer => answer,
+            },
+            Query::Channel(id) => match self.ask_node(Query::Channel(id)).await {
+                Err(Refusal::ChannelNotFound(_)) => archive::channel(&self.reader, id),
                 answer => answer,
             },
             Query::Invoice(hash) => match self.ask_node(Query::Invoice(hash)).await {

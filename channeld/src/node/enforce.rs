@@ -261,6 +261,7 @@ impl Node {
         if let Ok(mut info) = self.channel_info(id) {
             info.state = super::api::reply::ChannelState::Closed;
             self.draft.rows.push((RowKey::EndedChannel(info.index).bytes(), Some(encode(&info))));
+            self.draft.rows.push((RowKey::EndedChannelIndex(id).bytes(), Some(encode(&info.index))));
         }
         self.change(Change::ResolverRemoved { channel: id });
         self.change(Change::ChannelRemoved { channel: id });

@@ -249,9 +249,9 @@ pub enum Query {
     ListTransactions(Page),
     /// Answer: `Reply::Peers`.
     ListPeers(Page),
-    /// Answer: `Reply::Channel`.
+    /// Also one that is over. Answer: `Reply::Channel`.
     Channel(ChannelId),
-    /// Answer: `Reply::Channels`.
+    /// Channels, those that are over among them. Answer: `Reply::Channels`.
     ListChannels {
         /// Only those with this node.
         peer: Option<NodeId>,

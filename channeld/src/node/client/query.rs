@@ -267,9 +267,18 @@ fn paged<T>(items: Vec<(u64, T)>, page: Page) -> Paged<T> {
     let size = page.size as usize;
     let after = page.after;
     let mut chosen: Vec<(u64, T)> = if page.newest_first {
-        items.into_iter().rev().filter(|(index, _)| after.is_none_or(|after| *index < after)).take(size + 1).collect()
+        items
+            .into_iter()
+            .rev()
+            .filter(|(index, _)| after.is_none_or(|after| *index < after))
+            .take(size.saturating_add(1))
+            .collect()
     } else {
-        items.into_iter().filter(|(index, _)| after.is_none_or(|after| *index > after)).take(size + 1).collect()
+        items
+            .into_iter()
+            .filter(|(index, _)| after.is_none_or(|after| *index > after))
+            .take(size.saturating_add(1))
+            .collect()
     };
     let more = chosen.len() > size;
     chosen.truncate(size);

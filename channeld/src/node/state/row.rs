@@ -41,6 +41,8 @@ pub enum RowKey {
     EndedInvoiceIndex(PaymentHash),
     /// Archive: a channel that is over, by its index.
     EndedChannel(u64),
+    /// Archive: the index of a channel that is over.
+    EndedChannelIndex(ChannelId),
     /// Archive: what a penalty needs of an HTLC that is over.
     Penalty(ChannelId, Vec<u8>),
 }
@@ -68,6 +70,7 @@ impl RowKey {
             RowKey::EndedInvoice(index) => join(0x81, &index.to_be_bytes()),
             RowKey::EndedInvoiceIndex(hash) => join(0x82, &hash.0),
             RowKey::EndedChannel(index) => join(0x83, &index.to_be_bytes()),
+            RowKey::EndedChannelIndex(id) => join(0x85, &id.0),
             RowKey::Penalty(channel, key) => join(0x84, &[&channel.0, key.as_slice()].concat()),
         }
     }
