@@ -1,5 +1,7 @@
 //! The command line as an interface: help, wrong input, exit codes, completions. No daemon is needed.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::path::Path;
 
 use assert_cmd::Command;

@@ -24,10 +24,21 @@ pub struct Ledger {
     pub fees_sat: u64,
     /// What each output of each transaction is worth.
     pub outputs: BTreeMap<String, Vec<u64>>,
-    /// Which transaction spent an output.
-    pub spends: BTreeMap<(String, u32), String>,
+    /// Who spent an output.
+    pub spends: BTreeMap<(String, u32), Spend>,
     /// The unspent outputs of an anchor's value.
     pub anchors: BTreeSet<(String, u32)>,
+}
+
+/// The input that spent an output.
+#[derive(Debug)]
+pub struct Spend {
+    /// Its transaction.
+    pub txid: String,
+    /// What the output held.
+    pub value_sat: u64,
+    /// How many items its witness has.
+    pub witness_items: usize,
 }
 
 impl Ledger {
@@ -62,12 +73,14 @@ impl Ledger {
         }
         let mut spent = 0;
         for input in transaction["vin"].as_array().unwrap_or(&Vec::new()) {
-            spent += coins_of(&input["prevout"]["value"])?;
+            let value_sat = coins_of(&input["prevout"]["value"])?;
+            spent += value_sat;
             let (from, output) =
                 (input["txid"].as_str().unwrap_or_default(), input["vout"].as_u64().unwrap_or_default());
             let outpoint = (from.to_string(), output as u32);
             self.anchors.remove(&outpoint);
-            self.spends.insert(outpoint, txid.clone());
+            let witness_items = input["txinwitness"].as_array().map_or(0, Vec::len);
+            self.spends.insert(outpoint, Spend { txid: txid.clone(), value_sat, witness_items });
         }
         self.fees_sat += spent.checked_sub(paid).ok_or_else(|| Failure::defect(format!("{txid} makes money")))?;
         Ok(())
@@ -122,7 +135,7 @@ mod tests {
         ledger.add(&coinbase, true).unwrap();
         ledger.add(&spend, false).unwrap();
         assert_eq!((ledger.mined_sat, ledger.fees_sat), (5_000_000_000, 670));
-        assert_eq!(ledger.spends[&("a".to_string(), 0)], "b");
+        assert_eq!(ledger.spends[&("a".to_string(), 0)].txid, "b");
         assert!(ledger.anchors.contains(&("b".to_string(), 1)));
     }
 }

@@ -4,6 +4,7 @@
 pub mod balance;
 pub mod network;
 pub mod picture;
+pub mod punishment;
 pub mod report;
 pub mod scene;
 pub mod story;

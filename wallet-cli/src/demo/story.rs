@@ -1,5 +1,6 @@
 //! The steps of the demo, in the order in which they are told.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -8,8 +9,8 @@ use proto::v1::event::Detail;
 use proto::v1::inject_fault_request::Fault;
 use proto::v1::send_payment_request::Payee;
 use proto::v1::{
-    CloseChannelRequest, CreateInvoiceRequest, EventKind, KeepState, PaymentState, ReplayOldState, SendCoinsRequest,
-    SubscribeEventsRequest, send_coins_request,
+    CloseChannelRequest, CreateInvoiceRequest, EventKind, InjectFaultResponse, KeepState, PaymentState, ReplayOldState,
+    SendCoinsRequest, SubscribeEventsRequest, send_coins_request,
 };
 
 use crate::bench::latency::Latencies;
@@ -21,6 +22,7 @@ use crate::commands::payment::pay_to_end;
 use crate::commands::promised;
 use crate::demo::balance::{self, Ledger};
 use crate::demo::network::{Member, Network, NetworkPlan};
+use crate::demo::punishment::Punishment;
 use crate::demo::report::{Layer, Report, Step};
 use crate::demo::scene;
 use crate::failure::{Exit, Failure};
@@ -278,16 +280,15 @@ impl Story {
         self.say("9. Payments go both ways; in their midst Alice secretly keeps a state, and later broadcasts it.");
         let network = self.network()?;
         let (alice, bob) = (&network.alice, &network.bob);
-        let keep = async {
-            scene::until(scene::PATIENCE, "HTLCs on the channel", async || {
-                let channel = scene::channel(&alice.client, &self.channel_id).await?;
-                Ok((!channel.htlcs.is_empty()).then_some(()))
-            })
-            .await?;
-            let fault = Fault::KeepState(KeepState { channel_id: self.channel_id.clone() });
-            inject(&alice.client, fault).await
+        let done = Cell::new(false);
+        let payments = async {
+            let paid = tokio::try_join!(pay_many(alice, bob), pay_many(bob, alice));
+            done.set(true);
+            paid
         };
-        let (kept, (), ()) = tokio::try_join!(keep, pay_many(alice, bob), pay_many(bob, alice))?;
+        let (kept, paid) = tokio::join!(keep_in_their_midst(alice, &self.channel_id, &done), payments);
+        paid?;
+        let kept = kept?;
         // Alice pays once more: to her the state that she kept is worth more than the newest one.
         let last = pay_to_end(&alice.client, Payee::NodeId(bob.presence.node_id.clone()), Some(500_000_000)).await?;
         if last.state() != PaymentState::Succeeded {
@@ -314,24 +315,18 @@ impl Story {
         let revoked = self.report.penalty.revoked_txid.clone();
         let ledger = Ledger::read(&network.chain, self.fraud_height + 1).await?;
         let claims = claims(&network.bob, &self.channel_id).await?;
-        let taken: BTreeSet<&String> = claims.iter().map(|claim| &claim.txid).collect();
-        let lost = outputs_left(&ledger, &revoked, &taken);
-        if !lost.is_empty() {
-            let message = format!("outputs that Bob did not take: {}", lost.join(", "));
+        let punishment = Punishment::read(&ledger, &revoked, &claims);
+        if !punishment.lost.is_empty() || punishment.txids.is_empty() {
+            let message = format!("outputs that Bob did not take: {}", punishment.lost.join(", "));
             return Err(Failure::new(Exit::ShowFailed, message, "see the logs above"));
         }
-        let penalties: Vec<_> = claims.iter().filter(|claim| claim.penalty).collect();
-        if penalties.is_empty() {
-            return Err(Failure::new(Exit::ShowFailed, "there was no penalty transaction", "see the logs above"));
+        for txid in &punishment.txids {
+            self.say(format!("   penalty {txid}"));
         }
-        let claimed_sat = penalties.iter().map(|claim| claim.amount_sat).sum();
-        for claim in &penalties {
-            self.say(format!("   penalty {} brings {}", claim.txid, money::sat(claim.amount_sat)));
-        }
-        self.say(format!("   {} in all, final after {blocks} blocks", money::sat(claimed_sat)));
-        let txids: BTreeSet<String> = penalties.into_iter().map(|claim| claim.txid.clone()).collect();
-        self.report.penalty.penalty_txids = txids.into_iter().collect();
-        self.report.penalty.claimed_sat = claimed_sat;
+        let (outputs, claimed) = (punishment.outputs, money::sat(punishment.claimed_sat));
+        self.say(format!("   {outputs} of Alice's outputs are his: {claimed}, final after {blocks} blocks"));
+        self.report.penalty.penalty_txids = punishment.txids.into_iter().collect();
+        self.report.penalty.claimed_sat = punishment.claimed_sat;
         Ok(())
     }
 
@@ -355,27 +350,37 @@ async fn pay_many(payer: &Member, payee: &Member) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A confirmed claim.
-struct Claim {
-    txid: String,
-    penalty: bool,
-    amount_sat: u64,
+/// Keeps Alice's state at a moment when HTLCs go both ways, or the last one, should there be no such moment.
+async fn keep_in_their_midst(
+    alice: &Member,
+    channel_id: &str,
+    done: &Cell<bool>,
+) -> Result<InjectFaultResponse, Failure> {
+    loop {
+        let channel = scene::channel(&alice.client, channel_id).await?;
+        let incoming = channel.htlcs.iter().filter(|htlc| htlc.incoming).count();
+        if done.get() || (incoming > 1 && channel.htlcs.len() - incoming > 1) {
+            let fault = Fault::KeepState(KeepState { channel_id: channel_id.into() });
+            return inject(&alice.client, fault).await;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// The claims of a node on a channel that are in blocks, from its event log.
-async fn claims(member: &Member, channel_id: &str) -> Result<Vec<Claim>, Failure> {
+async fn claims(member: &Member, channel_id: &str) -> Result<BTreeSet<String>, Failure> {
     let request = SubscribeEventsRequest {
         after_index: Some(0),
         kinds: vec![EventKind::ClaimConfirmed.into(), EventKind::ChannelClosed.into()],
         channel_id: channel_id.into(),
     };
     let mut events = member.client.node().subscribe_events(request).await?.into_inner();
-    let mut claims = Vec::new();
+    let mut claims = BTreeSet::new();
     let reading = async {
         while let Some(message) = events.message().await? {
             match message.event.and_then(|event| event.detail) {
                 Some(Detail::Claim(claim)) => {
-                    claims.push(Claim { txid: claim.txid, penalty: claim.penalty, amount_sat: claim.amount_sat });
+                    claims.insert(claim.txid);
                 }
                 // The channel is closed: nothing more comes.
                 Some(Detail::Channel(_)) => break,
@@ -389,25 +394,4 @@ async fn claims(member: &Member, channel_id: &str) -> Result<Vec<Claim>, Failure
         Failure::new(Exit::ShowFailed, "the event of the closed channel is missing", "see the logs above")
     })??;
     Ok(claims)
-}
-
-/// The outputs of the revoked commitment, and of what it led to, that went to somebody else than the punisher. Anchors
-/// are worth less than their claim.
-fn outputs_left(ledger: &Ledger, revoked: &str, taken: &BTreeSet<&String>) -> Vec<String> {
-    let (mut left, mut open) = (Vec::new(), vec![revoked]);
-    while let Some(txid) = open.pop() {
-        let Some(values) = ledger.outputs.get(txid) else {
-            left.push(format!("{txid} is in no block"));
-            continue;
-        };
-        for (index, _) in values.iter().enumerate().filter(|(_, value)| **value != balance::ANCHOR_SAT) {
-            match ledger.spends.get(&(txid.to_string(), index as u32)) {
-                Some(spender) if taken.contains(spender) => {}
-                // The cheater's second stage: its outputs must have been taken.
-                Some(spender) if txid == revoked => open.push(spender),
-                _ => left.push(format!("{txid}:{index}")),
-            }
-        }
-    }
-    left
 }
