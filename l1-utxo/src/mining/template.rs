@@ -8,13 +8,13 @@ use bitcoin::hashes::Hash;
 use bitcoin::script::Builder;
 use bitcoin::{
     Amount, Block, BlockHash, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut,
-    Witness, transaction,
+    Txid, Witness, transaction,
 };
 
 use crate::consensus::block::{MAX_BLOCK_SIGOPS_COST, witness_commitment_script};
 use crate::consensus::locktime::is_final;
 use crate::consensus::merkle::merkle_root;
-use crate::mempool::{ChunkView, Mempool};
+use crate::mempool::{ChunkView, Entry, Mempool};
 
 /// Weight of a block at most.
 const MAX_BLOCK_WEIGHT: u64 = 4_000_000;
@@ -64,26 +64,28 @@ pub struct Template {
 pub fn build(parent: &Parent, script: ScriptBuf, mempool: &Mempool) -> Template {
     let mut selection = Selection { weight: RESERVED_WEIGHT, sigops: RESERVED_SIGOPS, chosen: Vec::new() };
     selection.fill(parent, mempool);
-    let fees: Vec<u64> = selection.chosen.iter().map(|(_, fee, _)| *fee).collect();
-    let sigops = selection.chosen.iter().map(|(_, _, sigops)| *sigops).collect();
+    let chosen = selection.chosen;
+    let fees: Vec<u64> = chosen.iter().map(|entry| entry.fee.to_sat()).collect();
+    let sigops = chosen.iter().map(|entry| entry.sigops).collect();
     let reward = parent.subsidy + Amount::from_sat(fees.iter().sum());
-    let transactions = selection.chosen.into_iter().map(|(transaction, _, _)| transaction).collect();
-    Template { block: assemble(parent, script, reward, transactions), fees, sigops }
+    let transactions = chosen.iter().map(|entry| (entry.txid, Transaction::clone(&entry.transaction)));
+    Template { block: assemble(parent, script, reward, transactions.collect()), fees, sigops }
 }
 
 /// A block of exactly these transactions; their fees are not collected (Core's `generateblock`).
 pub fn build_with(parent: &Parent, script: ScriptBuf, transactions: Vec<Transaction>) -> Block {
-    assemble(parent, script, parent.subsidy, transactions)
+    let transactions = transactions.into_iter().map(|transaction| (transaction.compute_txid(), transaction));
+    assemble(parent, script, parent.subsidy, transactions.collect())
 }
 
-struct Selection {
+struct Selection<'a> {
     weight: u64,
     sigops: u64,
-    chosen: Vec<(Transaction, u64, u64)>,
+    chosen: Vec<&'a Entry>,
 }
 
-impl Selection {
-    fn fill(&mut self, parent: &Parent, mempool: &Mempool) {
+impl<'a> Selection<'a> {
+    fn fill(&mut self, parent: &Parent, mempool: &'a Mempool) {
         let mut failures = 0;
         let mut closed: BTreeSet<u32> = BTreeSet::new();
         for chunk in mempool.chunks() {
@@ -105,7 +107,7 @@ impl Selection {
         }
     }
 
-    fn take(&mut self, chunk: &ChunkView<'_>, parent: &Parent) -> bool {
+    fn take(&mut self, chunk: &ChunkView<'a>, parent: &Parent) -> bool {
         let sigops: u64 = chunk.entries.iter().map(|entry| entry.sigops).sum();
         let is_full = self.weight + chunk.size.weight >= MAX_BLOCK_WEIGHT;
         if is_full || self.sigops + sigops >= MAX_BLOCK_SIGOPS_COST {
@@ -117,20 +119,24 @@ impl Selection {
         }
         self.weight += chunk.size.weight;
         self.sigops += sigops;
-        let entries = chunk.entries.iter();
-        self.chosen
-            .extend(entries.map(|entry| (Transaction::clone(&entry.transaction), entry.fee.to_sat(), entry.sigops)));
+        self.chosen.extend(&chunk.entries);
         true
     }
 }
 
-fn assemble(parent: &Parent, script: ScriptBuf, reward: Amount, transactions: Vec<Transaction>) -> Block {
+fn assemble(parent: &Parent, script: ScriptBuf, reward: Amount, transactions: Vec<(Txid, Transaction)>) -> Block {
     let mut txdata = Vec::with_capacity(transactions.len() + 1);
+    let mut leaves = Vec::with_capacity(transactions.len() + 1);
     txdata.push(coinbase(parent, script, reward));
-    txdata.extend(transactions);
+    // The coinbase's own is put in once it is complete.
+    leaves.push([0; 32]);
+    for (txid, transaction) in transactions {
+        leaves.push(txid.to_byte_array());
+        txdata.push(transaction);
+    }
     let commitment = witness_commitment_script(&txdata, &[0; 32]);
     txdata[0].output.push(TxOut { value: Amount::ZERO, script_pubkey: commitment });
-    let leaves = txdata.iter().map(|transaction| transaction.compute_txid().to_byte_array()).collect();
+    leaves[0] = txdata[0].compute_txid().to_byte_array();
     let header = Header {
         version: Version::from_consensus(VERSION),
         prev_blockhash: parent.hash,

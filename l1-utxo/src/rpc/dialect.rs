@@ -59,6 +59,9 @@ impl RpcError {
     }
 }
 
+/// Calls in one batch at most. Core has no limit; clients of it send 10,000 (LND).
+const MAX_BATCH: usize = 50_000;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
     Legacy,
@@ -185,6 +188,10 @@ where
     Fut: Future<Output = Result<Value, RpcError>>,
 {
     let asked = requests.len();
+    if asked > MAX_BATCH {
+        let message = format!("A batch must not hold more than {MAX_BATCH} calls");
+        return Response::failure(Envelope::unknown(), RpcError::new(code::INVALID_REQUEST, message));
+    }
     let mut replies = Vec::with_capacity(asked.min(1024));
     for request in requests {
         let (envelope, call) = parse(request);
@@ -294,6 +301,7 @@ mod tests {
                 ),
             ),
         ];
+        assert_eq!(ask(&format!("[{}1]", "1,".repeat(MAX_BATCH))).0, 400);
         for (request, status, reply) in table {
             assert_eq!(ask(request), (status, reply.to_string()), "{request}");
         }

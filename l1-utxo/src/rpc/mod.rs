@@ -98,3 +98,19 @@ impl Service {
         (method.run)(context, params).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_hears_that_the_node_is_loading() {
+        let service = Service::new(watch::Sender::new(false));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for name in ["getblockcount", "stop", "nosuchmethod"] {
+            let call = Call { method: name.into(), params: Value::Null };
+            let error = runtime.block_on(service.execute(call)).unwrap_err();
+            assert_eq!((error.code, error.message.as_str()), (-28, "Loading block index…"));
+        }
+    }
+}

@@ -25,7 +25,7 @@ pub fn make(rng: &mut Rng) -> (Vec<u8>, Vec<Vec<u8>>) {
         _ => match near(1) {
             0 => script_size(near(10_000)),
             1 => element(near(520)),
-            _ => ([vec![0x60, 0x75].repeat(near(201)), vec![0x51]].concat(), vec![]),
+            _ => ([[0x60, 0x75].repeat(near(201)), vec![0x51]].concat(), vec![]),
         },
     }
 }
@@ -45,7 +45,7 @@ fn multisig_keys(keys: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
 
 /// So many elements at the same time, some of them on the other stack, and all but one dropped again.
 fn stack(count: usize, aside: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
-    let fill = [vec![0x51, 0x6b].repeat(aside), vec![0x51; count]].concat();
+    let fill = [[0x51, 0x6b].repeat(aside), vec![0x51; count]].concat();
     ([fill, vec![0x75; count - 1]].concat(), vec![])
 }
 
@@ -57,7 +57,7 @@ fn script_size(size: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
 }
 
 fn element(size: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
-    if size % 2 == 0 {
+    if size.is_multiple_of(2) {
         return (vec![0x75, 0x51], vec![vec![7; size]]);
     }
     ([soup::push(&vec![7; size]), vec![0x75, 0x51]].concat(), vec![])

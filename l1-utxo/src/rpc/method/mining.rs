@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::Method;
 use crate::chain::Source;
 use crate::consensus::HashedBlock;
+use crate::consensus::block::add_witness_reserved_value;
 use crate::driver::Ledger;
 use crate::mining::{Parent, Template};
 use crate::rpc::argument::{self, Kind, Params, optional, required};
@@ -171,23 +172,10 @@ fn known(ledger: &Ledger, block: &HashedBlock) -> Option<&'static str> {
 
 async fn submitblock(cx: &Context, params: Params) -> Result<Value, RpcError> {
     let mut block = decode_block(params.text(0)?)?;
-    add_reserved_witness(&mut block);
+    // Miners may leave out the coinbase's witness.
+    add_witness_reserved_value(&mut block);
     let block = Arc::new(HashedBlock::new(block));
     let outcome = cx.run(move |ledger| ledger.submit(block, Source::Requested)).await?;
     let outcome = outcome.map_err(|error| RpcError::new(code::DATABASE, error.to_string()))?;
     Ok(outcome.reason().map_or(Value::Null, Value::from))
-}
-
-/// Miners may leave out the coinbase's witness (Core: `UpdateUncommittedBlockStructures`).
-fn add_reserved_witness(block: &mut Block) {
-    let Some(coinbase) = block.txdata.first_mut() else {
-        return;
-    };
-    let commits = crate::consensus::block::witness_commitment_index(coinbase).is_some();
-    if let Some(input) = coinbase.input.first_mut()
-        && commits
-        && input.witness.is_empty()
-    {
-        input.witness.push([0u8; 32]);
-    }
 }
