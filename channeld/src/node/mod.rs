@@ -18,6 +18,8 @@ mod enforce;
 mod peer;
 mod seal;
 mod settle;
+#[cfg(test)]
+mod tests;
 
 pub use api::{command, event, refusal, reply};
 

@@ -1,7 +1,7 @@
 //! Streams of netted transfers: what clients ask of them, and what channels say of them.
 
 use super::channel::channel_refusal;
-use crate::channel::{self, Command};
+use crate::channel::{self, Channel, Command};
 use crate::commitment::{CreditWindow, SessionMark, Side};
 use crate::node::Node;
 use crate::node::api::command::{OpenStream, StreamPay, StreamTarget};
@@ -22,6 +22,12 @@ use crate::wire::{TransferCloseReason, TransferReceipt};
 const MAX_UNCOMMITTED_PAYMENTS: u64 = 262_144;
 /// How long the payee's receipt is waited for, in microseconds.
 const ANSWER_MICROS: u64 = 5_000_000;
+
+/// What transfers may still take, whether or not the peer is there: payments are journaled while it is away.
+fn spendable(channel: &Channel) -> Msat {
+    let funded = channel.funded().filter(|funded| funded.is_ready() && !funded.is_closing());
+    funded.map_or(Msat::ZERO, |funded| funded.commitments.available_to_send())
+}
 
 impl Node {
     pub(super) fn open_stream(&mut self, request: RequestNumber, open: &OpenStream) {
@@ -85,7 +91,7 @@ impl Node {
         };
         let channel = stream.channel;
         let entry = self.state.channels.get(&channel);
-        let available = entry.map_or(Msat::ZERO, |entry| entry.channel.available_for_transfer());
+        let available = entry.map_or(Msat::ZERO, |entry| spendable(&entry.channel));
         let opened = StreamOpened {
             session,
             channel,
@@ -288,7 +294,7 @@ impl Node {
         let handed = log.and_then(|log| log.proposed_mark(&session)).map_or(stream.committed.total, |mark| mark.total);
         // What was handed over is off the balance already.
         let queued = stream.accepted.total.saturating_sub(handed);
-        let mut amount = entry.channel.available_for_transfer().saturating_sub(queued);
+        let mut amount = spendable(&entry.channel).saturating_sub(queued);
         if let Some(most) = self.live.stream_clients.get(&session).and_then(|client| client.max_uncommitted) {
             amount = amount.min(most.saturating_sub(stream.uncommitted()));
         }

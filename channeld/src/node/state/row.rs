@@ -98,6 +98,22 @@ impl State {
         self.dirty.len()
     }
 
+    /// All rows, as they stand: what memory and disk are compared by.
+    pub fn rows(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let mut keys = vec![RowKey::Head];
+        keys.extend(self.channels.keys().copied().map(RowKey::Channel));
+        keys.extend(self.resolvers.keys().copied().map(RowKey::Resolver));
+        keys.extend(self.payments.keys().copied().map(RowKey::Payment));
+        keys.extend(self.invoices.keys().copied().map(RowKey::Invoice));
+        keys.extend(self.streams.keys().copied().map(RowKey::Stream));
+        keys.extend(self.requests.keys().cloned().map(RowKey::Request));
+        keys.extend(self.peers.keys().copied().map(RowKey::Peer));
+        if !self.wallet.is_empty() {
+            keys.push(RowKey::Wallet);
+        }
+        keys.into_iter().filter_map(|key| Some((key.bytes(), self.value(&key)?))).collect()
+    }
+
     fn value(&self, key: &RowKey) -> Option<Vec<u8>> {
         match key {
             RowKey::Head => Some(encode(&self.head)),

@@ -1,0 +1,7 @@
+//! Whole nodes in one thread: an in-memory disk that crashes when it is told, a chain that checks little, a lossless wire.
+
+mod close;
+mod crash;
+mod pay;
+mod stream;
+mod world;

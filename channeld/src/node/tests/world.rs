@@ -1,0 +1,519 @@
+//! The world of the node's tests.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bitcoin::absolute::LockTime;
+use bitcoin::block::{Header, Version};
+use bitcoin::constants::ChainHash;
+use bitcoin::hashes::{Hash, sha256};
+use bitcoin::{
+    Amount, Block, BlockHash, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut,
+    Txid, Witness, transaction,
+};
+
+use crate::channel::Policy;
+use crate::keys::{Signer, Words};
+use crate::node::command::{Command, Query, RequestKey};
+use crate::node::event::{Event, EventKind};
+use crate::node::input::{ChainState, Effect, Input, Moment, RequestNumber, SessionNumber};
+use crate::node::refusal::Refusal;
+use crate::node::reply::{ChannelInfo, Reply};
+use crate::node::state::State;
+use crate::node::state::row::RowKey;
+use crate::node::{Node, Record, Settings};
+use crate::payment::send::Payment;
+use crate::payment::stream::StreamStatus;
+use crate::units::{BlockHeight, ChannelId, FeeratePerKw, NodeId, UnixTime};
+use crate::wallet::Wallet;
+use crate::wire::{Features, Message};
+
+pub const NETWORK: bitcoin::Network = bitcoin::Network::Regtest;
+
+/// What a crash does to the turn that was being flushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// It is lost, and so is all that should have left.
+    BeforeFlush,
+    /// It is durable, and nothing of it has left.
+    AfterFlush,
+}
+
+/// One node and what it has on disk.
+pub struct Member {
+    pub node: Node,
+    signer: Arc<Signer>,
+    words: Words,
+    /// What the disk holds: the fold of all durable turns, and the archive.
+    disk: State,
+    archive: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub events: Vec<Event>,
+    pub payments: Vec<Payment>,
+    pub replies: BTreeMap<u64, Vec<Result<Reply, Refusal>>>,
+    pub statuses: BTreeMap<u64, StreamStatus>,
+    pub turns: u64,
+    /// Crash at this turn.
+    pub crash_at: Option<(u64, Crash)>,
+}
+
+/// Two nodes, a wire and a chain.
+pub struct World {
+    pub members: Vec<Member>,
+    session: Option<SessionNumber>,
+    sessions: u64,
+    wire: VecDeque<(usize, SessionNumber, Message)>,
+    pub blocks: Vec<Block>,
+    coins: BTreeMap<OutPoint, (TxOut, u32)>,
+    pub mempool: Vec<Transaction>,
+    requests: u64,
+    clock: u64,
+}
+
+fn settings() -> Settings {
+    Settings {
+        alias: "test".to_owned(),
+        network: "regtest".to_owned(),
+        address_network: NETWORK,
+        chain_hash: ChainHash::from(genesis().block_hash().to_byte_array()),
+        features: Features::init(),
+        policy: Policy { minimum_depth: 1, ..Policy::default() },
+        anchor_reserve: Amount::from_sat(10_000),
+        burial: 6,
+        fallback_feerate: FeeratePerKw::FLOOR,
+        development: true,
+        listen_addresses: Vec::new(),
+    }
+}
+
+fn genesis() -> Block {
+    bitcoin::constants::genesis_block(NETWORK)
+}
+
+fn moment(clock: &mut u64) -> Moment {
+    *clock += 1;
+    let entropy = sha256::Hash::hash(&clock.to_be_bytes()).to_byte_array();
+    Moment { now: UnixTime::new(1_700_000_000_000_000 + *clock * 1_000), entropy }
+}
+
+impl World {
+    /// Two nodes at the genesis block, not connected.
+    pub fn new() -> World {
+        let mut clock = 0;
+        let members = [1u8, 2].map(|seed| Member::new(seed, moment(&mut clock))).into_iter().collect();
+        let mut world = World {
+            members,
+            session: None,
+            sessions: 0,
+            wire: VecDeque::new(),
+            blocks: vec![genesis()],
+            coins: BTreeMap::new(),
+            mempool: Vec::new(),
+            requests: 0,
+            clock,
+        };
+        (0..2).for_each(|who| world.settle(who));
+        world
+    }
+
+    /// Connected nodes with coins, and a channel of the first with the second.
+    pub fn with_channel(capacity: u64, push_msat: u64) -> (World, ChannelId) {
+        let mut world = World::new();
+        world.fund(0, 10_000_000);
+        world.fund(1, 10_000_000);
+        world.connect();
+        let id = world.open(0, capacity, push_msat);
+        (world, id)
+    }
+
+    pub fn id(&self, who: usize) -> NodeId {
+        NodeId(self.members[who].signer.node_id())
+    }
+
+    pub fn fund(&mut self, who: usize, sat: u64) {
+        let address = match self.ask(who, Command::CreateAddress) {
+            Ok(Reply::Address(address)) => address,
+            other => panic!("{other:?}"),
+        };
+        let address: bitcoin::Address<_> = address.parse().expect("an address");
+        let script_pubkey = address.assume_checked().script_pubkey();
+        // Money out of nothing: it has no input that anybody looks up.
+        let clock = self.clock;
+        let faucet = OutPoint::new(Txid::from_byte_array(sha256::Hash::hash(&clock.to_be_bytes()).to_byte_array()), 0);
+        self.coins.insert(faucet, (TxOut { value: Amount::from_sat(sat), script_pubkey: ScriptBuf::new() }, 0));
+        let output = TxOut { value: Amount::from_sat(sat), script_pubkey };
+        self.mempool.push(spend(faucet, vec![output]));
+        self.mine(1);
+    }
+
+    pub fn connect(&mut self) {
+        self.sessions += 1;
+        let session = SessionNumber(self.sessions);
+        self.session = Some(session);
+        for who in 0..2 {
+            let peer = self.id(1 - who);
+            let features = Features::init();
+            self.input(who, Input::Connected { peer, session, features, inbound: who == 1, address: None });
+        }
+        self.run();
+    }
+
+    pub fn disconnect(&mut self) {
+        let Some(session) = self.session.take() else { return };
+        self.wire.clear();
+        for who in 0..2 {
+            let peer = self.id(1 - who);
+            self.input(who, Input::Disconnected { peer, session });
+        }
+        self.run();
+    }
+
+    pub fn open(&mut self, who: usize, capacity: u64, push_msat: u64) -> ChannelId {
+        let open = crate::node::command::OpenChannel {
+            peer: self.id(1 - who),
+            capacity: crate::node::command::AmountOrAll::Sat(capacity),
+            push: crate::units::Msat::new(push_msat),
+            funding_feerate: None,
+            announce: false,
+            without_anchors: false,
+            validate_only: false,
+        };
+        let id = match self.ask(who, Command::OpenChannel(open)) {
+            Ok(Reply::Channel(info)) => info.channel_id,
+            other => panic!("{other:?}"),
+        };
+        self.mine(6);
+        assert!(self.channel(0, id).expect("the opener has it").usable);
+        assert!(self.channel(1, id).expect("the accepter has it").usable);
+        id
+    }
+
+    pub fn channel(&mut self, who: usize, id: ChannelId) -> Option<ChannelInfo> {
+        match self.query(who, Query::Channel(id)) {
+            Ok(Reply::Channel(info)) => Some(*info),
+            _ => None,
+        }
+    }
+
+    /// Asks and runs until all is quiet: the last answer.
+    pub fn ask(&mut self, who: usize, command: Command) -> Result<Reply, Refusal> {
+        self.ask_with(who, None, command)
+    }
+
+    pub fn ask_with(&mut self, who: usize, key: Option<RequestKey>, command: Command) -> Result<Reply, Refusal> {
+        let request = self.start(who, key, command);
+        self.run();
+        let replies = self.members[who].replies.get(&request.0).cloned().unwrap_or_default();
+        replies.last().cloned().expect("an answer")
+    }
+
+    /// Asks without running further than this node.
+    pub fn start(&mut self, who: usize, key: Option<RequestKey>, command: Command) -> RequestNumber {
+        self.requests += 1;
+        let request = RequestNumber(self.requests);
+        self.input(who, Input::Command { request, key, command });
+        request
+    }
+
+    pub fn query(&mut self, who: usize, query: Query) -> Result<Reply, Refusal> {
+        self.requests += 1;
+        let request = RequestNumber(self.requests);
+        self.input(who, Input::Query { request, query });
+        self.members[who].replies[&request.0].last().cloned().expect("an answer")
+    }
+
+    /// Gives one node an input and lets its turns go through.
+    pub fn input(&mut self, who: usize, input: Input) {
+        let moment = moment(&mut self.clock);
+        self.members[who].node.handle(input, moment);
+        self.settle(who);
+    }
+
+    /// Lets time pass for a node.
+    pub fn tick(&mut self, who: usize, seconds: u64) {
+        self.clock += seconds * 1_000;
+        self.input(who, Input::Tick);
+        self.run();
+    }
+
+    fn settle(&mut self, who: usize) {
+        loop {
+            let moment = moment(&mut self.clock);
+            let member = &mut self.members[who];
+            let sealed = member.node.seal(moment);
+            let mut effects = sealed.effects;
+            let is_quiet = sealed.record.is_none();
+            if let Some(record) = sealed.record {
+                member.turns += 1;
+                let crash = member.crash_at.filter(|(turn, _)| *turn == member.turns).map(|(_, crash)| crash);
+                if crash != Some(Crash::BeforeFlush) {
+                    member.store(record);
+                }
+                if crash.is_some() {
+                    return self.crash(who);
+                }
+                effects.extend(member.node.flushed());
+                member.check_disk();
+            }
+            self.carry_out(who, effects);
+            if is_quiet {
+                return;
+            }
+        }
+    }
+
+    /// The process dies and starts again; the connection is gone.
+    pub fn crash(&mut self, who: usize) {
+        self.members[who].crash_at = None;
+        let moment = moment(&mut self.clock);
+        self.members[who].restart(moment);
+        self.wire.clear();
+        if let Some(session) = self.session.take() {
+            let peer = self.id(who);
+            self.input(1 - who, Input::Disconnected { peer, session });
+        }
+        // What was mined while it was down comes now.
+        self.tell_chain(who);
+        self.settle(who);
+    }
+
+    /// Carries messages until nothing moves.
+    pub fn run(&mut self) {
+        for _ in 0..100_000 {
+            let Some((who, session, message)) = self.wire.pop_front() else { return };
+            if self.session == Some(session) {
+                let peer = self.id(1 - who);
+                self.input(who, Input::Messages { peer, session, messages: vec![message] });
+            }
+        }
+        panic!("the nodes never come to rest");
+    }
+
+    /// Carries one message.
+    pub fn deliver_one(&mut self) {
+        let Some((who, session, message)) = self.wire.pop_front() else { return };
+        if self.session == Some(session) {
+            let peer = self.id(1 - who);
+            self.input(who, Input::Messages { peer, session, messages: vec![message] });
+        }
+    }
+
+    /// Asks, and carries no message meanwhile.
+    pub fn ask_alone(&mut self, who: usize, command: Command) -> Result<Reply, Refusal> {
+        let request = self.start(who, None, command);
+        self.members[who].replies[&request.0].last().cloned().expect("an answer")
+    }
+
+    fn carry_out(&mut self, who: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Send { session, message, .. } => {
+                    let message = Message::decode(&message.encode()).expect("what we send can be read");
+                    self.wire.push_back((1 - who, session, message));
+                }
+                Effect::Disconnect { session, .. } if self.session == Some(session) => self.disconnect(),
+                Effect::Reply { request, answer, .. } => {
+                    self.members[who].replies.entry(request.0).or_default().push(answer);
+                }
+                Effect::Stream { request, status, .. } => {
+                    self.members[who].statuses.insert(request.0, *status);
+                }
+                Effect::Broadcast(package) => package.into_iter().for_each(|transaction| self.accept(transaction)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Takes a transaction into the mempool; one that spends what another does there replaces it.
+    fn accept(&mut self, transaction: Transaction) {
+        let txid = transaction.compute_txid();
+        let known = |outpoint: &OutPoint| {
+            self.coins.contains_key(outpoint) || self.mempool.iter().any(|it| it.compute_txid() == outpoint.txid)
+        };
+        let is_known = self.mempool.iter().any(|it| it.compute_txid() == txid);
+        if is_known || !transaction.input.iter().all(|input| known(&input.previous_output)) {
+            return;
+        }
+        let spent: Vec<OutPoint> = transaction.input.iter().map(|input| input.previous_output).collect();
+        let conflicts = |it: &Transaction| it.input.iter().any(|input| spent.contains(&input.previous_output));
+        let paid = |it: &Transaction| it.output.iter().map(|output| output.value).sum::<Amount>();
+        // Of two that spend the same, the later must leave more to the miner (BIP 125, roughly).
+        if self.mempool.iter().any(|it| conflicts(it) && paid(it) <= paid(&transaction)) {
+            return;
+        }
+        self.mempool.retain(|it| !conflicts(it));
+        self.mempool.push(transaction);
+    }
+
+    pub fn mine(&mut self, count: u32) {
+        for _ in 0..count {
+            self.mine_one();
+            (0..2).for_each(|who| self.tell_chain(who));
+            self.run();
+        }
+    }
+
+    fn mine_one(&mut self) {
+        let height = self.blocks.len() as u32;
+        let mut transactions = vec![coinbase(height)];
+        loop {
+            let ready = self.mempool.iter().position(|transaction| self.is_final(transaction, height));
+            let Some(ready) = ready else { break };
+            let transaction = self.mempool.remove(ready);
+            let txid = transaction.compute_txid();
+            for input in &transaction.input {
+                self.coins.remove(&input.previous_output);
+            }
+            for (vout, output) in (0..).zip(&transaction.output) {
+                self.coins.insert(OutPoint::new(txid, vout), (output.clone(), height));
+            }
+            transactions.push(transaction);
+        }
+        let coins = &self.coins;
+        let later: Vec<Transaction> = std::mem::take(&mut self.mempool);
+        let txids: Vec<Txid> = later.iter().map(Transaction::compute_txid).collect();
+        let lives =
+            |input: &TxIn| coins.contains_key(&input.previous_output) || txids.contains(&input.previous_output.txid);
+        self.mempool = later.iter().filter(|it| it.input.iter().all(lives)).cloned().collect();
+        let previous = self.blocks.last().expect("a genesis block").block_hash();
+        self.blocks.push(block(previous, transactions));
+    }
+
+    /// Whether all inputs are there and all locks are open (BIP 65's lock time, BIP 68's sequences by height).
+    fn is_final(&self, transaction: &Transaction, height: u32) -> bool {
+        let locked = match transaction.lock_time {
+            LockTime::Blocks(until) => until.to_consensus_u32() >= height,
+            LockTime::Seconds(_) => false,
+        };
+        if locked && transaction.input.iter().any(|input| input.sequence != Sequence::MAX) {
+            return false;
+        }
+        transaction.input.iter().all(|input| {
+            let Some((_, made_at)) = self.coins.get(&input.previous_output) else { return false };
+            let sequence = input.sequence.to_consensus_u32();
+            let is_relative = sequence & (1 << 31) == 0 && transaction.version == transaction::Version::TWO;
+            !is_relative || made_at + (sequence & 0xffff) <= height
+        })
+    }
+
+    fn tell_chain(&mut self, who: usize) {
+        loop {
+            let height = self.members[who].node.state().height().height() as usize + 1;
+            let Some(block) = self.blocks.get(height).cloned() else { break };
+            let history = self.members[who].history(&block);
+            let height = BlockHeight::new(height as u32);
+            self.input(who, Input::BlockConnected { height, block: Arc::new(block), history });
+        }
+        let target = BlockHeight::new(self.blocks.len() as u32 - 1);
+        self.input(who, Input::ChainState(ChainState { target, problem: None, feerates: None }));
+    }
+
+    /// All coins of a node's wallet.
+    pub fn wallet(&mut self, who: usize) -> Amount {
+        match self.query(who, Query::Balances) {
+            Ok(Reply::Balances(balances)) => balances.confirmed + balances.unconfirmed + balances.immature,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn has_event(&self, who: usize, is: impl Fn(&EventKind) -> bool) -> bool {
+        self.members[who].events.iter().any(|event| is(&event.kind))
+    }
+}
+
+impl Member {
+    fn new(seed: u8, moment: Moment) -> Member {
+        let words = Words::from_entropy(&[seed; 32]);
+        let signer = Arc::new(Signer::new(&words.seed()));
+        let wallet = Wallet::create(words.seed().account_xprv(NETWORK), NETWORK, genesis().block_hash());
+        let node = Node::new(settings(), Arc::clone(&signer), wallet, State::default(), moment);
+        Member {
+            node,
+            signer,
+            words,
+            disk: State::default(),
+            archive: BTreeMap::new(),
+            events: Vec::new(),
+            payments: Vec::new(),
+            replies: BTreeMap::new(),
+            statuses: BTreeMap::new(),
+            turns: 0,
+            crash_at: None,
+        }
+    }
+
+    fn restart(&mut self, moment: Moment) {
+        // Through rows, as a start after a checkpoint.
+        let state = State::from_rows(&self.disk.rows()).expect("our own rows");
+        let (account, genesis) = (self.words.seed().account_xprv(NETWORK), genesis().block_hash());
+        let wallet = match state.wallet.is_empty() {
+            true => Wallet::create(account, NETWORK, genesis),
+            false => Wallet::load(account, NETWORK, genesis, &state.wallet).expect("our own wallet"),
+        };
+        self.node = Node::new(settings(), Arc::clone(&self.signer), wallet, state, moment);
+    }
+
+    fn store(&mut self, record: Record) {
+        let bytes = postcard::to_allocvec(&record.changes).expect("changes encode");
+        let changes: Vec<crate::node::state::change::Change> = postcard::from_bytes(&bytes).expect("changes decode");
+        changes.iter().for_each(|change| self.disk.apply(change));
+        for (key, value) in record.rows {
+            match value {
+                Some(value) => drop(self.archive.insert(key, value)),
+                None => drop(self.archive.remove(&key)),
+            }
+        }
+        for (index, bytes) in record.events {
+            assert_eq!(index, self.events.len() as u64 + 1, "events count up without a gap");
+            self.events.push(postcard::from_bytes(&bytes).expect("an event"));
+        }
+        for (index, bytes) in record.payments {
+            assert_eq!(index, self.payments.len() as u64 + 1, "ended payments count up without a gap");
+            self.payments.push(postcard::from_bytes(&bytes).expect("a payment"));
+        }
+    }
+
+    /// Memory is disk: the state equals the fold of what was stored.
+    fn check_disk(&self) {
+        assert_eq!(self.node.state().rows(), self.disk.rows());
+    }
+
+    fn history(&self, block: &Block) -> Vec<(ChannelId, crate::commitment::PenaltyRow)> {
+        let mut history = Vec::new();
+        for channel in self.node.wants_history(block) {
+            let prefix = RowKey::penalties_of(channel);
+            let rows = self.archive.iter().filter(|(key, _)| key.starts_with(&prefix));
+            history.extend(rows.map(|(_, bytes)| (channel, postcard::from_bytes(bytes).expect("a penalty row"))));
+        }
+        history
+    }
+}
+
+fn spend(outpoint: OutPoint, output: Vec<TxOut>) -> Transaction {
+    let input = TxIn {
+        previous_output: outpoint,
+        script_sig: ScriptBuf::new(),
+        sequence: Sequence::MAX,
+        witness: Witness::new(),
+    };
+    Transaction { version: transaction::Version::TWO, lock_time: LockTime::ZERO, input: vec![input], output }
+}
+
+fn coinbase(height: u32) -> Transaction {
+    let mut transaction = spend(OutPoint::null(), vec![TxOut { value: Amount::ZERO, script_pubkey: ScriptBuf::new() }]);
+    transaction.input[0].script_sig = ScriptBuf::builder().push_int(i64::from(height)).into_script();
+    transaction
+}
+
+fn block(previous: BlockHash, txdata: Vec<Transaction>) -> Block {
+    let header = Header {
+        version: Version::TWO,
+        prev_blockhash: previous,
+        merkle_root: TxMerkleNode::all_zeros(),
+        time: 1_700_000_000,
+        bits: CompactTarget::from_consensus(0x207f_ffff),
+        nonce: 0,
+    };
+    let mut block = Block { header, txdata };
+    block.header.merkle_root = block.compute_merkle_root().expect("a coinbase");
+    block
+}
