@@ -5,6 +5,8 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod output;
+#[cfg(test)]
+mod tests;
 pub(super) mod truc;
 
 use bitcoin::{Script, ScriptBuf, Transaction, TxIn, TxOut};
