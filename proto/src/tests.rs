@@ -201,3 +201,53 @@ fn every_reason_names_its_code() {
         assert!(codes.iter().any(|code| comment.ends_with(&format!("{code}."))), "{}", value.name());
     }
 }
+
+/// Every method, field and enum value of the owner's API, one a line.
+fn contract() -> Vec<String> {
+    let mut lines = Vec::new();
+    for file in own_files().iter().filter(|file| file.package() == "channeld.v1") {
+        for service in &file.service {
+            for method in &service.method {
+                let (client, server) = (method.client_streaming(), method.server_streaming());
+                lines.push(format!(
+                    "method {}.{} client_streaming={client} server_streaming={server}",
+                    service.name(),
+                    method.name()
+                ));
+            }
+        }
+        for message in messages(file) {
+            for field in &message.field {
+                let (label, kind) = (field.label(), field.r#type());
+                let of = field.type_name();
+                lines.push(format!(
+                    "field {}.{} = {} {label:?} {kind:?} {of}",
+                    message.name(),
+                    field.name(),
+                    field.number()
+                ));
+            }
+        }
+        for item in &file.enum_type {
+            lines.extend(item.value.iter().map(|value| format!("value {} = {}", value.name(), value.number())));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+/// `contract.txt` is what the last release said. Nothing in it may change or go; new lines are added to it with
+/// `UPDATE_CONTRACT=1 cargo test -p proto`.
+#[test]
+fn what_was_released_stays() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/contract.txt");
+    let now = contract();
+    if std::env::var_os("UPDATE_CONTRACT").is_some() {
+        std::fs::write(path, now.join("\n") + "\n").unwrap();
+    }
+    let released = std::fs::read_to_string(path).unwrap();
+    let gone: Vec<&str> = released.lines().filter(|line| !now.iter().any(|own| own == line)).collect();
+    assert!(gone.is_empty(), "clients rely on these: {gone:#?}");
+    let new: Vec<&String> = now.iter().filter(|line| !released.lines().any(|own| own == *line)).collect();
+    assert!(new.is_empty(), "not in contract.txt yet (UPDATE_CONTRACT=1): {new:#?}");
+}

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use indicatif::{ProgressBar, ProgressStyle};
 use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
@@ -97,7 +97,7 @@ fn line(text: &str) -> Result<(), Failure> {
 /// A table with these columns; those whose name begins with `>` are figures and stand to the right.
 pub fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─')));
     table.set_header(columns.iter().map(|name| name.trim_start_matches('>')));
     for row in rows {
         table.add_row(row);

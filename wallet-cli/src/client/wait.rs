@@ -31,7 +31,8 @@ pub async fn channel_until(
             return Ok(channel);
         }
         if Instant::now() >= deadline {
-            let message = format!("the channel is {} after {} s", channel.state().as_str_name(), timeout.as_secs());
+            let state = channel.state().as_str_name().trim_start_matches("CHANNEL_STATE_").to_lowercase();
+            let message = format!("the channel is {} after {} s", state.replace('_', " "), timeout.as_secs());
             let next =
                 "blocks may be missing (on regtest: `wallet-cli chain mine 6`); `wallet-cli channel show` tells more";
             return Err(Failure::new(Exit::TimedOut, message, next));

@@ -126,20 +126,20 @@ impl Network {
     }
 
     fn hint(&self) -> String {
-        let (alice, bob) = (self.alice.data_dir.display(), self.bob.data_dir.display());
+        let own = std::env::args_os().next().map(PathBuf::from).unwrap_or_else(|| "wallet-cli".into());
+        let cli = |member: &Member| format!("{} --data-dir {}", own.display(), member.data_dir.display());
+        let (alice, bob) = (cli(&self.alice), cli(&self.bob));
         let ties: Vec<String> = self.processes.iter().map(|process| process.child.id().to_string()).collect();
         format!(
-            "The network goes on. Try:
-  wallet-cli --data-dir {alice} node balances
-  wallet-cli --data-dir {alice} peer connect {}@{}
-  wallet-cli --data-dir {alice} channel open {} 1000000
-  wallet-cli --data-dir {alice} chain mine 3
-  wallet-cli --data-dir {bob} invoice create 2500 --description coffee
-  wallet-cli --data-dir {alice} pay INVOICE
+            "
+The network goes on. Try:
+  {alice} node balances
+  {alice} channel open {} 1000000
+  {alice} chain mine 3
+  {bob} invoice create 2500 --description coffee
+  {alice} pay INVOICE
 Stop it:
   kill {} && rm -r {}",
-            self.bob.presence.node_id,
-            self.bob.presence.listen.map(|at| at.to_string()).unwrap_or_default(),
             self.bob.presence.node_id,
             ties.join(" "),
             self.folder.path.display(),
