@@ -14,8 +14,8 @@ const CHANNELD: &[(u8, &[&str])] = &[
     (5, &["node"]),
     (6, &["store", "chain", "peer"]),
     (7, &["driver"]),
-    (8, &["rpc"]),
-    (9, &["config", "daemon", "main"]),
+    (8, &["config", "rpc"]),
+    (9, &["daemon", "main"]),
 ];
 const L1_UTXO: &[(u8, &[&str])] = &[
     (0, &["params"]),
@@ -25,8 +25,8 @@ const L1_UTXO: &[(u8, &[&str])] = &[
     (4, &["mining", "sync"]),
     (6, &["store"]),
     (7, &["driver"]),
-    (8, &["net", "rpc"]),
-    (9, &["config", "node", "main"]),
+    (8, &["config", "net", "rpc"]),
+    (9, &["node", "main"]),
 ];
 /// Rooms up to this floor are pure.
 const LAST_PURE_FLOOR: u8 = 5;
