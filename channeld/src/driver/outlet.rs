@@ -91,6 +91,7 @@ impl Outlet {
                 }
             }
             Effect::Connect { peer, address } => self.peers.connect(peer, &address, true),
+            Effect::Protect { peer } => self.peers.protect(peer),
             Effect::Forget { peer } => self.peers.forget(peer),
             Effect::Reply { request, answer, last } => self.clients.answer(request, answer, last),
             Effect::Stream { request, status, .. } => self.clients.stream(request, *status),

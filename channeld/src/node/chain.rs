@@ -7,10 +7,11 @@ use bitcoin::{Block, BlockHash, OutPoint, Transaction, Txid};
 
 use super::Node;
 use super::api::event::EventKind;
-use super::input::Effect;
+use super::input::{ChainState, Effect};
 use super::state::change::Change;
 use crate::channel;
-use crate::units::{BlockHeight, ChannelId, ShortChannelId, UnixTime};
+use crate::commitment::Side;
+use crate::units::{BlockHeight, ChannelId, FeeratePerKw, NodeId, ShortChannelId, UnixTime};
 
 /// Answers to mutating calls are kept this long, in seconds.
 const KEEP_ANSWERS_SECONDS: u64 = 24 * 3_600;
@@ -18,6 +19,8 @@ const KEEP_ANSWERS_SECONDS: u64 = 24 * 3_600;
 const CLEANING_MICROS: u64 = 10_000_000;
 /// A funding transaction so deep is not told of any more: channels and announcements are long done.
 const DEEP: u32 = 144;
+/// How long a signature of ours may go unanswered, in microseconds (PEERS.md A3).
+const UNANSWERED_MICROS: u64 = 60_000_000;
 
 impl Node {
     /// After a start: no session survived, and what was under way is taken up again.
@@ -29,12 +32,60 @@ impl Node {
         let peers = self.state.peers.iter().filter(|(_, record)| record.persistent);
         let calls: Vec<_> = peers.map(|(peer, record)| (*peer, record.address.clone())).collect();
         calls.into_iter().for_each(|(peer, address)| self.turns.push(Effect::Connect { peer, address }));
-        let ids: Vec<ChannelId> = self.state.channels.keys().copied().collect();
-        for id in ids {
+        let ids: Vec<(ChannelId, NodeId)> = self.state.channels.iter().map(|(id, entry)| (*id, entry.peer)).collect();
+        for (id, peer) in ids {
+            self.turns.push(Effect::Protect { peer });
             self.drive_quietly(id, channel::Input::Disconnected);
             self.judge_again(id);
         }
         self.rebroadcast();
+    }
+
+    /// What the backend says now; where its estimates moved far, commitments that we pay for follow.
+    pub(super) fn chain_state(&mut self, state: ChainState) {
+        let moved = self.live.chain.as_ref().is_none_or(|before| before.feerates != state.feerates);
+        self.live.chain = Some(state);
+        if moved {
+            self.follow_feerates();
+        }
+    }
+
+    fn follow_feerates(&mut self) {
+        let ours = self.state.channels.iter().filter(|(_, entry)| entry.channel.opener == Side::Local);
+        let usable = ours.filter(|(_, entry)| entry.channel.is_usable());
+        let far: Vec<(ChannelId, FeeratePerKw)> = usable
+            .filter_map(|(id, entry)| {
+                let now = entry.channel.feerate()?.sat_per_kw();
+                let format = entry.channel.commitments()?.parameters.format;
+                let proposed = &self.settings.policy.proposed_feerates;
+                let wanted = self.commitment_feerate(format).clamp(*proposed.start(), *proposed.end());
+                let is_far = wanted.sat_per_kw() > now.saturating_mul(2) || wanted.sat_per_kw() < now / 2;
+                is_far.then_some((*id, wanted))
+            })
+            .collect();
+        for (id, feerate) in far {
+            self.drive_quietly(id, channel::Input::Command(channel::Command::UpdateFee { feerate }));
+        }
+    }
+
+    /// A peer that leaves a signature of ours unanswered for a minute is disconnected (BOLT 2 leaves the time to us): both
+    /// sides start again from what is signed.
+    fn disconnect_silent_peers(&mut self) {
+        let now = self.moment.now;
+        let mut waiting = BTreeMap::new();
+        let mut silent = Vec::new();
+        for (id, entry) in self.state.channels.iter().filter(|(_, entry)| entry.channel.is_live()) {
+            let Some(commitments) = entry.channel.commitments().filter(|it| it.awaiting_revocation) else { continue };
+            let number = commitments.remote_number;
+            let known = self.live.unanswered.get(id).filter(|(before, _)| *before == number);
+            let since = known.map_or(now, |(_, since)| *since);
+            if now.micros_since(since) > UNANSWERED_MICROS {
+                silent.push(entry.peer);
+            }
+            waiting.insert(*id, (number, since));
+        }
+        self.live.unanswered = waiting;
+        silent.into_iter().for_each(|peer| self.disconnect(peer));
     }
 
     /// What must be on the chain, or on its way there, is handed to the backend again: there is no outbox.
@@ -168,6 +219,7 @@ impl Node {
 
     pub(super) fn tick(&mut self) {
         self.fail_late_parts();
+        self.disconnect_silent_peers();
         self.close_settled_streams();
         for session in self.live.stream_clients.keys().copied().collect::<Vec<_>>() {
             if let Some(stream) = self.state.streams.get(&session) {

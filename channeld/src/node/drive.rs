@@ -261,6 +261,7 @@ impl Node {
     fn keep_channel(&mut self, key: OpeningKey, id: ChannelId) {
         let Some(opening) = self.live.openings.remove(&key) else { return };
         self.change(Change::ChannelAdded { peer: key.0, channel: Box::new(opening.channel) });
+        self.turns.push(Effect::Protect { peer: key.0 });
         if opening.funding.is_some() {
             self.change(Change::FundingKept { channel: id, transaction: opening.funding });
         } else {

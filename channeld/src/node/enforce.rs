@@ -6,6 +6,7 @@ use bitcoin::{Address, Block, OutPoint, Transaction, TxOut, Weight};
 
 use super::Node;
 use super::api::event::{CloseKind, EventKind};
+use super::api::reply::Claimable;
 use super::input::Effect;
 use super::state::change::Change;
 use super::state::row::{RowKey, encode};
@@ -24,6 +25,20 @@ impl Node {
             onchain::Feerates { urgent: self.feerate(1), normal: self.feerate(6), relaxed: self.feerate(144) };
         let settings = onchain::Settings { burial_depth: self.settings.burial, ..onchain::Settings::default() };
         onchain::Context { signer: &self.signer, feerates, settings }
+    }
+
+    /// What lies on the chain, is ours, and is not in the wallet yet.
+    pub(super) fn claimable(&self) -> Vec<Claimable> {
+        let cx = self.chain_context();
+        let of_one = |(channel, resolver): (&ChannelId, &Resolver)| {
+            let channel = *channel;
+            let outputs = resolver.claimable(&cx).into_iter();
+            let all: Vec<_> = outputs
+                .map(|(outpoint, amount, height)| Claimable { channel, outpoint, amount, height: Some(height) })
+                .collect();
+            all
+        };
+        self.state.resolvers.iter().flat_map(of_one).collect()
     }
 
     /// The channel failed: our commitment goes to the chain, with a child that pays for it.

@@ -148,6 +148,11 @@ pub enum Effect {
         /// Where.
         address: String,
     },
+    /// There is a channel with a peer: its calls are taken however many strangers there are.
+    Protect {
+        /// Whose.
+        peer: NodeId,
+    },
     /// A peer is not to be called any more.
     Forget {
         /// Whom.

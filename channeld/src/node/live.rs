@@ -44,6 +44,10 @@ pub(super) struct Live {
     pub history: Vec<(ChannelId, PenaltyRow)>,
     /// How many of them belong to turns: of the one that is being flushed, and of the open one.
     pub history_of_turns: (usize, usize),
+    /// Channels whose peer owes a revocation: of which commitment, and since when.
+    pub unanswered: BTreeMap<ChannelId, (CommitmentNumber, UnixTime)>,
+    /// Streams whose clients are told how they stand when the turn closes.
+    pub to_tell: BTreeSet<SessionId>,
     /// Channels that something happened to since the last seal.
     pub to_seal: BTreeSet<ChannelId>,
     /// Copies of commitments that a developer asked for.

@@ -159,7 +159,7 @@ impl Node {
                 self.live.block_history = Vec::new();
             }
             Input::BlockDisconnected { height, hash } => self.block_disconnected(height, hash),
-            Input::ChainState(state) => self.live.chain = Some(state),
+            Input::ChainState(state) => self.chain_state(state),
             Input::Tick => self.tick(),
         }
     }
@@ -177,6 +177,7 @@ impl Node {
         self.moment = moment;
         self.draws = 0;
         self.sign_due();
+        self.tell_streams();
         if let Some(staged) = self.wallet.take_staged() {
             self.change(Change::Wallet(staged));
         }

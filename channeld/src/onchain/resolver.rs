@@ -187,6 +187,15 @@ impl Resolver {
         self.facts.claimed.values()
     }
 
+    /// Outputs that are ours to take and are not taken yet, with what they hold and the first block that may hold the claim.
+    pub fn claimable(&self, cx: &Context<'_>) -> Vec<(OutPoint, Amount, BlockHeight)> {
+        let stakes = self.stakes(cx.signer, &cx.settings).into_iter();
+        let ours = stakes.filter(|stake| {
+            !self.facts.spends.contains_key(&stake.outpoint) && !matches!(stake.way, super::sweep::Way::NoPreimage)
+        });
+        ours.map(|stake| (stake.outpoint, stake.output.value, stake.mature_at)).collect()
+    }
+
     /// The number of the revoked commitment in `transaction`, whose rows of history the next input must bring.
     pub fn revoked_number(&self, signer: &Signer, transaction: &Transaction) -> Option<CommitmentNumber> {
         let funding = self.channel.funding_outpoint();

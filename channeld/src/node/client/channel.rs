@@ -70,7 +70,7 @@ impl Node {
     }
 
     /// With anchors the commitment needs only to enter mempools: the rest is paid by its child.
-    fn commitment_feerate(&self, format: CommitmentFormat) -> FeeratePerKw {
+    pub(in crate::node) fn commitment_feerate(&self, format: CommitmentFormat) -> FeeratePerKw {
         match format {
             CommitmentFormat::Anchors => self.feerate(144),
             CommitmentFormat::StaticRemotekey => self.feerate(6),

@@ -105,6 +105,7 @@ impl Node {
             spendable: wallet.spendable,
             ..Balances::default()
         };
+        balances.claimable = self.claimable();
         for entry in self.state.channels.values() {
             let Some(info) = self.info_of(entry) else { continue };
             if matches!(info.state, ChannelState::Closing | ChannelState::Resolving | ChannelState::Closed) {

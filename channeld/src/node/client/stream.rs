@@ -109,7 +109,7 @@ impl Node {
         };
         self.live.stream_clients.insert(session, client);
         self.reply(request, Ok(Reply::StreamOpened(opened)));
-        self.tell_stream(session, None);
+        self.live.to_tell.insert(session);
     }
 
     pub(super) fn stream_pay(&mut self, pay: &StreamPay) {
@@ -144,6 +144,7 @@ impl Node {
             }
         }
         self.live.to_seal.insert(channel);
+        self.live.to_tell.insert(session);
     }
 
     pub(super) fn finish_stream(&mut self, session: SessionId) {
@@ -254,7 +255,7 @@ impl Node {
                 client.arrivals.pop_front();
             }
         }
-        self.tell_stream(session, None);
+        self.live.to_tell.insert(session);
         self.close_if_settled(session);
     }
 
@@ -262,7 +263,14 @@ impl Node {
     pub(in crate::node) fn stream_moved(&mut self, session: SessionId) {
         let Some(stream) = self.state.streams.get(&session) else { return };
         self.live.to_seal.insert(stream.channel);
-        self.tell_stream(session, None);
+        self.live.to_tell.insert(session);
+    }
+
+    /// Each client hears once a turn, however much happened in it.
+    pub(in crate::node) fn tell_streams(&mut self) {
+        for session in std::mem::take(&mut self.live.to_tell) {
+            self.tell_stream(session, None);
+        }
     }
 
     fn tell_stream(&mut self, session: SessionId, closed: Option<StreamClosed>) {

@@ -38,7 +38,11 @@ fn by_force() {
     let command = keysend(&world, 1, 20_000_000);
     assert!(world.ask(0, command).is_ok());
     assert!(world.ask(0, close(id, true)).is_ok());
+    world.mine(2);
+    let claimable: u64 = world.claimable(0);
+    assert!((670_000..680_000).contains(&claimable), "{claimable}");
     world.mine(170);
+    assert_eq!(world.claimable(0), 0);
     assert!(world.has_event(0, closed(CloseKind::LocalForced)));
     assert!(world.has_event(1, closed(CloseKind::RemoteForced)));
     assert!(total(&mut world) > 20_000_000 - 5_000, "{}", total(&mut world));

@@ -415,6 +415,14 @@ impl World {
         }
     }
 
+    /// What a node has on the chain and not in its wallet, in satoshi.
+    pub fn claimable(&mut self, who: usize) -> u64 {
+        match self.query(who, Query::Balances) {
+            Ok(Reply::Balances(balances)) => balances.claimable.iter().map(|output| output.amount.to_sat()).sum(),
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub fn has_event(&self, who: usize, is: impl Fn(&EventKind) -> bool) -> bool {
         self.members[who].events.iter().any(|event| is(&event.kind))
     }
