@@ -179,8 +179,7 @@ impl Ldk {
             keys.clone(),
             storage_key,
         ));
-        let mut config = UserConfig::default();
-        config.manually_accept_inbound_channels = true;
+        let mut config = UserConfig { manually_accept_inbound_channels: true, ..UserConfig::default() };
         config.channel_handshake_config.negotiate_anchors_zero_fee_htlc_tx = anchors;
         config.channel_handshake_config.minimum_depth = 1;
         config.channel_handshake_config.max_inbound_htlc_value_in_flight_percent_of_channel = 100;
