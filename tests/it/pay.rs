@@ -126,7 +126,7 @@ async fn refusals(cluster: &Cluster) {
         (by_key("zz", 1_000), "INVALID_ARGUMENT"),
         (by_key(&alice.id(), 1_000), "SELF_PAYMENT"),
         (by_key(stranger, 1_000), "NO_ROUTE"),
-        (by_key(&bob, 2_000_000_000), "INSUFFICIENT_BALANCE"),
+        (by_key(&bob, 700_000_000), "INSUFFICIENT_BALANCE"),
         (unknown_channel, "CHANNEL_NOT_FOUND"),
         (broken, "INVALID_PAYMENT_REQUEST"),
         (SendPaymentRequest::default(), "INVALID_ARGUMENT"),

@@ -187,6 +187,23 @@ impl OutgoingStream {
     }
 }
 
+/// The first payments, as many as fit into both limits, and whether these are all.
+pub fn fitting(runs: Vec<PaymentRun>, amount: Msat, count: u64) -> (Vec<PaymentRun>, bool) {
+    let (mut fit, mut total, mut left) = (Vec::new(), Msat::ZERO, count);
+    for run in runs {
+        let affordable = affordable(run.amount_msat, amount.saturating_sub(total), run.count.min(left));
+        total = plus(total, run.amount_msat, affordable);
+        left -= affordable;
+        if affordable > 0 {
+            fit.push(PaymentRun { count: affordable, ..run });
+        }
+        if affordable < run.count {
+            return (fit, false);
+        }
+    }
+    (fit, true)
+}
+
 /// How many payments of `amount` each fit into `limit`, at most `wanted`.
 fn affordable(amount: Msat, limit: Msat, wanted: u64) -> u64 {
     limit.msat().checked_div(amount.msat()).map_or(wanted, |count| count.min(wanted))
@@ -328,6 +345,18 @@ mod tests {
         let last = stream.batch(3, Msat::new(1_000), 1_000).expect("a payment");
         assert_eq!((last.first_sequence, last.last_sequence, last.amount), (3, 3, Msat::new(9)));
         assert_eq!(stream.uncommitted(), Msat::new(9));
+    }
+
+    #[test]
+    fn as_many_as_fit_are_taken() {
+        let run = |count, amount| PaymentRun { count, amount_msat: Msat::new(amount), tag: None };
+        let runs = vec![run(3, 10), run(2, 100)];
+        assert_eq!(fitting(runs.clone(), Msat::new(230), 5), (runs.clone(), true));
+        assert_eq!(fitting(runs.clone(), Msat::new(229), 5), (vec![run(3, 10), run(1, 100)], false));
+        assert_eq!(fitting(runs.clone(), Msat::new(29), 5), (vec![run(2, 10)], false));
+        assert_eq!(fitting(runs.clone(), Msat::new(1_000), 4), (vec![run(3, 10), run(1, 100)], false));
+        assert_eq!(fitting(runs, Msat::ZERO, 5), (vec![], false));
+        assert_eq!(fitting(vec![], Msat::ZERO, 0), (vec![], true));
     }
 
     #[test]

@@ -13,10 +13,10 @@ use crate::node::live::StreamClient;
 use crate::node::seal::remaining;
 use crate::node::state::change::{Answer, Change};
 use crate::payment::stream::{
-    Mark, OutgoingStream, Receipt, StreamChange, StreamCloseReason, StreamClosed, StreamStatus, StreamWindow,
+    Mark, OutgoingStream, Receipt, StreamChange, StreamCloseReason, StreamClosed, StreamStatus, StreamWindow, fitting,
 };
 use crate::units::{ChannelId, Msat, NodeId, SessionId};
-use crate::wire::{TransferCloseReason, TransferReceipt};
+use crate::wire::{PaymentRun, TransferCloseReason, TransferReceipt};
 
 /// Payments of one session that may be accepted and not committed.
 const MAX_UNCOMMITTED_PAYMENTS: u64 = 262_144;
@@ -120,18 +120,22 @@ impl Node {
         }
         // The driver keeps its clients to sequences without a gap; what came before counts once.
         let Some(runs) = stream.fresh(pay.first_sequence, &pay.amounts, &pay.tags) else { return };
-        let sum =
-            runs.iter().fold(0u64, |sum, run| sum.saturating_add(run.amount_msat.msat().saturating_mul(run.count)));
-        let count: u64 = runs.iter().map(|run| run.count).sum();
         let (channel, delay) = (stream.channel, stream.batch_delay_micros);
-        if stream.max_total.is_some_and(|most| stream.accepted.total.msat().saturating_add(sum) > most.msat()) {
-            return self.finish_with(session, StreamCloseReason::TotalReached);
-        }
+        // How payments come together is chance: those that fit count, and the first that does not ends the session.
+        let most = stream.max_total.map_or(u64::MAX, |most| most.saturating_sub(stream.accepted.total).msat());
         let window = self.stream_window(session);
-        if window.amount.msat() < sum || window.payments < count {
-            return self.finish_with(session, StreamCloseReason::BalanceExhausted);
+        let (runs, within_total) = fitting(runs, Msat::new(most), u64::MAX);
+        let (runs, within_window) = fitting(runs, window.amount, window.payments);
+        self.accept_payments(session, channel, delay, runs);
+        if !within_window {
+            self.finish_with(session, StreamCloseReason::BalanceExhausted);
+        } else if !within_total {
+            self.finish_with(session, StreamCloseReason::TotalReached);
         }
-        if count == 0 {
+    }
+
+    fn accept_payments(&mut self, session: SessionId, channel: ChannelId, delay: u64, runs: Vec<PaymentRun>) {
+        if runs.is_empty() {
             return;
         }
         self.change(Change::Stream { session, change: StreamChange::Accepted { runs } });

@@ -11,7 +11,9 @@ use tonic::{Request, Response, Status};
 
 use crate::driver::handle::Handle;
 use crate::node::command::{Command, CreateInvoice, Query};
+use crate::node::refusal::Refusal;
 use crate::node::reply::Reply;
+use crate::payment::receive::InvoiceStatus;
 use crate::rpc::status::{internal, invalid, refused};
 use crate::rpc::{convert, request};
 use crate::units::{PaymentHash, Preimage};
@@ -30,6 +32,13 @@ impl Invoices {
     /// Answers from this node.
     pub fn new(handle: Handle) -> Invoices {
         Invoices { handle }
+    }
+
+    async fn check_open(&self, payment_hash: PaymentHash) -> Result<(), Refusal> {
+        match self.handle.query(Query::Invoice(payment_hash)).await? {
+            Reply::Invoice(invoice) if invoice.status == InvoiceStatus::Open => Ok(()),
+            _ => Err(Refusal::InvoiceNotOpen),
+        }
     }
 }
 
@@ -113,10 +122,17 @@ impl InvoiceService for Invoices {
         let key = request::key("CancelInvoice", &id, &message)?;
         let payment_hash = request::id32("payment_hash", &message.payment_hash)?;
         if message.validate_only {
-            self.handle.query(Query::Invoice(payment_hash)).await.map_err(refused)?;
+            self.check_open(payment_hash).await.map_err(refused)?;
             return Ok(Response::new(CancelInvoiceResponse::default()));
         }
-        match self.handle.command(Command::CancelInvoice { payment_hash }, key).await.map_err(refused)? {
+        let cancelled = match self.handle.command(Command::CancelInvoice { payment_hash }, key).await {
+            // The node forgets ended invoices; the archive has them.
+            Err(Refusal::InvoiceNotFound) => {
+                self.check_open(payment_hash).await.and(Err(Refusal::InvoiceNotFound)).map_err(refused)?
+            }
+            answer => answer.map_err(refused)?,
+        };
+        match cancelled {
             Reply::Invoice(invoice) => {
                 Ok(Response::new(CancelInvoiceResponse { invoice: Some(convert::invoice(*invoice)) }))
             }

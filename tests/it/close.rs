@@ -1,0 +1,141 @@
+//! Channels are closed: together, and by force from either end with HTLCs on the way.
+
+use proto::v1::inject_fault_request::Fault;
+use proto::v1::{ChannelState, ChannelType, CloseChannelRequest, CloseChannelResponse, CloseMode, EventKind, HoldHtlcs};
+use tests::cluster::Terms;
+use tests::refusal::reason;
+use tests::{Cluster, Daemon, money};
+use tonic::Status;
+
+async fn close(node: &Daemon, channel: &str, mode: CloseMode) -> Result<CloseChannelResponse, Status> {
+    let request = CloseChannelRequest { channel_id: channel.to_owned(), mode: mode.into(), ..Default::default() };
+    Ok(node.client().channel().close_channel(request).await?.into_inner())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_close_together() {
+    let cluster = Cluster::pair().await;
+    for (channel_type, closer) in [(ChannelType::Anchors, 0), (ChannelType::StaticRemotekey, 1)] {
+        let before = [money::wallet_sat(cluster.alice()).await, money::wallet_sat(cluster.bob()).await];
+        let height = cluster.chain.height().await;
+        let channel = cluster.open(Terms { channel_type, ..Terms::default() }).await;
+        cluster.alice().keysend(&cluster.bob().id(), 50_000_123).await;
+        let (_, bob_msat) = cluster.settled(&channel).await;
+        assert_eq!(bob_msat, 450_000_123);
+        let closing = close(&cluster.nodes[closer], &channel, CloseMode::Cooperative).await.unwrap();
+        assert_eq!(closing.channel.unwrap().channel_id, channel);
+        for node in &cluster.nodes {
+            node.channel_until("with a closing transaction", &channel, |channel| !channel.closing_txid.is_empty()).await;
+        }
+        let txid = cluster.alice().channel(&channel).await.closing_txid;
+        assert_eq!(cluster.bob().channel(&channel).await.closing_txid, txid);
+        cluster.chain.await_mempool(&txid).await;
+        let refusal = close(cluster.alice(), &channel, CloseMode::Cooperative).await.err();
+        refusal.iter().for_each(|refusal| assert_eq!(reason(refusal), "CHANNEL_NOT_USABLE"));
+        assert!(cluster.bury(&channel).await <= 6);
+        let fees = money::fees(&money::transactions_after(&cluster, height).await);
+        let after = [money::wallet_sat(cluster.alice()).await, money::wallet_sat(cluster.bob()).await];
+        assert_eq!(after[1], before[1] + 450_000, "Bob gets what is his, and pays nothing");
+        // The fraction of a satoshi goes to the fee.
+        assert_eq!(after[0], before[0] - 450_000 - fees);
+    }
+    let closed = cluster.alice().events(&[EventKind::ChannelClosed]).await;
+    assert_eq!(closed.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn either_closes_by_force() {
+    let cluster = Cluster::pair().await;
+    forced(&cluster, ChannelType::Anchors, 0).await;
+    forced(&cluster, ChannelType::StaticRemotekey, 1).await;
+}
+
+pub async fn hold(node: &Daemon, channel: &str, held: bool) {
+    node.inject(Fault::HoldHtlcs(HoldHtlcs { channel_id: channel.to_owned(), hold: held })).await.unwrap();
+}
+
+/// Sends a payment that its payee holds; it is followed by nobody.
+pub async fn pay_and_leave(payer: &Daemon, payee: &Daemon, amount_msat: u64) {
+    let request = proto::v1::SendPaymentRequest {
+        payee: Some(proto::v1::send_payment_request::Payee::NodeId(payee.id())),
+        amount_msat: Some(amount_msat),
+        ..Default::default()
+    };
+    let mut updates = payer.client().payment().send_payment(request).await.unwrap().into_inner();
+    updates.message().await.unwrap().expect("it is journaled");
+}
+
+/// Waits until so many HTLCs stand in the commitments of both ends, and nothing is under way.
+pub async fn held(cluster: &Cluster, channel: &str, count: usize) {
+    for node in &cluster.nodes {
+        node.channel_until("with held HTLCs", channel, |channel| channel.htlcs.len() == count).await;
+    }
+    // A payment above all, both ways, is answered only when what came before is irrevocable.
+    for node in &cluster.nodes {
+        let mut last = (0, 0);
+        tests::until("quiet commitments", async || {
+            let now = node.channel(channel).await;
+            let numbers = (now.local_commitment_number, now.remote_commitment_number);
+            let quiet = numbers == last;
+            last = numbers;
+            quiet.then_some(())
+        })
+        .await;
+    }
+}
+
+/// A forced close with an HTLC each way: Bob's to Alice is claimed by its preimage, Alice's to Bob times out.
+async fn forced(cluster: &Cluster, channel_type: ChannelType, closer: usize) {
+    let (alice, bob) = (cluster.alice(), cluster.bob());
+    let before = money::wallet_sat(alice).await + money::wallet_sat(bob).await;
+    let height = cluster.chain.height().await;
+    let channel = cluster.open(Terms { channel_type, ..Terms::default() }).await;
+    alice.keysend(&bob.id(), 1_000_000).await;
+    for node in &cluster.nodes {
+        hold(node, &channel, true).await;
+    }
+    pay_and_leave(alice, bob, 30_000_000).await;
+    pay_and_leave(bob, alice, 20_000_000).await;
+    held(cluster, &channel, 2).await;
+    let closing = close(&cluster.nodes[closer], &channel, CloseMode::Force).await.unwrap();
+    assert_ne!(closing.channel.unwrap().state(), ChannelState::Open);
+    let channel_now = cluster.nodes[closer].channel_until("closing", &channel, |now| !now.closing_txid.is_empty()).await;
+    cluster.chain.await_mempool(&channel_now.closing_txid).await;
+    cluster.bury(&channel).await;
+    let transactions = money::transactions_after(cluster, height).await;
+    let after = money::wallet_sat(alice).await + money::wallet_sat(bob).await;
+    let anchors = unspent_anchors(cluster, &transactions, &channel_now.closing_txid).await;
+    assert_eq!(before, after + money::fees(&transactions) + anchors, "every satoshi");
+    for node in &cluster.nodes {
+        assert!(node.balances().await.claimable_outputs.is_empty(), "{}", node.name);
+        let payments = node.payments().await;
+        let open = payments.iter().filter(|payment| payment.state() == proto::v1::PaymentState::InFlight);
+        assert_eq!(open.count(), 0, "every payment has an end at {}", node.name);
+    }
+}
+
+/// What lies in outputs of a commitment that nobody took: anchors are worth less than their claim.
+async fn unspent_anchors(cluster: &Cluster, transactions: &[serde_json::Value], txid: &str) -> u64 {
+    let Some(commitment) = transactions.iter().find(|transaction| transaction["txid"] == txid) else {
+        panic!("{txid} is in no block");
+    };
+    let mut left = 0;
+    for (index, output) in commitment["vout"].as_array().unwrap().iter().enumerate() {
+        let unspent = cluster.chain.call("gettxout", serde_json::json!([txid, index])).await;
+        let is_wallet = {
+            let mut found = false;
+            for node in &cluster.nodes {
+                let coins = money::coins(node).await;
+                found |= coins.into_iter().filter_map(|coin| coin.outpoint).any(|coin| {
+                    coin.txid == txid && coin.output_index as usize == index
+                });
+            }
+            found
+        };
+        if !unspent.is_null() && !is_wallet {
+            assert_eq!(money::sat(&output["value"]), 330, "only anchors are left: {output}");
+            left += 330;
+        }
+    }
+    left
+}
