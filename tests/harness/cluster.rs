@@ -104,10 +104,8 @@ impl Cluster {
         }
         self.mine(101).await;
         for node in &self.nodes {
-            until(&format!("{}'s coins", node.name), async || {
-                (node.balances().await.spendable_sat > 0).then_some(())
-            })
-            .await;
+            until(&format!("{}'s coins", node.name), async || (node.balances().await.spendable_sat > 0).then_some(()))
+                .await;
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use proto::v1::send_payment_request::Payee;
 use proto::v1::{
     Channel, ConnectPeerRequest, CreateAddressRequest, CreateInvoiceRequest, Event, EventKind, GetBalancesRequest,
-    GetBalancesResponse, GetNodeRequest, GetNodeResponse, Invoice, InjectFaultRequest, InjectFaultResponse,
+    GetBalancesResponse, GetNodeRequest, GetNodeResponse, InjectFaultRequest, InjectFaultResponse, Invoice,
     ListChannelsRequest, ListPaymentsRequest, Order, Payment, SubscribeEventsRequest, inject_fault_request,
 };
 use rustix::process::Signal;

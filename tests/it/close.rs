@@ -1,7 +1,9 @@
 //! Channels are closed: together, and by force from either end with HTLCs on the way.
 
 use proto::v1::inject_fault_request::Fault;
-use proto::v1::{ChannelState, ChannelType, CloseChannelRequest, CloseChannelResponse, CloseMode, EventKind, HoldHtlcs};
+use proto::v1::{
+    ChannelState, ChannelType, CloseChannelRequest, CloseChannelResponse, CloseMode, EventKind, HoldHtlcs,
+};
 use tests::cluster::Terms;
 use tests::refusal::reason;
 use tests::{Cluster, Daemon, money};
@@ -25,7 +27,8 @@ async fn both_close_together() {
         let closing = close(&cluster.nodes[closer], &channel, CloseMode::Cooperative).await.unwrap();
         assert_eq!(closing.channel.unwrap().channel_id, channel);
         for node in &cluster.nodes {
-            node.channel_until("with a closing transaction", &channel, |channel| !channel.closing_txid.is_empty()).await;
+            node.channel_until("with a closing transaction", &channel, |channel| !channel.closing_txid.is_empty())
+                .await;
         }
         let txid = cluster.alice().channel(&channel).await.closing_txid;
         assert_eq!(cluster.bob().channel(&channel).await.closing_txid, txid);
@@ -99,7 +102,8 @@ async fn forced(cluster: &Cluster, channel_type: ChannelType, closer: usize) {
     held(cluster, &channel, 2).await;
     let closing = close(&cluster.nodes[closer], &channel, CloseMode::Force).await.unwrap();
     assert_ne!(closing.channel.unwrap().state(), ChannelState::Open);
-    let channel_now = cluster.nodes[closer].channel_until("closing", &channel, |now| !now.closing_txid.is_empty()).await;
+    let channel_now =
+        cluster.nodes[closer].channel_until("closing", &channel, |now| !now.closing_txid.is_empty()).await;
     cluster.chain.await_mempool(&channel_now.closing_txid).await;
     cluster.bury(&channel).await;
     let transactions = money::transactions_after(cluster, height).await;
@@ -115,7 +119,7 @@ async fn forced(cluster: &Cluster, channel_type: ChannelType, closer: usize) {
 }
 
 /// What lies in outputs of a commitment that nobody took: anchors are worth less than their claim.
-async fn unspent_anchors(cluster: &Cluster, transactions: &[serde_json::Value], txid: &str) -> u64 {
+pub async fn unspent_anchors(cluster: &Cluster, transactions: &[serde_json::Value], txid: &str) -> u64 {
     let Some(commitment) = transactions.iter().find(|transaction| transaction["txid"] == txid) else {
         panic!("{txid} is in no block");
     };
@@ -126,9 +130,10 @@ async fn unspent_anchors(cluster: &Cluster, transactions: &[serde_json::Value], 
             let mut found = false;
             for node in &cluster.nodes {
                 let coins = money::coins(node).await;
-                found |= coins.into_iter().filter_map(|coin| coin.outpoint).any(|coin| {
-                    coin.txid == txid && coin.output_index as usize == index
-                });
+                found |= coins
+                    .into_iter()
+                    .filter_map(|coin| coin.outpoint)
+                    .any(|coin| coin.txid == txid && coin.output_index as usize == index);
             }
             found
         };

@@ -1,7 +1,9 @@
 //! End-to-end scenarios and differential tests.
 
 mod bolt3_differential;
+mod breach;
 mod channel_ldk;
+mod close;
 mod noise_ldk;
 mod onchain;
 mod open;

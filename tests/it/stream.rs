@@ -20,10 +20,8 @@ async fn streams_run_both_ways_and_resume() {
     let mut cluster = Cluster::pair().await;
     let channel = cluster.open(Terms::default()).await;
     let (alice_msat, bob_msat) = cluster.settled(&channel).await;
-    let (up, down) = futures::join!(
-        pay_all(cluster.alice(), &channel, 1_500, 1_000),
-        pay_all(cluster.bob(), &channel, 800, 500)
-    );
+    let (up, down) =
+        futures::join!(pay_all(cluster.alice(), &channel, 1_500, 1_000), pay_all(cluster.bob(), &channel, 800, 500));
     assert_eq!((up, down), (1_500_000, 400_000));
     assert_eq!(cluster.settled(&channel).await, (alice_msat - 1_100_000, bob_msat + 1_100_000));
     limits(&cluster, &channel).await;

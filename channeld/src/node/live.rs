@@ -50,6 +50,8 @@ pub(super) struct Live {
     pub to_tell: BTreeSet<SessionId>,
     /// Channels that something happened to since the last seal.
     pub to_seal: BTreeSet<ChannelId>,
+    /// Channels whose incoming HTLCs a developer holds.
+    pub held: BTreeSet<ChannelId>,
     /// Copies of commitments that a developer asked for.
     pub kept: BTreeMap<ChannelId, Kept>,
     /// What the backend said last.

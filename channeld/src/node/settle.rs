@@ -53,16 +53,8 @@ impl Node {
     }
 
     fn incoming_htlc(&mut self, id: ChannelId, offer: &HtlcOffer, must_fail: bool) {
-        let Some(onion) = &offer.onion else { return };
-        let arrival = Arrival {
-            channel: id,
-            htlc_id: offer.id,
-            amount: offer.amount,
-            payment_hash: offer.payment_hash,
-            cltv_expiry: offer.cltv_expiry,
-            height: self.state.height(),
-            now: self.moment.now,
-        };
+        let Some(onion) = offer.onion.as_ref().filter(|_| !self.live.held.contains(&id)) else { return };
+        let arrival = self.arrival(id, offer);
         match self.open_onion(onion, &offer.payment_hash) {
             Opened::Malformed { sha256_of_onion, failure_code } => {
                 let command = Command::FailMalformedHtlc { id: offer.id, sha256_of_onion, failure_code };
@@ -94,6 +86,31 @@ impl Node {
                     self.drive_quietly(id, channel::Input::Command(command));
                 }
             },
+        }
+    }
+
+    fn arrival(&self, channel: ChannelId, offer: &HtlcOffer) -> Arrival {
+        Arrival {
+            channel,
+            htlc_id: offer.id,
+            amount: offer.amount,
+            payment_hash: offer.payment_hash,
+            cltv_expiry: offer.cltv_expiry,
+            height: self.state.height(),
+            now: self.moment.now,
+        }
+    }
+
+    /// The preimage with which an incoming HTLC can be taken, where it is a good payment to us.
+    pub(super) fn preimage_for(&self, channel: ChannelId, offer: &HtlcOffer) -> Option<Preimage> {
+        let Opened::Payload(payload, _) = self.open_onion(offer.onion.as_ref()?, &offer.payment_hash) else {
+            return None;
+        };
+        let Payload::Final(payload) = *payload else { return None };
+        let invoice = self.state.invoices.get(&offer.payment_hash);
+        match self.arrival(channel, offer).judge(&payload, invoice) {
+            Verdict::Accepted { preimage, .. } => Some(preimage),
+            Verdict::Failed(_) => None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use proto::v1::inject_fault_request::Fault;
-use proto::v1::{Cut, InjectFaultRequest, InjectFaultResponse, KeepState, ReplayOldState};
+use proto::v1::{Cut, HoldHtlcs, InjectFaultRequest, InjectFaultResponse, KeepState, ReplayOldState};
 
 use crate::args::Global;
 use crate::client::{Client, request_id};
@@ -21,6 +21,14 @@ pub enum DevCommand {
         /// The channel.
         channel: String,
     },
+    /// Give the HTLCs that pay this node no answer.
+    HoldHtlcs {
+        /// The channel.
+        channel: String,
+        /// Let go instead: what was held is answered.
+        #[arg(long)]
+        release: bool,
+    },
     /// Cut the connection to a peer; it comes back by itself.
     Cut {
         /// The peer's node id.
@@ -37,6 +45,9 @@ pub async fn run(global: &Global, command: DevCommand) -> Result<(), Failure> {
     let fault = match command {
         DevCommand::KeepState { channel } => Fault::KeepState(KeepState { channel_id: channel }),
         DevCommand::ReplayOldState { channel } => Fault::ReplayOldState(ReplayOldState { channel_id: channel }),
+        DevCommand::HoldHtlcs { channel, release } => {
+            Fault::HoldHtlcs(HoldHtlcs { channel_id: channel, hold: !release })
+        }
         DevCommand::Cut { node_id } => Fault::Cut(Cut { node_id }),
     };
     global.output().message(&inject(&client, fault).await?, |done| match done.txid.as_str() {

@@ -218,6 +218,13 @@ pub enum Fault {
         /// Of this channel.
         channel: ChannelId,
     },
+    /// Give incoming HTLCs no answer, until it is let go of or the node restarts.
+    HoldHtlcs {
+        /// Of this channel.
+        channel: ChannelId,
+        /// Whether to hold, or to let go: what was held is answered then.
+        hold: bool,
+    },
     /// Cut the connection; it comes back by itself.
     Cut {
         /// To this peer.

@@ -347,6 +347,8 @@ pub enum FaultDone {
         /// Its id.
         txid: Txid,
     },
+    /// HTLCs are held from now on, or were let go.
+    Held,
     /// The connection was cut.
     Cut,
 }

@@ -32,6 +32,10 @@ impl Dev {
                 let channel = request::channel_id(&self.handle, field, &replay.channel_id).await?;
                 Ok(Fault::ReplayOldState { channel })
             }
+            Some(inject_fault_request::Fault::HoldHtlcs(hold)) => {
+                let channel = request::channel_id(&self.handle, "hold_htlcs.channel_id", &hold.channel_id).await?;
+                Ok(Fault::HoldHtlcs { channel, hold: hold.hold })
+            }
             Some(inject_fault_request::Fault::Cut(cut)) => {
                 Ok(Fault::Cut { peer: request::node_id("cut.node_id", &cut.node_id)? })
             }
@@ -58,7 +62,7 @@ impl DevService for Dev {
                 let (txid, commitment_number) = (txid.to_string(), commitment.number());
                 Ok(Response::new(InjectFaultResponse { txid, commitment_number }))
             }
-            Reply::Fault(FaultDone::Cut) => Ok(Response::new(InjectFaultResponse::default())),
+            Reply::Fault(FaultDone::Held | FaultDone::Cut) => Ok(Response::new(InjectFaultResponse::default())),
             _ => Err(internal("a fault expected")),
         }
     }
