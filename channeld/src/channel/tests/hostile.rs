@@ -26,27 +26,30 @@ fn figure(random: &mut StdRng, edge: u64) -> u64 {
 
 /// Some message, made to be nearly right.
 fn message(node: &Node, random: &mut StdRng) -> Message {
-    let channel_id = node.channel.id;
-    let commitments = node.commitments();
-    let id = HtlcId::new(figure(random, commitments.next_incoming.id()));
-    let removed = HtlcId::new(random.random_range(0..commitments.next_outgoing.id() + 1));
-    let point = node.signer.node_id();
-    let signature = node.signer.sign_node([1; 32]);
-    let secret = RevealedSecret([random.random(); 32]);
-    let amount = Msat::new(figure(random, commitments.tally(View::LocalNext).remote.msat()));
-    let session_id = if random.random() { SESSION } else { crate::units::SessionId([random.random(); 32]) };
-    let sequence = figure(random, 0);
     match random.random_range(0..17) {
-        0..4 => UpdateAddHtlc {
-            channel_id,
-            id: if random.random_ratio(9, 10) { commitments.next_incoming } else { id },
-            amount_msat: amount,
-            payment_hash: hash(random.random()),
-            cltv_expiry: CltvExpiry::new(random.random()),
-            onion_routing_packet: OnionRoutingPacket::new([0; 1_366]),
-            path_key: None,
+        0..7 => htlc_message(node, random),
+        7..13 => commitment_message(node, random),
+        _ => transfer_message(node, random),
+    }
+}
+
+fn htlc_message(node: &Node, random: &mut StdRng) -> Message {
+    let (channel_id, commitments) = (node.channel.id, node.commitments());
+    let removed = HtlcId::new(random.random_range(0..commitments.next_outgoing.id() + 1));
+    match random.random_range(0..7) {
+        0..4 => {
+            let any = HtlcId::new(figure(random, commitments.next_incoming.id()));
+            UpdateAddHtlc {
+                channel_id,
+                id: if random.random_ratio(9, 10) { commitments.next_incoming } else { any },
+                amount_msat: Msat::new(figure(random, commitments.tally(View::LocalNext).remote.msat())),
+                payment_hash: hash(random.random()),
+                cltv_expiry: CltvExpiry::new(random.random()),
+                onion_routing_packet: OnionRoutingPacket::new([0; 1_366]),
+                path_key: None,
+            }
+            .into()
         }
-        .into(),
         4 => UpdateFulfillHtlc {
             channel_id,
             id: removed,
@@ -55,17 +58,25 @@ fn message(node: &Node, random: &mut StdRng) -> Message {
         }
         .into(),
         5 => UpdateFailHtlc { channel_id, id: removed, reason: vec![0; 10], attribution_data: None }.into(),
-        6 => {
+        _ => {
             let failure_code = random.random();
             UpdateFailMalformedHtlc { channel_id, id: removed, sha256_of_onion: [0; 32], failure_code }.into()
         }
-        7 => {
+    }
+}
+
+fn commitment_message(node: &Node, random: &mut StdRng) -> Message {
+    let (channel_id, commitments) = (node.channel.id, node.commitments());
+    let (point, signature) = (node.signer.node_id(), node.signer.sign_node([1; 32]));
+    let secret = RevealedSecret([random.random(); 32]);
+    match random.random_range(0..7) {
+        0 => {
             let htlc_signatures = vec![signature; random.random_range(0..4)];
             CommitmentSigned { channel_id, signature, htlc_signatures, funding_txid: None }.into()
         }
-        8 => RevokeAndAck { channel_id, per_commitment_secret: secret, next_per_commitment_point: point }.into(),
-        9 => UpdateFee { channel_id, feerate_per_kw: FeeratePerKw::new(random.random()) }.into(),
-        10 => ChannelReestablish {
+        1 => RevokeAndAck { channel_id, per_commitment_secret: secret, next_per_commitment_point: point }.into(),
+        2 => UpdateFee { channel_id, feerate_per_kw: FeeratePerKw::new(random.random()) }.into(),
+        3 => ChannelReestablish {
             channel_id,
             next_commitment_number: figure(random, commitments.local_number.number()),
             next_revocation_number: figure(random, commitments.remote_number.number()),
@@ -75,17 +86,26 @@ fn message(node: &Node, random: &mut StdRng) -> Message {
             my_current_funding_locked: None,
         }
         .into(),
-        11 => ChannelReady { channel_id, second_per_commitment_point: point, short_channel_id: None }.into(),
-        12 => {
+        4 => ChannelReady { channel_id, second_per_commitment_point: point, short_channel_id: None }.into(),
+        5 => {
             let scriptpubkey = if random.random_ratio(1, 20) { close_script(2) } else { bad_script() };
             wire::Shutdown { channel_id, scriptpubkey }.into()
         }
-        13 => {
+        _ => {
             let sat = |random: &mut StdRng| Amount::from_sat(figure(random, 500).min(Amount::MAX_MONEY.to_sat()));
             let fee_range = Some(FeeRange { min_fee_satoshis: sat(random), max_fee_satoshis: sat(random) });
             ClosingSigned { channel_id, fee_satoshis: sat(random), signature, fee_range }.into()
         }
-        14 => {
+    }
+}
+
+fn transfer_message(node: &Node, random: &mut StdRng) -> Message {
+    let (channel_id, commitments) = (node.channel.id, node.commitments());
+    let session_id = if random.random() { SESSION } else { crate::units::SessionId([random.random(); 32]) };
+    let amount = Msat::new(figure(random, commitments.tally(View::LocalNext).remote.msat()));
+    let sequence = figure(random, 0);
+    match random.random_range(0..4) {
+        0 => {
             let next = commitments.incoming_transfers.next_id;
             UpdateTransfer {
                 channel_id,
@@ -98,13 +118,11 @@ fn message(node: &Node, random: &mut StdRng) -> Message {
             }
             .into()
         }
-        15 => {
-            TransferOpen { channel_id, session_id, next_sequence: sequence, sent_msat: amount, flags: random.random() }
-                .into()
+        1 => {
+            let flags = random.random();
+            TransferOpen { channel_id, session_id, next_sequence: sequence, sent_msat: amount, flags }.into()
         }
-        _ if random.random() => {
-            TransferWindow { channel_id, session_id, window_msat: amount, window_count: random.random() }.into()
-        }
+        2 => TransferWindow { channel_id, session_id, window_msat: amount, window_count: random.random() }.into(),
         _ => {
             let reason = TransferCloseReason::Other(random.random());
             TransferClose { channel_id, session_id, reason, next_sequence: sequence }.into()
