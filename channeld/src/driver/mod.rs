@@ -11,6 +11,8 @@ pub mod inlet;
 mod mailbox;
 pub mod outlet;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;

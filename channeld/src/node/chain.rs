@@ -16,7 +16,7 @@ use crate::units::{BlockHeight, ChannelId, FeeratePerKw, NodeId, ShortChannelId,
 /// Answers to mutating calls are kept this long, in seconds.
 const KEEP_ANSWERS_SECONDS: u64 = 24 * 3_600;
 /// How often old answers and invoices are looked for, in microseconds.
-const CLEANING_MICROS: u64 = 10_000_000;
+const CLEANING_MICROS: u64 = 30_000_000;
 /// A funding transaction so deep is not told of any more: channels and announcements are long done.
 const DEEP: u32 = 144;
 /// How long a signature of ours may go unanswered, in microseconds (PEERS.md A3).
@@ -97,6 +97,10 @@ impl Node {
         });
         let mut packages: Vec<Vec<Transaction>> =
             fundings.filter_map(|entry| entry.funding.clone()).map(|funding| vec![funding]).collect();
+        packages.extend(self.state.channels.values().filter_map(|entry| match &entry.channel.funded()?.phase {
+            channel::Phase::MutuallyClosed { transaction, .. } => Some(vec![transaction.clone()]),
+            _ => None,
+        }));
         let unconfirmed = self.wallet.transactions();
         let own = unconfirmed.iter().filter(|seen| seen.confirmed_at.is_none() && seen.sent > bitcoin::Amount::ZERO);
         packages.extend(own.filter_map(|seen| Some(vec![self.wallet.transaction(&seen.txid)?.as_ref().clone()])));

@@ -57,7 +57,13 @@ impl Node {
 
     pub(super) fn connect_failed(&mut self, peer: NodeId, description: String) {
         let refusal = Refusal::PeerUnreachable { node_id: peer, description };
-        for request in self.live.connect_waiters.remove(&peer).unwrap_or_default() {
+        let waiting = self.live.connect_waiters.remove(&peer).unwrap_or_default();
+        if !waiting.is_empty() && self.state.channels_with(peer).next().is_none() {
+            // A refusal leaves nothing behind: nobody is called for ever whom nobody ever reached.
+            self.forget_peer(peer);
+            self.turns.push(Effect::Forget { peer });
+        }
+        for request in waiting {
             self.answer(request, Err(refusal.clone()));
         }
     }
