@@ -127,9 +127,12 @@ impl Handle {
         let (request, mut answers, credit) = self.ask(|request| Input::Command { request, key, command })?;
         let status = self.clients.watch_stream(request);
         self.push(credit);
-        match answers.next().await? {
-            Reply::StreamOpened(opened) => Ok(Stream::new(self.clone(), request, opened, status, rate)),
-            _ => Err(Refusal::ShuttingDown),
+        match answers.next().await {
+            Ok(Reply::StreamOpened(opened)) => Ok(Stream::new(self.clone(), request, opened, status, rate)),
+            other => {
+                self.clients.forget_stream(request);
+                Err(other.err().unwrap_or(Refusal::ShuttingDown))
+            }
         }
     }
 

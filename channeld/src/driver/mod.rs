@@ -132,6 +132,8 @@ fn newest_event(sender: &watch::Sender<u64>, state: &State) -> watch::Receiver<u
 
 fn run(mut node: Node, mailbox: &Mailbox, committer: Committer, reader: &Reader, outlet: &Outlet) {
     let mut ticked = Instant::now();
+    // What the start itself made: calls to peers, transactions to send again.
+    close_turn(&mut node, &committer, outlet);
     loop {
         let mail = mailbox.take(patience(&node));
         if mail.flushed {

@@ -225,14 +225,22 @@ impl Node {
         self.fail_late_parts();
         self.disconnect_silent_peers();
         self.close_settled_streams();
-        for session in self.live.stream_clients.keys().copied().collect::<Vec<_>>() {
-            if let Some(stream) = self.state.streams.get(&session) {
-                self.live.to_seal.insert(stream.channel);
-            }
-        }
+        self.begin_due_batches();
         if self.moment.now.micros_since(self.live.last_cleaning) > CLEANING_MICROS {
             self.live.last_cleaning = self.moment.now;
             self.clean();
+        }
+    }
+
+    /// A batch that was collected long enough goes with the next signature.
+    fn begin_due_batches(&mut self) {
+        let now = self.moment.now;
+        for (session, client) in &mut self.live.stream_clients {
+            if client.batch_due.take_if(|due| *due <= now).is_some()
+                && let Some(stream) = self.state.streams.get(session)
+            {
+                self.live.to_seal.insert(stream.channel);
+            }
         }
     }
 

@@ -94,3 +94,26 @@ fn what_the_balance_does_not_carry_ends_the_stream() {
     let closed = status.closed.clone().expect("closed");
     assert_eq!(closed.reason, StreamCloseReason::BalanceExhausted);
 }
+
+#[test]
+fn a_batch_delay_collects_before_it_signs() {
+    let (mut world, id) = World::with_channel(1_000_000, 0);
+    let command = Command::OpenStream(OpenStream {
+        target: StreamTarget::Channel(id),
+        resume: None,
+        max_total: None,
+        max_uncommitted: None,
+        max_payments_per_second: None,
+        batch_delay_millis: 1_000,
+    });
+    let request = world.start(0, None, command);
+    world.run();
+    let Some(Ok(Reply::StreamOpened(opened))) = world.members[0].replies[&request.0].last().cloned() else {
+        panic!("opened")
+    };
+    (1..=3).for_each(|sequence| pay(&mut world, 0, opened.session, sequence, &[10]));
+    world.run();
+    assert_eq!(balances(&mut world, id)[1].0, 0);
+    world.tick(0, 2);
+    assert_eq!(balances(&mut world, id)[1].0, 30);
+}
