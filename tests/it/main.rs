@@ -1,5 +1,6 @@
 //! End-to-end scenarios and differential tests.
 
+mod api;
 mod bolt3_differential;
 mod breach;
 mod channel_ldk;

@@ -36,9 +36,19 @@ impl Handle {
     /// # Errors
     /// A refusal: nothing was changed.
     pub async fn command(&self, command: Command, key: Option<RequestKey>) -> Result<Reply, Refusal> {
+        let cancelled = match &command {
+            Command::CancelInvoice { payment_hash } => Some(*payment_hash),
+            _ => None,
+        };
         let (_, mut answers, credit) = self.ask(|request| Input::Command { request, key, command })?;
         self.push(credit);
-        answers.next().await
+        match (answers.next().await, cancelled) {
+            // The node forgets an invoice that has ended; the archive does not.
+            (Err(Refusal::InvoiceNotFound), Some(hash)) if archive::invoice(&self.reader, &hash).is_ok() => {
+                Err(Refusal::InvoiceNotOpen)
+            }
+            (answer, _) => answer,
+        }
     }
 
     /// Reads what is durable.

@@ -61,7 +61,8 @@ impl Client {
         Ok(Client { channel, bearer: Bearer { token } })
     }
 
-    fn link(&self) -> Link {
+    /// The connection itself, for services beside those below.
+    pub fn link(&self) -> Link {
         InterceptedService::new(self.channel.clone(), self.bearer.clone())
     }
 

@@ -233,13 +233,21 @@ async fn start_all(
     Ok((chain, alice, bob))
 }
 
-fn spawn(name: &'static str, program: &str, arguments: &[&str], folder: &Path) -> Result<Tied, Failure> {
+/// A program of ours: beside this one, or, where this one is a test, a folder above.
+fn beside_us(program: &str) -> Result<PathBuf, Failure> {
     let own = std::env::current_exe().map_err(|error| cannot("find this program", &error))?;
-    let path = own.with_file_name(program);
-    if !path.exists() {
-        let message = format!("{} is not there", path.display());
-        return Err(Failure::new(Exit::ShowFailed, message, "build it: `cargo build --release`"));
+    let folder = own.parent().unwrap_or(Path::new("."));
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    let path = folder.join(program);
+    if path.exists() {
+        return Ok(path);
     }
+    let message = format!("{} is not there", path.display());
+    Err(Failure::new(Exit::ShowFailed, message, "build it: `cargo build --release`, or `cargo build` for tests"))
+}
+
+fn spawn(name: &'static str, program: &str, arguments: &[&str], folder: &Path) -> Result<Tied, Failure> {
+    let (own, path) = (beside_us("wallet-cli")?, beside_us(program)?);
     let log = folder.join(format!("{name}.log"));
     let file = File::create(&log).map_err(|error| cannot("make a log file", &error))?;
     let errors = file.try_clone().map_err(|error| cannot("make a log file", &error))?;
