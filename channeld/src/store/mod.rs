@@ -30,7 +30,7 @@ use journal::Journal;
 use overlay::Overlay;
 use recovery::Directory;
 use row::Rows;
-pub use row::{COLD_ROWS, Row, RowPage};
+pub use row::{COLD_ROWS, Entry, Row, RowPage};
 
 /// A log sequence number: the number of a record in the journal, counted from 1. 0 is before the first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -263,8 +263,7 @@ impl Reader {
     ///
     /// # Errors
     /// Corruption, or the operating system's refusal.
-    #[allow(clippy::type_complexity, reason = "a list of keys and values")]
-    pub fn page(&self, page: &RowPage<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub fn page(&self, page: &RowPage<'_>) -> Result<Vec<Entry>, StoreError> {
         let recent = self.shared.overlay.page(page);
         // Each recent row may hide one on disk.
         let wanted = RowPage { limit: page.limit.saturating_add(recent.len()), ..*page };

@@ -17,6 +17,9 @@ pub const COLD_ROWS: u8 = 0x80;
 /// A row key and its new value; `None` deletes the row.
 pub type Row = (Vec<u8>, Option<Vec<u8>>);
 
+/// A row key and the value there.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
 /// A part of the rows under a prefix, for [`super::Reader::page`].
 #[derive(Clone, Copy, Debug)]
 pub struct RowPage<'a> {
@@ -169,7 +172,7 @@ impl Rows {
 
     /// At most `limit` rows under `prefix` behind `from` (all of them where it is `None`), in order of key or against it.
     /// No key under `prefix` may begin with another one.
-    pub(super) fn page(&self, page: &RowPage<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub(super) fn page(&self, page: &RowPage<'_>) -> Result<Vec<Entry>, StoreError> {
         let _reading = self.reading();
         let (start, end) = page.bounds();
         let mut pieces = self.db.range(start..end);
