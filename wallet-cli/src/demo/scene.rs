@@ -125,6 +125,25 @@ pub async fn open(
     channel(&alice.client, &opened.channel_id).await
 }
 
+/// Waits until so many HTLCs stand in the commitments of both, and nothing is under way.
+///
+/// # Errors
+/// Where that does not come about.
+pub async fn htlcs_standing(network: &Network, channel_id: &str, count: usize) -> Result<(), Failure> {
+    let mut last = None;
+    until(PATIENCE, "HTLCs in both commitments", async || {
+        let alice = channel(&network.alice.client, channel_id).await?;
+        let bob = channel(&network.bob.client, channel_id).await?;
+        let numbers = (alice.local_commitment_number, bob.local_commitment_number);
+        let agreed = numbers == (bob.remote_commitment_number, alice.remote_commitment_number);
+        let standing = agreed && alice.htlcs.len() == count && bob.htlcs.len() == count;
+        // Two looks at the same numbers: what is still under way would have changed them.
+        let quiet = last.replace(numbers) == Some(numbers);
+        Ok((standing && quiet).then_some(()))
+    })
+    .await
+}
+
 /// Waits until the chain has a transaction in its mempool.
 ///
 /// # Errors

@@ -1,6 +1,5 @@
 //! The steps of the demo, in the order in which they are told.
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use proto::v1::event::Detail;
 use proto::v1::inject_fault_request::Fault;
 use proto::v1::send_payment_request::Payee;
 use proto::v1::{
-    CloseChannelRequest, CreateInvoiceRequest, EventKind, InjectFaultResponse, KeepState, PaymentState, ReplayOldState,
+    CloseChannelRequest, CreateInvoiceRequest, EventKind, HoldHtlcs, KeepState, PaymentState, ReplayOldState,
     SendCoinsRequest, SubscribeEventsRequest, send_coins_request,
 };
 
@@ -41,7 +40,7 @@ const CHAIN_PAYMENT_SAT: u64 = 100_000;
 /// Depth at which all count a payment as final.
 const FINAL_DEPTH: u32 = 6;
 /// HTLCs of the second channel, each way: large enough for outputs of their own.
-const HTLCS: usize = 12;
+const HTLCS: usize = 4;
 const HTLC_SAT: u64 = 20_000;
 /// Blocks until the cheater is punished and all is buried, at most.
 const PUNISHMENT_BLOCKS: u32 = 60;
@@ -277,18 +276,18 @@ impl Story {
     }
 
     async fn fraud(&mut self) -> Result<(), Failure> {
-        self.say("9. Payments go both ways; in their midst Alice secretly keeps a state, and later broadcasts it.");
+        self.say("9. HTLCs stand both ways; Alice secretly keeps this state, pays, and then broadcasts it.");
         let network = self.network()?;
         let (alice, bob) = (&network.alice, &network.bob);
-        let done = Cell::new(false);
-        let payments = async {
-            let paid = tokio::try_join!(pay_many(alice, bob), pay_many(bob, alice));
-            done.set(true);
-            paid
+        hold(network, &self.channel_id, true).await?;
+        let keep = async {
+            scene::htlcs_standing(network, &self.channel_id, 2 * HTLCS).await?;
+            let fault = Fault::KeepState(KeepState { channel_id: self.channel_id.clone() });
+            let kept = inject(&alice.client, fault).await?;
+            hold(network, &self.channel_id, false).await?;
+            Ok(kept)
         };
-        let (kept, paid) = tokio::join!(keep_in_their_midst(alice, &self.channel_id, &done), payments);
-        paid?;
-        let kept = kept?;
+        let (kept, (), ()) = tokio::try_join!(keep, pay_many(alice, bob), pay_many(bob, alice))?;
         // Alice pays once more: to her the state that she kept is worth more than the newest one.
         let last = pay_to_end(&alice.client, Payee::NodeId(bob.presence.node_id.clone()), Some(500_000_000)).await?;
         if last.state() != PaymentState::Succeeded {
@@ -340,31 +339,20 @@ impl Story {
 /// Payments by key, all at the same time, each with an HTLC of its own.
 async fn pay_many(payer: &Member, payee: &Member) -> Result<(), Failure> {
     let pay = |_| pay_to_end(&payer.client, Payee::NodeId(payee.presence.node_id.clone()), Some(HTLC_SAT * 1_000));
-    for _ in 0..4 {
-        let payments = try_join_all((0..HTLCS).map(pay)).await?;
-        if let Some(failed) = payments.iter().find(|payment| payment.state() != PaymentState::Succeeded) {
-            let message = format!("a payment of {} failed: {}", payer.name, failed.failure_reason().as_str_name());
-            return Err(Failure::new(Exit::ShowFailed, message, "see the logs above"));
-        }
+    let payments = try_join_all((0..HTLCS).map(pay)).await?;
+    if let Some(failed) = payments.iter().find(|payment| payment.state() != PaymentState::Succeeded) {
+        let message = format!("a payment of {} failed: {}", payer.name, failed.failure_reason().as_str_name());
+        return Err(Failure::new(Exit::ShowFailed, message, "see the logs above"));
     }
     Ok(())
 }
 
-/// Keeps Alice's state at a moment when HTLCs go both ways, or the last one, should there be no such moment.
-async fn keep_in_their_midst(
-    alice: &Member,
-    channel_id: &str,
-    done: &Cell<bool>,
-) -> Result<InjectFaultResponse, Failure> {
-    loop {
-        let channel = scene::channel(&alice.client, channel_id).await?;
-        let incoming = channel.htlcs.iter().filter(|htlc| htlc.incoming).count();
-        if done.get() || (incoming > 1 && channel.htlcs.len() - incoming > 1) {
-            let fault = Fault::KeepState(KeepState { channel_id: channel_id.into() });
-            return inject(&alice.client, fault).await;
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
+/// Has both nodes hold the HTLCs that pay them, or let them go.
+async fn hold(network: &Network, channel_id: &str, held: bool) -> Result<(), Failure> {
+    for member in network.members() {
+        inject(&member.client, Fault::HoldHtlcs(HoldHtlcs { channel_id: channel_id.into(), hold: held })).await?;
     }
+    Ok(())
 }
 
 /// The claims of a node on a channel that are in blocks, from its event log.
