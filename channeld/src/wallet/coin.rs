@@ -1,5 +1,6 @@
 //! What the wallet holds, as people and the node want to see it.
 
+use bdk_wallet::KeychainKind;
 use bdk_wallet::chain::ChainPosition;
 use bitcoin::{Address, Amount, OutPoint, Transaction, TxOut, Txid};
 use std::sync::Arc;
@@ -98,10 +99,24 @@ impl Wallet {
                 .expect("the wallet's scripts are P2WPKH"),
             output: output.txout,
             confirmed_at: confirmed_at.map(BlockHeight::new),
-            is_change: output.keychain == bdk_wallet::KeychainKind::Internal,
+            is_change: output.keychain == KeychainKind::Internal && self.is_own(&output.outpoint.txid),
             is_immature: is_coinbase && depth < COINBASE_MATURITY,
             is_locked: self.inner.is_outpoint_locked(output.outpoint),
         }
+    }
+
+    /// Whether a transaction rests on nothing that others may undo: it is confirmed, or spends only coins of ours from such
+    /// transactions. A claim or an anchor's child does not: what it spends may never come to be, or go to the peer.
+    fn is_own(&self, txid: &Txid) -> bool {
+        let Some(seen) = self.inner.get_tx(*txid) else { return false };
+        if seen.chain_position.is_confirmed() {
+            return true;
+        }
+        let graph = self.inner.tx_graph();
+        seen.tx_node.tx.input.iter().all(|input| {
+            let coin = graph.get_txout(input.previous_output);
+            coin.is_some_and(|coin| self.is_mine(&coin.script_pubkey)) && self.is_own(&input.previous_output.txid)
+        })
     }
 
     /// The balance, with `reserve` of what is free kept for the anchors of open channels.

@@ -250,3 +250,31 @@ fn a_foreign_state_is_refused() {
     assert!(matches!(loaded.err(), Some(WalletError::ForeignState(_))));
     assert_eq!(WalletState::from_bytes(&[0xff; 9]).err(), Some(WalletError::UnreadableState));
 }
+
+#[test]
+fn what_rests_on_inputs_of_others_is_not_change() {
+    let mut fixture = Fixture::new(1);
+    let (coin, script) = (fixture.wallet.coins().remove(0), fixture.wallet.next_change_script());
+    let input = |previous_output| TxIn {
+        previous_output,
+        script_sig: ScriptBuf::new(),
+        sequence: Sequence::ENABLE_RBF_NO_LOCKTIME,
+        witness: Witness::new(),
+    };
+    let pay = |inputs: Vec<TxIn>, sat| Transaction {
+        version: transaction::Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: inputs,
+        output: vec![TxOut { value: Amount::from_sat(sat), script_pubkey: script.clone() }],
+    };
+    // An anchor's child: a coin of ours and an output of a commitment that may never confirm.
+    let anchor = OutPoint { txid: bitcoin::Txid::from_byte_array([9; 32]), vout: 0 };
+    let child = pay(vec![input(anchor), input(coin.outpoint)], 999_000);
+    let rest = pay(vec![input(OutPoint { txid: child.compute_txid(), vout: 0 })], 998_000);
+    fixture.wallet.apply_unconfirmed([Arc::new(child.clone()), Arc::new(rest.clone())], 1_700_000_000);
+    let coins = fixture.wallet.coins();
+    assert_eq!(coins.iter().map(|coin| coin.is_spendable()).collect::<Vec<_>>(), [false]);
+    assert!(fixture.wallet.build(&Spend::Exact(output(10_000)), FEERATE, Amount::ZERO, &[1; 32]).is_err());
+    fixture.mine(vec![child]);
+    assert!(fixture.wallet.coins().iter().all(Coin::is_spendable), "the rest is ours alone then");
+}
