@@ -169,11 +169,17 @@ impl Channel {
     }
 
     pub(super) fn block(&self, cx: &Context<'_>, decision: &mut Decision) {
-        let Some(funded) = self.funded().filter(|funded| funded.phase == Phase::Open) else { return };
+        let Some(funded) = self.funded() else { return };
+        let phase = &funded.phase;
         let waits = funded.short_channel_id.is_none() && !funded.local_ready && self.opener == Side::Remote;
-        if waits && cx.height > self.opened_at.plus(FUNDING_TIMEOUT) {
+        // Also one that failed meanwhile: the opener may have forgotten it, and then nothing ever comes.
+        let is_unused = matches!(phase, Phase::Open | Phase::Failed { .. });
+        if waits && is_unused && cx.height > self.opened_at.plus(FUNDING_TIMEOUT) {
             decision.send(wire::Error::new(self.id, "no funding transaction"));
             self.give_up(AbandonReason::NotFunded, decision);
+            return;
+        }
+        if *phase != Phase::Open {
             return;
         }
         if let Some(failure) = funded.deadlines(cx, decision) {

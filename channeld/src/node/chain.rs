@@ -125,6 +125,7 @@ impl Node {
         for id in ids {
             self.tell_depth(id, height);
             self.drive_quietly(id, channel::Input::Block);
+            self.enforce_late(id);
         }
         self.rebroadcast();
     }

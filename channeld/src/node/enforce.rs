@@ -41,10 +41,24 @@ impl Node {
         self.state.resolvers.iter().flat_map(of_one).collect()
     }
 
-    /// The channel failed: our commitment goes to the chain, with a child that pays for it.
+    /// The channel failed: our commitment goes to the chain, with a child that pays for it. Before its funding transaction is
+    /// there this waits: it may never come, and what the child spends would be bound for nothing.
     pub(super) fn enforce(&mut self, id: ChannelId) {
+        let funded = self.state.channels.get(&id).and_then(|entry| entry.channel.funded());
+        if funded.is_none_or(|funded| funded.short_channel_id.is_none()) {
+            return;
+        }
         if self.add_resolver(id, self.state.height()) {
             self.resolve(id, onchain::Input::ForceClose);
+        }
+    }
+
+    /// The channel failed before its funding transaction was there; now it is.
+    pub(super) fn enforce_late(&mut self, id: ChannelId) {
+        let funded = self.state.channels.get(&id).and_then(|entry| entry.channel.funded());
+        let is_failed = funded.is_some_and(|funded| matches!(funded.phase, Phase::Failed { .. }));
+        if is_failed && !self.state.resolvers.contains_key(&id) {
+            self.enforce(id);
         }
     }
 
