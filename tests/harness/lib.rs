@@ -13,6 +13,9 @@ pub mod process;
 pub mod refusal;
 pub mod wait;
 
+#[path = "../simulation/mod.rs"]
+pub mod simulation;
+
 pub use chain::ChainNode;
 pub use cluster::Cluster;
 pub use daemon::Daemon;

@@ -9,5 +9,6 @@ mod noise_ldk;
 mod onchain;
 mod open;
 mod pay;
+mod simulation;
 mod stream;
 mod wire_ldk;

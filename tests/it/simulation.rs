@@ -1,0 +1,21 @@
+//! A few seeds of the simulation, so that `cargo test --workspace` plays it, too; `.ci/run` plays a thousand.
+
+use tests::simulation;
+
+/// As many as take some seconds where nothing is optimised.
+const SEEDS: u64 = 24;
+
+#[test]
+fn seeds_keep_all_rules() {
+    for seed in 0..SEEDS {
+        // A broken rule is a panic; the seed above it is the one to replay.
+        println!("cargo run --release -p tests --bin simulate -- --seed {seed}");
+        simulation::run(seed, false);
+    }
+}
+
+#[test]
+fn a_seed_is_the_same_world_every_time() {
+    let digests = [3, 3].map(|seed| simulation::run(seed, false).digest);
+    assert_eq!(digests[0], digests[1]);
+}

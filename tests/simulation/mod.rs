@@ -1,0 +1,115 @@
+//! Whole daemons in one thread, from one seed: two nodes, their disks, a wire and a chain, and chance.
+//!
+//! Knows how to make a world, to let a seed play in it, and to say what must hold after every step and at the end. What
+//! happens follows from the seed alone, so a failure replays: `cargo run --release -p tests --bin simulate -- --seed N`.
+//! It reads no clock, draws no randomness and opens no file; a broken rule is a panic that says which.
+
+pub mod chain;
+mod checker;
+pub mod client;
+pub mod disk;
+pub mod ledger;
+pub mod link;
+pub mod party;
+mod schedule;
+pub mod world;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use bitcoin::{Address, Block};
+use channeld::node::command::Command;
+use channeld::node::input::{Effect, Input, Moment, RequestNumber};
+use channeld::node::reply::Reply;
+use channeld::units::UnixTime;
+
+use party::{Party, block_input};
+use schedule::Mood;
+use world::World;
+
+/// When the blocks before all worlds were made, in seconds since 1970.
+const FOUNDING: u64 = 1_699_900_000;
+
+/// What came of a seed.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// The same for the same seed.
+    pub digest: u64,
+    /// Steps taken.
+    pub steps: u64,
+    /// What happened, by name.
+    pub counts: BTreeMap<&'static str, u64>,
+}
+
+/// Plays one seed to its end; with `loud`, every step is a line on stderr.
+///
+/// # Panics
+/// Where a rule is broken.
+pub fn run(seed: u64, loud: bool) -> Summary {
+    let origin = origin();
+    let mut world = World::new([origin.parties[0].copy(), origin.parties[1].copy()], &origin.blocks, seed, loud);
+    for who in [0, 1] {
+        let head = &world.parties[who].durable.head;
+        world.ledger.begin(who, head.events);
+        world.start(who);
+    }
+    let mut mood = Mood::draw(&mut world);
+    world.play(&mut mood);
+    world.settle();
+    world.check_end();
+    Summary { digest: world.digest(), steps: world.steps, counts: std::mem::take(&mut world.ledger.counts) }
+}
+
+/// The two daemons with coins in their wallets, on a chain in which these are mature: the same for all seeds.
+struct Origin {
+    parties: [Party; 2],
+    blocks: Vec<Arc<Block>>,
+}
+
+fn origin() -> &'static Origin {
+    static ORIGIN: OnceLock<Origin> = OnceLock::new();
+    ORIGIN.get_or_init(make_origin)
+}
+
+fn make_origin() -> Origin {
+    let mut parties = [Party::new("Alice", 1), Party::new("Bob", 2)];
+    let mut chain = chain::World::new(&[], FOUNDING);
+    for party in &mut parties {
+        party.start(moment(0), false);
+        party.flush();
+        for _ in 0..3 {
+            let script = address(party).script_pubkey();
+            chain.mine(Some(&script), false, FOUNDING);
+        }
+    }
+    for _ in 0..100 {
+        chain.mine(None, false, FOUNDING);
+    }
+    let blocks = chain.blocks();
+    for party in &mut parties {
+        for (height, block) in (1..).zip(&blocks) {
+            party.handle(block_input(height, Arc::clone(block)), moment(u64::from(height)));
+        }
+        party.close_turn(moment(1_000), true);
+        party.flush();
+        party.close_turn(moment(1_001), true);
+        party.flush();
+    }
+    Origin { parties, blocks }
+}
+
+fn address(party: &mut Party) -> Address {
+    party.handle(Input::Command { request: RequestNumber(1), key: None, command: Command::CreateAddress }, moment(1));
+    party.close_turn(moment(2), false);
+    let effects = party.flush().effects;
+    let text = effects.into_iter().find_map(|effect| match effect {
+        Effect::Reply { answer: Ok(Reply::Address(text)), .. } => Some(text),
+        _ => None,
+    });
+    let address: Address<_> = text.and_then(|text| text.parse().ok()).expect("an address is answered");
+    address.assume_checked()
+}
+
+fn moment(second: u64) -> Moment {
+    Moment { now: UnixTime::from_seconds(FOUNDING + second), entropy: [7; 32] }
+}
