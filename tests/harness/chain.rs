@@ -103,11 +103,6 @@ impl ChainNode {
         })
         .await
     }
-
-    /// A transaction in a block or in the mempool, as `getrawtransaction` tells it.
-    pub async fn transaction(&self, txid: &str) -> Value {
-        self.call("getrawtransaction", json!([txid, 1])).await
-    }
 }
 
 /// An address that belongs to nobody of a cluster: blocks mined to it change no balance.

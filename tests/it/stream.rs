@@ -32,10 +32,10 @@ async fn streams_run_both_ways_and_resume() {
 }
 
 /// A stream as its client sees it.
-struct Stream {
+pub struct Stream {
     requests: mpsc::Sender<StreamPaymentsRequest>,
     answers: Streaming<StreamPaymentsResponse>,
-    opened: StreamOpened,
+    pub opened: StreamOpened,
 }
 
 fn to_channel(channel: &str) -> StreamOpen {
@@ -44,7 +44,7 @@ fn to_channel(channel: &str) -> StreamOpen {
 }
 
 impl Stream {
-    async fn open(payer: &Daemon, open: StreamOpen) -> Result<Stream, Status> {
+    pub async fn open(payer: &Daemon, open: StreamOpen) -> Result<Stream, Status> {
         let (requests, queue) = mpsc::channel(16);
         requests.send(StreamPaymentsRequest { request: Some(Request::Open(open)) }).await.unwrap();
         let calling = async { payer.client().payment().stream_payments(ReceiverStream::new(queue)).await };
@@ -56,11 +56,11 @@ impl Stream {
     }
 
     /// Where the daemon is gone, the queue is too.
-    async fn say(&self, request: Request) {
+    pub async fn say(&self, request: Request) {
         let _ = self.requests.send(StreamPaymentsRequest { request: Some(request) }).await;
     }
 
-    async fn pay(&self, first: u64, count: u64, amount_msat: u64) {
+    pub async fn pay(&self, first: u64, count: u64, amount_msat: u64) {
         let mut sequence = first;
         while sequence < first + count {
             let size = (first + count - sequence).min(100);
@@ -71,7 +71,7 @@ impl Stream {
     }
 
     /// Reads up to `Closed`; the marks only grow, and what is committed was accepted.
-    async fn closed(&mut self) -> Result<StreamClosed, Status> {
+    pub async fn closed(&mut self) -> Result<StreamClosed, Status> {
         let (mut accepted, mut committed) = (0, 0);
         loop {
             let message = soon("an answer of the stream", self.answers.message()).await?;

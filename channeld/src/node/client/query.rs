@@ -224,11 +224,18 @@ impl Node {
             local_commitment: commitments.local_number,
             remote_commitment: commitments.remote_number,
             to_self_delay: commitments.parameters.remote.to_self_delay.blocks(),
-            closing_txid: closing_txid(&funded.phase),
+            closing_txid: closing_txid(&funded.phase).or_else(|| self.enforced_txid(entry)),
             transfers: channel.link.is_some_and(|link| link.features.transfers),
             total_sent: entry.sent,
             total_received: entry.received,
         })
+    }
+
+    /// The commitment that is to close a channel which failed.
+    fn enforced_txid(&self, entry: &ChannelEntry) -> Option<bitcoin::Txid> {
+        let has_failed = matches!(entry.channel.funded()?.phase, Phase::Failed { .. });
+        let commitment = has_failed.then(|| entry.channel.signed_local_commitment(&self.context()))??;
+        Some(commitment.compute_txid())
     }
 }
 
