@@ -194,16 +194,14 @@ impl World {
 
     /// Waits until all that was accepted is committed; how many payments that is.
     async fn stream_settled(&self) -> u64 {
-        until("the stream to settle", async || {
-            match Stream::open(self.cluster.alice(), self.resume()).await {
-                Ok(stream) => {
-                    let opened = &stream.opened;
-                    (opened.committed_sequence == opened.accepted_sequence).then_some(opened.committed_sequence)
-                }
-                Err(refusal) => {
-                    assert_eq!(reason(&refusal), "STREAM_IN_USE");
-                    None
-                }
+        until("the stream to settle", async || match Stream::open(self.cluster.alice(), self.resume()).await {
+            Ok(stream) => {
+                let opened = &stream.opened;
+                (opened.committed_sequence == opened.accepted_sequence).then_some(opened.committed_sequence)
+            }
+            Err(refusal) => {
+                assert_eq!(reason(&refusal), "STREAM_IN_USE");
+                None
             }
         })
         .await

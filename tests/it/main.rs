@@ -1,6 +1,7 @@
 //! End-to-end scenarios and differential tests.
 
 mod api;
+mod bad_input;
 mod bolt3_differential;
 mod breach;
 mod channel_ldk;

@@ -1,9 +1,11 @@
 //! Garbage on the peers' port: before, in and after the handshake.
 
-use channeld::peer::noise::{ACT_TWO, Initiator, Transport};
-use channeld::wire::{Init, Message};
+use bitcoin::constants::ChainHash;
+use channeld::peer::noise::{ACT_TWO, Initiator, LENGTH_HEADER, TAG, Transport};
+use channeld::wire::{Features, Init, Message};
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
+use secp256k1::ecdh::SharedSecret;
 use secp256k1::{PublicKey, SecretKey};
 use tests::wait::soon;
 use tests::{Cluster, Daemon};
@@ -37,12 +39,16 @@ fn noise(random: &mut StdRng, length: usize) -> Vec<u8> {
     bytes
 }
 
+fn secret(random: &mut StdRng) -> SecretKey {
+    SecretKey::from_slice(&noise(random, 32)).expect("nearly all bytes are a key")
+}
+
 async fn before_the_handshake(node: &Daemon, random: &mut StdRng) {
     for length in [0, 1, 49, 50, 51, 66, 1_000, 70_000] {
         send(connect(node).await, &noise(random, length)).await;
     }
     // A right version and a key on the curve, with a wrong tag; and another version.
-    let key = PublicKey::from_secret_key_global(&SecretKey::new(random)).serialize();
+    let key = PublicKey::from_secret_key_global(&secret(random)).serialize();
     for version in [0, 1] {
         let mut act_one = vec![version];
         act_one.extend(key);
@@ -70,21 +76,21 @@ impl Stranger {
     async fn meet(node: &Daemon, random: &mut StdRng) -> Stranger {
         let responder: PublicKey = node.id().parse().unwrap();
         let mut stream = connect(node).await;
-        let own = SecretKey::new(random);
-        let (initiator, act_one) = Initiator::start(responder, SecretKey::new(random));
+        let own = secret(random);
+        let static_public = PublicKey::from_secret_key_global(&own);
+        let entropy = secret(random).secret_bytes();
+        let (initiator, act_one) = Initiator::start(static_public, &responder, entropy).unwrap();
         stream.write_all(&act_one).await.unwrap();
         let mut act_two = [0; ACT_TWO];
         soon("act two", stream.read_exact(&mut act_two)).await.unwrap();
-        let static_public = PublicKey::from_secret_key_global(&own);
-        let (act_three, noise) = initiator.finish(&act_two, &static_public, |point| ecdh(point, &own)).unwrap();
+        let (act_three, noise) = initiator.finish(&act_two, |point| SharedSecret::new(point, &own)).unwrap();
         stream.write_all(&act_three).await.unwrap();
         Stranger { stream, noise }
     }
 
     async fn introduced(node: &Daemon, random: &mut StdRng) -> Stranger {
         let mut stranger = Stranger::meet(node, random).await;
-        let features = channeld::wire::Features::init();
-        let init = Init { features, ..Init::default() };
+        let init = Init::new(Features::init(), ChainHash::REGTEST);
         stranger.say(&Message::Init(init).encode()).await;
         stranger
     }
@@ -95,6 +101,16 @@ impl Stranger {
         let _ = self.stream.write_all(&sealed).await;
     }
 
+    /// The next message of the other side.
+    async fn hear(&mut self) -> Vec<u8> {
+        let mut header = [0; LENGTH_HEADER];
+        soon("a frame", self.stream.read_exact(&mut header)).await.unwrap();
+        let length = self.noise.decryptor.open_length(&mut header).unwrap();
+        let mut sealed = vec![0; usize::from(length) + TAG];
+        soon("a message", self.stream.read_exact(&mut sealed)).await.unwrap();
+        self.noise.decryptor.open(&mut sealed).unwrap().to_vec()
+    }
+
     async fn leave(self) {
         send(self.stream, &[]).await;
     }
@@ -103,7 +119,8 @@ impl Stranger {
 async fn frames(node: &Daemon, random: &mut StdRng) {
     // Half a handshake: act three never comes, or is wrong.
     let responder: PublicKey = node.id().parse().unwrap();
-    let (_, act_one) = Initiator::start(responder, SecretKey::new(random));
+    let own = PublicKey::from_secret_key_global(&secret(random));
+    let (_, act_one) = Initiator::start(own, &responder, secret(random).secret_bytes()).unwrap();
     send(connect(node).await, &act_one).await;
     let wrong = [act_one.as_slice(), &noise(random, 66)].concat();
     send(connect(node).await, &wrong).await;
@@ -118,12 +135,21 @@ async fn frames(node: &Daemon, random: &mut StdRng) {
         let mut sealed = Vec::new();
         stranger.noise.encryptor.seal(&[0, 18, 0, 4, 0, 0], &mut sealed);
         let last = sealed.len() - 1;
-        if cut { sealed.truncate(last) } else { sealed[last] ^= 1 }
+        if cut {
+            sealed.truncate(last)
+        } else {
+            sealed[last] ^= 1
+        }
         send(stranger.stream, &sealed).await;
     }
 }
 
 async fn messages(node: &Daemon, channel: &str, random: &mut StdRng) {
+    // What is right is answered: the others are not refused for another reason.
+    let mut stranger = Stranger::introduced(node, random).await;
+    assert_eq!(stranger.hear().await[..2], [0, 16], "init");
+    stranger.say(&[0, 18, 0, 2, 0, 0]).await;
+    assert_eq!(stranger.hear().await, [0, 19, 0, 2, 0, 0], "pong");
     // Nothing but `init` may come first; and it must be one.
     for first in [&[][..], &[0], &[0, 16], &[0, 16, 255, 255], &[0, 18, 0, 0, 0, 0], &[255; 65_535]] {
         let mut stranger = Stranger::meet(node, random).await;
@@ -161,9 +187,4 @@ async fn many_connections(node: &Daemon) {
         silent.push(connect(node).await);
     }
     node.node().await;
-}
-
-/// BOLT 8's ECDH: SHA-256 of the compressed point.
-fn ecdh(point: &PublicKey, own: &SecretKey) -> [u8; 32] {
-    secp256k1::ecdh::SharedSecret::new(point, own).secret_bytes()
 }
