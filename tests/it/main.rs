@@ -1,4 +1,5 @@
 //! End-to-end scenarios and differential tests.
+#![allow(clippy::unwrap_used)]
 
 mod api;
 mod bad_input;
@@ -11,7 +12,7 @@ mod noise_ldk;
 mod onchain;
 mod open;
 mod pay;
-mod simulation;
 mod reorg;
+mod simulation;
 mod stream;
 mod wire_ldk;
