@@ -1,8 +1,10 @@
 //! Channels are closed: together, and by force from either end with HTLCs on the way.
 
 use proto::v1::inject_fault_request::Fault;
+use proto::v1::send_payment_request::Payee;
 use proto::v1::{
-    ChannelState, ChannelType, CloseChannelRequest, CloseChannelResponse, CloseMode, EventKind, HoldHtlcs,
+    ChannelState, ChannelType, CloseChannelRequest, CloseChannelResponse, CloseMode, EventKind, GetInvoiceRequest,
+    HoldHtlcs, InvoiceState, PaymentFailureReason, PaymentState, SendPaymentRequest,
 };
 use tests::cluster::Terms;
 use tests::refusal::reason;
@@ -57,13 +59,58 @@ pub async fn hold(node: &Daemon, channel: &str, held: bool) {
     node.inject(Fault::HoldHtlcs(HoldHtlcs { channel_id: channel.to_owned(), hold: held })).await.unwrap();
 }
 
+/// A payment whose payee has shown the preimage to nobody but its own disk is taken on the chain, from either commitment,
+/// and the payer learns from there that it paid.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_preimage_takes_its_htlc_on_the_chain() {
+    let mut cluster = Cluster::pair().await;
+    for (channel_type, closer) in
+        [(ChannelType::Anchors, 0), (ChannelType::StaticRemotekey, 0), (ChannelType::Anchors, 1)]
+    {
+        claimed(&mut cluster, channel_type, closer).await;
+    }
+}
+
+async fn claimed(cluster: &mut Cluster, channel_type: ChannelType, closer: usize) {
+    let coins = money::wallet_sat(cluster.alice()).await + money::wallet_sat(cluster.bob()).await;
+    let height = cluster.chain.height().await;
+    let channel = cluster.open(Terms { channel_type, ..Terms::default() }).await;
+    hold(cluster.alice(), &channel, true).await;
+    pay_and_leave(cluster.bob(), cluster.alice(), 25_000_000).await;
+    held(cluster, &channel, 1).await;
+    cluster.nodes[1].kill();
+    cluster.alice().channel_until("without a session", &channel, |channel| !channel.usable).await;
+    // Now Alice answers, and nobody hears it.
+    hold(cluster.alice(), &channel, false).await;
+    if closer == 0 {
+        close(cluster.alice(), &channel, CloseMode::Force).await.unwrap();
+        cluster.nodes[1].restart().await;
+    } else {
+        // Bob closes before he can hear it.
+        cluster.nodes[0].kill();
+        cluster.nodes[1].restart().await;
+        close(cluster.bob(), &channel, CloseMode::Force).await.unwrap();
+        cluster.nodes[0].restart().await;
+    }
+    let closing = cluster.nodes[closer].channel_until("closing", &channel, |now| !now.closing_txid.is_empty()).await;
+    cluster.chain.await_mempool(&closing.closing_txid).await;
+    cluster.bury(&channel).await;
+    let payment = cluster.bob().payments().await.pop().expect("Bob paid");
+    assert_eq!(payment.state(), PaymentState::Succeeded, "{payment:?}");
+    assert_eq!(payment.preimage.len(), 64);
+    let transactions = money::transactions_after(cluster, height).await;
+    let after = money::wallet_sat(cluster.alice()).await + money::wallet_sat(cluster.bob()).await;
+    let anchors = unspent_anchors(cluster, &transactions, &closing.closing_txid).await;
+    assert_eq!(coins, after + money::fees(&transactions) + anchors, "every satoshi");
+}
+
 /// Sends a payment that its payee holds; it is followed by nobody.
 pub async fn pay_and_leave(payer: &Daemon, payee: &Daemon, amount_msat: u64) {
-    let request = proto::v1::SendPaymentRequest {
-        payee: Some(proto::v1::send_payment_request::Payee::NodeId(payee.id())),
-        amount_msat: Some(amount_msat),
-        ..Default::default()
-    };
+    send_and_leave(payer, Payee::NodeId(payee.id()), Some(amount_msat)).await;
+}
+
+async fn send_and_leave(payer: &Daemon, payee: Payee, amount_msat: Option<u64>) {
+    let request = SendPaymentRequest { payee: Some(payee), amount_msat, ..Default::default() };
     let mut updates = payer.client().payment().send_payment(request).await.unwrap().into_inner();
     updates.message().await.unwrap().expect("it is journaled");
 }
@@ -87,7 +134,8 @@ pub async fn held(cluster: &Cluster, channel: &str, count: usize) {
     }
 }
 
-/// A forced close with an HTLC each way: Bob's to Alice is claimed by its preimage, Alice's to Bob times out.
+/// A forced close with an HTLC each way that nobody has answered: both go back to their payers. What is let go of after
+/// the close is not taken for paid.
 async fn forced(cluster: &Cluster, channel_type: ChannelType, closer: usize) {
     let (alice, bob) = (cluster.alice(), cluster.bob());
     let before = money::wallet_sat(alice).await + money::wallet_sat(bob).await;
@@ -97,7 +145,8 @@ async fn forced(cluster: &Cluster, channel_type: ChannelType, closer: usize) {
     for node in &cluster.nodes {
         hold(node, &channel, true).await;
     }
-    pay_and_leave(alice, bob, 30_000_000).await;
+    let invoice = bob.invoice(Some(30_000_000)).await;
+    send_and_leave(alice, Payee::PaymentRequest(invoice.payment_request), None).await;
     pay_and_leave(bob, alice, 20_000_000).await;
     held(cluster, &channel, 2).await;
     let closing = close(&cluster.nodes[closer], &channel, CloseMode::Force).await.unwrap();
@@ -105,7 +154,14 @@ async fn forced(cluster: &Cluster, channel_type: ChannelType, closer: usize) {
     let channel_now =
         cluster.nodes[closer].channel_until("closing", &channel, |now| !now.closing_txid.is_empty()).await;
     cluster.chain.await_mempool(&channel_now.closing_txid).await;
+    cluster.mine(1).await;
+    for node in &cluster.nodes {
+        hold(node, &channel, false).await;
+    }
     cluster.bury(&channel).await;
+    let request = GetInvoiceRequest { payment_hash: invoice.payment_hash };
+    let invoice = bob.client().invoice().get_invoice(request).await.unwrap().into_inner().invoice.unwrap();
+    assert_eq!((invoice.state(), invoice.received_msat), (InvoiceState::Open, 0), "it was not paid");
     let transactions = money::transactions_after(cluster, height).await;
     let after = money::wallet_sat(alice).await + money::wallet_sat(bob).await;
     let anchors = unspent_anchors(cluster, &transactions, &channel_now.closing_txid).await;
@@ -113,8 +169,10 @@ async fn forced(cluster: &Cluster, channel_type: ChannelType, closer: usize) {
     for node in &cluster.nodes {
         assert!(node.balances().await.claimable_outputs.is_empty(), "{}", node.name);
         let payments = node.payments().await;
-        let open = payments.iter().filter(|payment| payment.state() == proto::v1::PaymentState::InFlight);
+        let open = payments.iter().filter(|payment| payment.state() == PaymentState::InFlight);
         assert_eq!(open.count(), 0, "every payment has an end at {}", node.name);
+        let last = payments.last().expect("it paid");
+        assert_eq!(last.failure_reason(), PaymentFailureReason::TimedOutOnChain, "{last:?}");
     }
 }
 

@@ -168,6 +168,11 @@ impl Node {
         history
     }
 
+    /// The preimage of an HTLC on a channel that is over.
+    pub(super) fn preimage_learned(&mut self, id: ChannelId, preimage: crate::units::Preimage) {
+        self.resolve(id, onchain::Input::PreimageLearned(preimage));
+    }
+
     /// Tells a resolver something, and does what it wants.
     fn resolve(&mut self, channel: ChannelId, input: onchain::Input) {
         let Some(resolver) = self.state.resolvers.get(&channel) else { return };

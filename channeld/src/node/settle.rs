@@ -5,7 +5,7 @@ use super::api::event::EventKind;
 use super::api::reply::Reply;
 use super::state::change::Change;
 use super::state::row::{RowKey, encode};
-use crate::channel::{self, Command, OutgoingFailure};
+use crate::channel::{self, Command, OutgoingFailure, Phase};
 use crate::commitment::{HtlcOffer, SessionMark, Side, Stage, Transfer};
 use crate::onion::{self, BadOnion, Failure, HopPayload, OnionPacket, Payload, SharedSecret};
 use crate::payment::receive::{Arrival, InvoiceStatus, MAX_PARTS, PartSet, Verdict};
@@ -53,7 +53,10 @@ impl Node {
     }
 
     fn incoming_htlc(&mut self, id: ChannelId, offer: &HtlcOffer, must_fail: bool) {
-        let Some(onion) = offer.onion.as_ref().filter(|_| !self.live.held.contains(&id)) else { return };
+        let funded = self.state.channels.get(&id).and_then(|entry| entry.channel.funded());
+        // On a channel that is over the chain decides: a payment that was not accepted before goes back to its payer.
+        let may_answer = funded.is_some_and(|funded| funded.phase == Phase::Open) && !self.live.held.contains(&id);
+        let Some(onion) = offer.onion.as_ref().filter(|_| may_answer) else { return };
         let arrival = self.arrival(id, offer);
         match self.open_onion(onion, &offer.payment_hash) {
             Opened::Malformed { sha256_of_onion, failure_code } => {
@@ -165,7 +168,10 @@ impl Node {
         for part in set.parts {
             self.change(Change::Moved { channel: part.channel, sent: Msat::ZERO, received: part.amount });
             let command = Command::FulfillHtlc { id: part.htlc_id, preimage };
-            self.drive_quietly(part.channel, channel::Input::Command(command));
+            if self.drive(part.channel, channel::Input::Command(command)).is_err() {
+                // The other parts came on channels that live; this one is taken on the chain.
+                self.preimage_learned(part.channel, preimage);
+            }
         }
     }
 
