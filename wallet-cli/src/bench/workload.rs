@@ -63,7 +63,7 @@ impl Workload {
             Workload::Sequential100 | Workload::Sequential10000 => 500,
             Workload::Pipelined100 => 6_000,
             Workload::Pipelined10000 => 1_200,
-            Workload::Stream => 200_000,
+            Workload::Stream => 2_000_000,
         }
     }
 
