@@ -21,6 +21,8 @@ async fn bad_input_changes_nothing() {
     assert_unchanged(&cluster, &channel, &before).await;
     client::arguments(&cluster, &channel).await;
     assert_unchanged(&cluster, &channel, &before).await;
+    client::undecodable(&cluster).await;
+    assert_unchanged(&cluster, &channel, &before).await;
     client::strangers(&cluster).await;
     assert_unchanged(&cluster, &channel, &before).await;
     process::second_processes(&mut cluster).await;

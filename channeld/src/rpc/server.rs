@@ -14,14 +14,17 @@ use proto::v1::peer_service_server::PeerServiceServer;
 use proto::v1::wallet_service_server::WalletServiceServer;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
+use tonic::body::Body;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Server, ServerTlsConfig};
+use tower::util::MapResponseLayer;
 
 use crate::driver::handle::Handle;
 use crate::rpc::auth::{AuthLayer, Tokens};
 use crate::rpc::health;
 use crate::rpc::service::{Channels, Dev, Invoices, Nodes, Payments, Peers, Wallets};
+use crate::rpc::status::typed;
 use crate::rpc::tls::Identity;
 
 /// What one HTTP/2 stream, and one connection, may have unread: what flow control lets a client send ahead.
@@ -68,7 +71,7 @@ pub async fn serve_tcp(
     }
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let (routes, health) = routes(handle)?;
-    let router = server.layer(AuthLayer::tokens(access.tokens)).add_routes(routes);
+    let router = server.layer(readable()).layer(AuthLayer::tokens(access.tokens)).add_routes(routes);
     tokio::select! {
         served = router.serve_with_incoming_shutdown(incoming, shutdown) => Ok(served?),
         () = health => unreachable!("health is reported for ever"),
@@ -100,7 +103,7 @@ pub async fn serve_unix(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let (routes, health) = routes(handle)?;
-    let router = tuned().layer(AuthLayer::open()).add_routes(routes);
+    let router = tuned().layer(readable()).layer(AuthLayer::open()).add_routes(routes);
     tokio::select! {
         served = router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown) => Ok(served?),
         () = health => unreachable!("health is reported for ever"),
@@ -112,6 +115,11 @@ fn tuned() -> Server {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
+}
+
+/// Answers about messages that cannot be read get a reason too.
+fn readable() -> MapResponseLayer<fn(http::Response<Body>) -> http::Response<Body>> {
+    MapResponseLayer::new(typed)
 }
 
 /// All services, and the task that keeps their health.

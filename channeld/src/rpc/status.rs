@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use proto::v1::ErrorReason;
+use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -45,6 +46,22 @@ pub fn invalid(field: &str, description: impl Into<String>) -> Status {
 /// The status for anything else, with its reason.
 pub fn status(code: Code, reason: ErrorReason, message: impl Into<String>) -> Status {
     Status::with_error_details(code, message, details(reason, HashMap::new()))
+}
+
+/// What the transport says of a message that cannot be read: it is the caller's fault, and no defect of ours.
+pub fn unreadable(status: Status) -> Status {
+    if status.code() != Code::Internal || !status.details().is_empty() {
+        return status;
+    }
+    self::status(Code::InvalidArgument, ErrorReason::InvalidArgument, status.message())
+}
+
+/// The same for an answer that the transport has made already.
+pub fn typed(answer: http::Response<Body>) -> http::Response<Body> {
+    match Status::from_header_map(answer.headers()) {
+        Some(status) if status.code() == Code::Internal => unreadable(status).into_http(),
+        _ => answer,
+    }
 }
 
 /// The status for a defect of ours: an answer of another kind than the question.
@@ -164,6 +181,16 @@ mod tests {
             let info = status.get_details_error_info().unwrap();
             assert_eq!((info.reason.as_str(), info.domain.as_str()), (expected, DOMAIN));
         }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_the_callers_fault() {
+        let answer = typed(Status::internal("failed to decode Protobuf message").into_http());
+        let status = Status::from_header_map(answer.headers()).unwrap();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(status.get_details_error_info().unwrap().reason, "INVALID_ARGUMENT");
+        let answer = typed(internal("a channel expected").into_http());
+        assert_eq!(Status::from_header_map(answer.headers()).unwrap().code(), Code::Internal);
     }
 
     #[test]

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use hyper_util::rt::TokioIo;
 use prost::Message;
+use prost::bytes::{Buf, BufMut};
 use proto::v1::*;
 use tests::refusal::{field, reason};
 use tests::wait::soon;
 use tests::{Cluster, Daemon};
 use tokio::io::AsyncWriteExt;
-use tonic::{Code, Status};
+use tokio::net::UnixStream;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::transport::{Endpoint, Uri};
+use tonic::{Code, Request, Status};
 use wallet_cli::client::{Client, Target};
 
 /// Methods that take nothing which could be wrong.
@@ -46,12 +51,86 @@ pub async fn arguments(cluster: &Cluster, channel: &str) {
     assert_eq!(asked.collect::<BTreeSet<&str>>(), expected, "every method is asked");
 }
 
-/// The methods of the contract.
-fn methods() -> Vec<String> {
+/// The services of the contract.
+fn services() -> Vec<prost_types::ServiceDescriptorProto> {
     let set = prost_types::FileDescriptorSet::decode(proto::FILE_DESCRIPTOR_SET).unwrap();
     let files = set.file.into_iter().filter(|file| file.package() == "channeld.v1");
-    let services = files.flat_map(|file| file.service);
-    services.flat_map(|service| service.method).map(|method| method.name().to_owned()).collect()
+    files.flat_map(|file| file.service).collect()
+}
+
+/// The methods of the contract.
+fn methods() -> Vec<String> {
+    services().into_iter().flat_map(|service| service.method).map(|method| method.name().to_owned()).collect()
+}
+
+/// Bytes that are no message, to every method.
+pub async fn undecodable(cluster: &Cluster) {
+    let socket = cluster.bob().presence().unix_socket.clone().unwrap();
+    let connect = tower::service_fn(move |_: Uri| {
+        let socket = socket.clone();
+        async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
+    });
+    let channel = Endpoint::from_static("http://node").connect_with_connector(connect).await.unwrap();
+    for service in services() {
+        for method in &service.method {
+            let path = format!("/channeld.v1.{}/{}", service.name(), method.name());
+            for garbage in [&[0xff; 40][..], &[0x0a, 0x7f, 1], &[0x0f]] {
+                let mut grpc = tonic::client::Grpc::new(channel.clone());
+                grpc.ready().await.unwrap();
+                let request = Request::new(tokio_stream::iter([garbage.to_vec()]));
+                let answers = grpc.streaming(request, path.parse().unwrap(), RawCodec).await;
+                let refusal = match answers {
+                    Err(refusal) => refusal,
+                    Ok(answers) => soon("a refusal", answers.into_inner().message()).await.expect_err(&path),
+                };
+                assert_eq!(
+                    (refusal.code(), reason(&refusal).as_str()),
+                    (Code::InvalidArgument, "INVALID_ARGUMENT"),
+                    "{path}"
+                );
+            }
+        }
+    }
+}
+
+/// Bytes as they are.
+#[derive(Clone, Copy)]
+struct RawCodec;
+
+impl Codec for RawCodec {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = RawCodec;
+    type Decoder = RawCodec;
+
+    fn encoder(&mut self) -> RawCodec {
+        RawCodec
+    }
+
+    fn decoder(&mut self) -> RawCodec {
+        RawCodec
+    }
+}
+
+impl Encoder for RawCodec {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for RawCodec {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        let mut bytes = vec![0; buffer.remaining()];
+        buffer.copy_to_slice(&mut bytes);
+        Ok(Some(bytes))
+    }
 }
 
 async fn channels(table: &mut Table<'_>, channel: &str) {

@@ -17,7 +17,7 @@ use crate::driver::handle::{Handle, StreamSender, StreamUpdates};
 use crate::node::command::{OpenStream, StreamPay, StreamTarget};
 use crate::payment::stream::StreamStatus;
 use crate::rpc::service::{Answers, QUEUE};
-use crate::rpc::status::{invalid, refused, status};
+use crate::rpc::status::{invalid, refused, status, unreadable};
 use crate::rpc::{convert, request};
 use crate::units::{Msat, SessionId};
 
@@ -33,7 +33,9 @@ pub async fn start(
     handle: Handle,
     mut said: Streaming<StreamPaymentsRequest>,
 ) -> Result<Answers<StreamPaymentsResponse>, Status> {
-    let Some(StreamPaymentsRequest { request: Some(Said::Open(mut open)) }) = said.message().await? else {
+    let Some(StreamPaymentsRequest { request: Some(Said::Open(mut open)) }) =
+        said.message().await.map_err(unreadable)?
+    else {
         return Err(out_of_order("the first message must be open"));
     };
     let id = std::mem::take(&mut open.request_id);
@@ -204,11 +206,11 @@ impl Intake {
     /// has arrived, and hands that over in one piece.
     async fn run(&mut self, said: &mut Streaming<StreamPaymentsRequest>) -> Result<bool, Status> {
         while let Some(message) = said.next().await {
-            if self.take(message?).await? {
+            if self.take(message.map_err(unreadable)?).await? {
                 return Ok(true);
             }
             while let Some(Some(message)) = said.next().now_or_never() {
-                if self.take(message?).await? {
+                if self.take(message.map_err(unreadable)?).await? {
                     return Ok(true);
                 }
             }
