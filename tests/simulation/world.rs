@@ -196,11 +196,7 @@ impl World {
                     self.say(format_args!("{name}: {done:?}"));
                 }
             }
-            Effect::Stream { session, status, .. } => {
-                if status.closed.is_some() {
-                    self.clients.closed(session);
-                }
-            }
+            Effect::Stream { session, status, .. } if status.closed.is_some() => self.clients.closed(session),
             Effect::Broadcast(package) => self.broadcast(who, &package),
             // Who is called and who is spared is the world's business here.
             _ => {}
