@@ -394,7 +394,12 @@ mod tests {
         for text in list("valid") {
             let network = if text.starts_with("lntb") { Network::Testnet } else { Network::Bitcoin };
             let read = parse_invoice(&text, network).unwrap_or_else(|error| panic!("{text}: {error}"));
-            assert_eq!(read.payee, payee, "{text}");
+            // The one with a high S was made of another by negating S alone: by BOLT 11 any S is taken, and the key that is
+            // recovered is then another one.
+            let (_, signature) =
+                text.parse::<lightning_invoice::SignedRawBolt11Invoice>().unwrap().signature().0.serialize_compact();
+            let is_low = signature[32] < 0x80;
+            assert_eq!(read.payee == payee, is_low, "{text}");
             assert_eq!(read.payment_secret, [0x11; 32]);
         }
         for text in list("invalid") {
