@@ -27,6 +27,8 @@ pub struct Paid {
     pub amount: Msat,
     /// The channel of its last attempt.
     pub channel: ChannelId,
+    /// Those of attempts before.
+    pub earlier: Vec<ChannelId>,
     /// The payer's final outcome, where there is one.
     pub succeeded: Option<bool>,
     /// What the payee says it got.
@@ -48,8 +50,8 @@ pub struct Book {
     pub initial: [u64; 2],
     /// What each end has sent and received, as its own books say.
     pub moved: [(u64, u64); 2],
-    /// What the newest commitment of each end leaves out as dust, at most.
-    pub trimmed: u64,
+    /// The most that was ever between the two ends, in millisatoshi.
+    pub moving: u64,
     /// The fee of the closing transaction that both signed.
     pub closing_fee: Option<u64>,
     /// Its opener may have broadcast its funding transaction.
@@ -154,7 +156,7 @@ impl Ledger {
             format: commitments.parameters.format,
             initial,
             moved: [(0, 0); 2],
-            trimmed: 0,
+            moving: 0,
             closing_fee: None,
             funded: false,
             given_up: false,
@@ -173,7 +175,7 @@ impl Ledger {
             commitments.main().tallies.all().iter().all(|tally| tally.holds(commitments.main().capacity())),
             "balances and HTLCs of {id} do not sum to its capacity"
         );
-        book.trimmed = book.trimmed.max(in_htlcs(commitments));
+        book.moving = book.moving.max(under_way(commitments));
         let phase = entry.channel.funded().map(|funded| &funded.phase);
         if let Some(Phase::MutuallyClosed { fee, .. }) = phase {
             book.closing_fee = Some(fee.to_sat());
@@ -183,11 +185,14 @@ impl Ledger {
     fn payment_added(&mut self, who: usize, payment: &Payment) {
         let hash = payment.payment_hash;
         let channel = payment.attempts.last().expect("a payment is journaled with its attempt").channel;
+        let mut earlier = Vec::new();
         if let Some(before) = self.payments.get(&hash) {
             assert_eq!(before.succeeded, Some(false), "{hash:?} is paid again before it failed");
+            earlier.clone_from(&before.earlier);
+            earlier.push(before.channel);
         }
         let received = self.received.get(&hash).copied();
-        let paid = Paid { payer: who, amount: payment.amount, channel, succeeded: None, received };
+        let paid = Paid { payer: who, amount: payment.amount, channel, earlier, succeeded: None, received };
         self.payments.insert(hash, paid);
     }
 
@@ -303,8 +308,10 @@ impl Ledger {
             if !open.contains(&paid.channel) {
                 continue;
             }
+            let lost_as_dust = paid.earlier.iter().any(|id| self.channels.get(id).is_some_and(|book| book.forced));
             assert!(paid.succeeded.is_some(), "{hash:?} is in flight and nothing is under way");
-            assert_eq!(paid.succeeded == Some(true), paid.received.is_some(), "the ends differ about {hash:?}");
+            let agree = (paid.succeeded == Some(true)) == paid.received.is_some();
+            assert!(agree || lost_as_dust, "the ends differ about {hash:?}");
         }
         for (id, book) in self.channels.iter().filter(|(id, _)| open.contains(*id)) {
             let [one, other] = book.moved;
@@ -313,8 +320,11 @@ impl Ledger {
     }
 }
 
-/// All that could be lost as dust in HTLCs if this channel went to the chain now, in millisatoshi.
-fn in_htlcs(commitments: &Commitments) -> u64 {
-    let all = commitments.outgoing.values().chain(commitments.incoming.values());
-    all.map(|htlc| htlc.offer.amount.msat()).sum()
+/// All that is between the two ends at this instant, in millisatoshi: HTLCs, which may be dust, and transfers, of which the
+/// books learn when they are irrevocable and the chain whenever it happens.
+fn under_way(commitments: &Commitments) -> u64 {
+    let htlcs = commitments.outgoing.values().chain(commitments.incoming.values());
+    let transfers = commitments.outgoing_transfers.pending.iter().chain(&commitments.incoming_transfers.pending);
+    let transfers: u64 = transfers.map(|pending| pending.transfer.amount.msat()).sum();
+    htlcs.map(|htlc| htlc.offer.amount.msat()).sum::<u64>() + transfers
 }

@@ -30,6 +30,8 @@ pub struct Mood {
     /// A revoked commitment may be broadcast.
     cheats: bool,
     blocks: u32,
+    /// Whose commitment was kept for a cheat, and of which channel.
+    kept: Option<(usize, ChannelId)>,
 }
 
 impl Mood {
@@ -43,6 +45,7 @@ impl Mood {
             forces: world.one_in(2),
             cheats: world.one_in(3),
             blocks: 0,
+            kept: None,
         }
     }
 }
@@ -59,7 +62,7 @@ impl World {
             self.run_a_while();
             self.mine(false);
         }
-        if !self.one_in(4) {
+        if !self.one_in(6) {
             self.heal();
             self.rough = !self.one_in(3);
         }
@@ -92,8 +95,11 @@ impl World {
         if !self.parties[who].is_up() {
             return self.start(who);
         }
-        if self.one_in(3) {
+        if self.one_in(2) {
             self.connect();
+        }
+        if self.one_in(8) && self.ready_channels().is_empty() {
+            return self.open_and_wait(who, mood);
         }
         match self.rng.random_range(0..100) {
             0..3 => self.open(who),
@@ -104,8 +110,8 @@ impl World {
             59..73 => self.stream(who),
             73..74 => self.close(who, false),
             74..75 if mood.forces => self.close(who, true),
-            75..79 if mood.cheats => self.keep(who),
-            79..80 if mood.cheats => self.cheat(who),
+            75..78 if mood.cheats => self.keep(who, mood),
+            78..80 if mood.cheats => self.cheat(mood),
             80..84 if mood.crashes => self.crash(who),
             84..88 if mood.cuts => self.cut(),
             88..93 => self.block(mood),
@@ -142,6 +148,15 @@ impl World {
             validate_only: false,
         };
         self.command(who, Command::OpenChannel(open));
+    }
+
+    /// Another channel, where none carries payments, with the blocks that it waits for.
+    fn open_and_wait(&mut self, who: usize, mood: &mut Mood) {
+        self.open(who);
+        for _ in 0..4 {
+            self.run_a_while();
+            self.block(mood);
+        }
     }
 
     fn amount(&mut self) -> Msat {
@@ -184,8 +199,11 @@ impl World {
         self.command(who, Command::SendPayment(SendPayment { target, amount, channel, validate_only: false }));
     }
 
+    /// A channel; mostly one that carries payments.
     fn some_channel(&mut self) -> Option<ChannelId> {
-        let open: Vec<_> = self.shared_channels().into_iter().collect();
+        let ready = self.ready_channels();
+        let all = if ready.is_empty() || self.one_in(8) { self.shared_channels() } else { ready };
+        let open: Vec<_> = all.into_iter().collect();
         open.choose(&mut self.rng).copied()
     }
 
@@ -241,13 +259,14 @@ impl World {
         self.command(who, Command::CloseChannel(close));
     }
 
-    fn keep(&mut self, who: usize) {
+    fn keep(&mut self, who: usize, mood: &mut Mood) {
         let Some(channel) = self.some_channel() else { return };
+        mood.kept = Some((who, channel));
         self.command(who, Command::InjectFault(Fault::KeepState { channel }));
     }
 
-    fn cheat(&mut self, who: usize) {
-        let Some(channel) = self.some_channel() else { return };
+    fn cheat(&mut self, mood: &mut Mood) {
+        let Some((who, channel)) = mood.kept else { return };
         self.command(who, Command::InjectFault(Fault::ReplayOldState { channel }));
     }
 

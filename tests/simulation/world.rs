@@ -355,6 +355,15 @@ impl World {
         one.durable.channels.keys().filter(|id| other.durable.channels.contains_key(id)).copied().collect()
     }
 
+    /// The same, as far as they carry payments while the peers are connected.
+    pub fn ready_channels(&self) -> BTreeSet<ChannelId> {
+        let is_ready = |id: &ChannelId| {
+            let entries = self.parties.iter().map(|party| &party.durable.channels[id].channel);
+            entries.filter_map(channeld::channel::Channel::funded).filter(|funded| funded.is_ready()).count() == 2
+        };
+        self.open_channels().into_iter().filter(is_ready).collect()
+    }
+
     /// The same, as far as nothing is closing.
     pub fn open_channels(&self) -> BTreeSet<ChannelId> {
         let is_open = |id: &ChannelId| {
