@@ -15,6 +15,9 @@ const MAX_BLOCKS: u32 = 160;
 /// An anchor's value, the largest output that nobody has to claim.
 const ANCHOR: u64 = 330;
 
+/// The largest output that may cost more than it holds: what claims it weighs some 600 and pays at most 6,000 sat/kW.
+const UNECONOMICAL: u64 = 2_000;
+
 /// What became of a funding output, as far as the chain says.
 struct Flow {
     /// What each wallet got out of it, less what it put in.
@@ -102,7 +105,7 @@ impl World {
                 continue;
             };
             let flow = flow(spend, &book, &wallets, &transactions, &spenders);
-            if number < book.numbers[cheater] {
+            if number < book.unrevoked[cheater] {
                 self.ledger.count("penalties");
                 assert!(
                     flow.gain[cheater] <= ANCHOR.cast_signed(),
@@ -126,7 +129,7 @@ impl World {
         blocks.iter().flat_map(|block| &block.txdata).map(|it| (it.compute_txid(), it.clone())).collect()
     }
 
-    /// Wallets, miner and unclaimed anchors are all there is.
+    /// Wallets, miner, anchors and what costs more than it holds are all there is.
     fn check_coins(&mut self) {
         let mut coins = self.chain.unspent();
         let total: bitcoin::Amount = coins.values().map(|coin| coin.value).sum();
@@ -143,7 +146,7 @@ impl World {
         }
         let miner = self.chain.miner().clone();
         coins.retain(|_, coin| coin.script_pubkey != miner);
-        let lost: Vec<_> = coins.iter().filter(|(_, coin)| !is_anchor(coin)).collect();
+        let lost: Vec<_> = coins.iter().filter(|(_, coin)| !is_unclaimable(coin)).collect();
         assert!(lost.is_empty(), "coins that nobody has: {lost:?}");
     }
 
@@ -222,8 +225,8 @@ fn check_mutual(id: ChannelId, book: &Book, spend: &Transaction, expected: [u64;
     assert_eq!(paid, due, "the closing transaction of {id} does not pay the balances (fee {fee})");
 }
 
-fn is_anchor(coin: &TxOut) -> bool {
-    coin.value.to_sat() == ANCHOR && coin.script_pubkey.is_p2wsh()
+fn is_unclaimable(coin: &TxOut) -> bool {
+    coin.value.to_sat() <= UNECONOMICAL && coin.script_pubkey.is_p2wsh()
 }
 
 fn spenders(transactions: &BTreeMap<Txid, Transaction>) -> BTreeMap<OutPoint, Txid> {

@@ -60,8 +60,8 @@ pub struct Book {
     pub given_up: bool,
     /// The schedule forced it, so that it may fail.
     pub forced: bool,
-    /// The number of each end's newest commitment.
-    pub numbers: [u64; 2],
+    /// The number of each end's oldest commitment that the other cannot punish: its secret has not arrived there.
+    pub unrevoked: [u64; 2],
 }
 
 /// See the file's map.
@@ -161,7 +161,7 @@ impl Ledger {
             funded: false,
             given_up: false,
             forced: false,
-            numbers: [0; 2],
+            unrevoked: [0; 2],
         };
         self.channels.entry(id).or_insert(book);
     }
@@ -170,7 +170,7 @@ impl Ledger {
         let Some(book) = self.channels.get_mut(&id) else { return };
         book.moved[who] = (entry.sent.msat(), entry.received.msat());
         let Some(commitments) = entry.channel.commitments() else { return };
-        book.numbers[who] = commitments.local_number.number();
+        book.unrevoked[1 - who] = commitments.remote_number.number();
         assert!(
             commitments.main().tallies.all().iter().all(|tally| tally.holds(commitments.main().capacity())),
             "balances and HTLCs of {id} do not sum to its capacity"
