@@ -73,6 +73,8 @@ pub struct Ledger {
     pub channels: BTreeMap<ChannelId, Book>,
     /// The totals of streams as the payer's and the payee's closing events say.
     pub streams: BTreeMap<SessionId, [Option<(ChannelId, Msat)>; 2]>,
+    /// Channels on which money crossed the end of its session.
+    pub crossed: BTreeSet<ChannelId>,
     /// Received keysend payments and settled invoices whose payer is not known yet.
     received: BTreeMap<PaymentHash, Msat>,
     events: [u64; 2],
@@ -129,7 +131,7 @@ impl Ledger {
             let event: Event = postcard::from_bytes(bytes).expect("an event of the log");
             assert_eq!((*index, event.index), (self.events[who] + 1, self.events[who] + 1), "a gap in the event log");
             self.events[who] += 1;
-            self.event(who, &event.kind);
+            self.event(&event.kind);
         }
         for (id, book) in self.channels.iter_mut().filter(|(_, book)| book.opener == who) {
             // A channel that its opener knows as signed by both has a funding transaction that may be out.
@@ -211,7 +213,7 @@ impl Ledger {
         }
     }
 
-    fn event(&mut self, who: usize, kind: &EventKind) {
+    fn event(&mut self, kind: &EventKind) {
         match kind {
             EventKind::InvoiceSettled { payment_hash, amount, .. }
             | EventKind::KeysendReceived { payment_hash, amount, .. } => {
@@ -231,7 +233,11 @@ impl Ledger {
                 self.streams.entry(*session).or_default()[role] = Some((*channel, *total));
                 self.count("streams closed");
             }
-            EventKind::StreamUnsolicited { amount, .. } => panic!("{who}: {} msat without a session", amount.msat()),
+            EventKind::StreamUnsolicited { channel, .. } => {
+                // Money that crossed the end of its session: the transfer counts, the session's own total does not.
+                self.crossed.insert(*channel);
+                self.count("transfers without a session");
+            }
             EventKind::ChannelReady { .. } => self.count("channels ready"),
             EventKind::ChannelClosed { .. } => self.count("channels closed"),
             _ => {}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bitcoin::{Address, Block, OutPoint, Transaction, TxOut, Weight};
+use bitcoin::{Address, Block, OutPoint, Transaction, TxOut, Txid, Weight};
 
 use super::Node;
 use super::api::event::{CloseKind, EventKind};
@@ -186,7 +186,7 @@ impl Node {
         match effect {
             E::Broadcast(package) => self.broadcast_claim(id, package),
             E::Fund(request) => self.fund(id, &request),
-            E::Abandoned(txid) => self.wallet.evict([txid], self.moment.now.seconds()),
+            E::Abandoned(txid) => self.abandon_claim(txid),
             // What is watched is asked of the resolver at every block.
             E::Watch(_) => {}
             E::Closed { kind, txid, .. } => {
@@ -205,6 +205,23 @@ impl Node {
                 self.event(EventKind::ClaimConfirmed { channel: id, txid, penalty, amount, height });
             }
             E::Resolved { .. } => self.resolved(id),
+        }
+    }
+
+    /// A claim cannot confirm any more, nor can the versions that it replaced, which take the same first output.
+    fn abandon_claim(&mut self, txid: Txid) {
+        let Some(claim) = self.wallet.transaction(&txid) else { return };
+        let Some(taken) = claim.input.first().map(|input| input.previous_output) else { return };
+        let at = self.moment.now.seconds();
+        let mut dead = Some(txid);
+        let mut known = BTreeSet::new();
+        while let Some(txid) = dead.filter(|txid| known.insert(*txid)) {
+            self.wallet.evict([txid], at);
+            // With the newest gone, the wallet takes the one before it for good again.
+            let takes = |it: &Transaction| it.input.iter().any(|input| input.previous_output == taken);
+            let all = self.wallet.transactions();
+            let older = all.iter().find(|seen| seen.confirmed_at.is_none() && takes(&seen.transaction));
+            dead = older.map(|seen| seen.txid);
         }
     }
 

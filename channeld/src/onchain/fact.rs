@@ -113,7 +113,8 @@ pub enum Effect {
     /// Ask the wallet for a fee, in this turn, and answer by [`Input::Funded`]; if it cannot, say nothing: the request comes
     /// again with the next block.
     Fund(Box<FundRequest>),
-    /// The wallet's inputs of this transaction are free again: it cannot confirm any more.
+    /// This claim cannot confirm any more, nor can versions that it replaced: the wallet's inputs of it are free again, and
+    /// its outputs never come.
     Abandoned(Txid),
     /// Tell of spends of this output.
     Watch(OutPoint),

@@ -88,7 +88,7 @@ impl Turn<'_> {
                 || (is_child && confirmed == Some(CloseKind::Local));
             let parts = is_alive && must_part(claimed, stakes, tip);
             if !is_alive || parts {
-                let abandoned = !is_alive && !has_confirmed && !claimed.coins.is_empty();
+                let abandoned = !is_alive && !has_confirmed;
                 dead.push((*key, abandoned.then_some(txid), parts.then_some(claimed.fee)));
             }
         }
