@@ -53,11 +53,13 @@ impl Node {
         }
     }
 
-    /// The channel failed before its funding transaction was there; now it is.
+    /// The channel failed before its funding transaction was there, or what spent it is undone; now it is there.
     pub(super) fn enforce_late(&mut self, id: ChannelId) {
         let funded = self.state.channels.get(&id).and_then(|entry| entry.channel.funded());
         let is_failed = funded.is_some_and(|funded| matches!(funded.phase, Phase::Failed { .. }));
-        if is_failed && !self.state.resolvers.contains_key(&id) {
+        let resolver = self.state.resolvers.get(&id);
+        let is_under_way = resolver.is_some_and(|resolver| resolver.is_closing() || resolver.confirmed().is_some());
+        if is_failed && !is_under_way {
             self.enforce(id);
         }
     }

@@ -167,6 +167,11 @@ impl Resolver {
         &self.facts
     }
 
+    /// Whether our commitment is to be on the chain.
+    pub const fn is_closing(&self) -> bool {
+        self.facts.closing
+    }
+
     /// What took the funding output, and where; `None` while it is unspent.
     pub fn confirmed(&self) -> Option<(CloseKind, BlockHeight)> {
         self.facts.confirmed.as_ref().map(|confirmed| (confirmed.kind, confirmed.height))
