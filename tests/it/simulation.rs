@@ -3,11 +3,13 @@
 use tests::simulation;
 
 /// As many as take some seconds where nothing is optimised.
-const SEEDS: u64 = 24;
+const SEEDS: u64 = 20;
+/// Seeds that once found a fault: dead claims that stayed in the wallet, a close that a reorganisation undid.
+const FOUND: [u64; 4] = [62, 351, 386, 873];
 
 #[test]
 fn seeds_keep_all_rules() {
-    for seed in 0..SEEDS {
+    for seed in (0..SEEDS).chain(FOUND) {
         // A broken rule is a panic; the seed above it is the one to replay.
         println!("cargo run --release -p tests --bin simulate -- --seed {seed}");
         simulation::run(seed, false);

@@ -166,7 +166,12 @@ impl World {
             let [Some((channel, paid)), Some((_, received))] = ends else { continue };
             let forced = self.ledger.channels.get(channel).is_some_and(|book| book.forced);
             let crossed = self.ledger.crossed.contains(channel);
-            assert!(forced || crossed || paid == received, "{session}: {} paid, {} received", paid.msat(), received.msat());
+            assert!(
+                forced || crossed || paid == received,
+                "{session}: {} paid, {} received",
+                paid.msat(),
+                received.msat()
+            );
         }
         for (id, book) in &self.ledger.channels {
             let [one, other] = book.moved;
