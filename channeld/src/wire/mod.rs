@@ -26,6 +26,10 @@ pub use message::commitment::{
     UpdateFailMalformedHtlc, UpdateFee, UpdateFulfillHtlc,
 };
 pub use message::gossip::{AnnouncementSignatures, ChannelAnnouncement, ChannelUpdate, NodeAnnouncement};
+pub use message::query::{
+    Encoded, GossipTimestampFilter, QueryChannelRange, QueryFlag, QueryOption, QueryShortChannelIds, ReplyChannelRange,
+    ReplyShortChannelIdsEnd, UpdatePair,
+};
 pub use message::setup::{Error, Init, Ping, Pong, Warning};
 pub use message::transfer::{
     PaymentRun, Payments, TransferClose, TransferCloseReason, TransferOpen, TransferReceipt, TransferWindow,

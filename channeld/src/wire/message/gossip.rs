@@ -194,6 +194,15 @@ impl ChannelUpdate {
         self.channel_flags & 2 != 0
     }
 
+    /// The checksum of what it says, time and signature apart (BOLT 7, `checksums_tlv`: CRC32C).
+    pub fn checksum(&self) -> u32 {
+        let mut signed = Vec::with_capacity(72);
+        self.write_signed(&mut signed);
+        // chain_hash and short_channel_id; then the timestamp.
+        let (named, rest) = signed.split_at(40);
+        crc32c::crc32c_append(crc32c::crc32c(named), &rest[4..])
+    }
+
     /// Whether `node_id` signed it.
     pub fn is_signed_by(&self, node_id: &PublicKey) -> bool {
         SECP256K1.verify_ecdsa(&self.signed_hash(), &self.signature, node_id).is_ok()

@@ -70,6 +70,7 @@ pub mod channel;
 pub mod closing;
 pub mod commitment;
 pub mod gossip;
+pub mod query;
 pub mod setup;
 pub mod transfer;
 
@@ -115,8 +116,6 @@ macro_rules! messages {
                     $($($path)::+::TYPE => {
                         $($path)::+::read_body(reader).map(|message| Message::$variant(message.into()))
                     })*
-                    // Replies to queries that this node does not send yet; even, but no reason to hang up.
-                    message_type @ (262 | 264) => Ok(Message::Unknown { message_type }),
                     message_type if message_type % 2 == 0 => Err(DecodeError::UnknownEvenType { message_type }),
                     message_type => Ok(Message::Unknown { message_type }),
                 }
@@ -182,6 +181,16 @@ messages! {
     ChannelUpdate(gossip::ChannelUpdate in Box),
     /// BOLT 7, `announcement_signatures`.
     AnnouncementSignatures(gossip::AnnouncementSignatures),
+    /// BOLT 7, `query_short_channel_ids`.
+    QueryShortChannelIds(query::QueryShortChannelIds),
+    /// BOLT 7, `reply_short_channel_ids_end`.
+    ReplyShortChannelIdsEnd(query::ReplyShortChannelIdsEnd),
+    /// BOLT 7, `query_channel_range`.
+    QueryChannelRange(query::QueryChannelRange),
+    /// BOLT 7, `reply_channel_range`.
+    ReplyChannelRange(query::ReplyChannelRange in Box),
+    /// BOLT 7, `gossip_timestamp_filter`.
+    GossipTimestampFilter(query::GossipTimestampFilter),
     /// docs/protocol.md, `update_transfer`.
     UpdateTransfer(transfer::UpdateTransfer),
     /// docs/protocol.md, `transfer_open`.
@@ -235,6 +244,11 @@ impl Message {
             | Message::ChannelAnnouncement(_)
             | Message::NodeAnnouncement(_)
             | Message::ChannelUpdate(_)
+            | Message::QueryShortChannelIds(_)
+            | Message::ReplyShortChannelIdsEnd(_)
+            | Message::QueryChannelRange(_)
+            | Message::ReplyChannelRange(_)
+            | Message::GossipTimestampFilter(_)
             | Message::Unknown { .. } => return None,
         })
     }
