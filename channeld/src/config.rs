@@ -60,6 +60,53 @@ pub struct Config {
     pub development: bool,
     /// What the node takes and gives at most.
     pub limits: Limits,
+    /// What new channels ask for forwarding.
+    pub forwarding: Forwarding,
+}
+
+/// What new channels ask for forwarding: the table `[forwarding]`. `UpdateChannelPolicy` changes it for a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Forwarding {
+    /// The fee for any HTLC, in millisatoshi.
+    pub fee_base_msat: u32,
+    /// The fee for each million of what is sent on.
+    pub fee_proportional_millionths: u32,
+    /// Blocks that the incoming HTLC must last longer than the outgoing one: 34 to 2016.
+    pub cltv_expiry_delta: u16,
+    /// The smallest HTLC that is sent on, in millisatoshi: at least 1.
+    pub htlc_minimum_msat: u64,
+    /// The largest; what the channel can carry where it is not set.
+    pub htlc_maximum_msat: Option<u64>,
+}
+
+impl Default for Forwarding {
+    fn default() -> Forwarding {
+        Forwarding {
+            fee_base_msat: 1_000,
+            fee_proportional_millionths: 1,
+            cltv_expiry_delta: 40,
+            htlc_minimum_msat: 1,
+            htlc_maximum_msat: None,
+        }
+    }
+}
+
+impl Forwarding {
+    fn check(&self) -> Result<(), ConfigError> {
+        if !(34..=2016).contains(&self.cltv_expiry_delta) {
+            return Err(bad("forwarding.cltv-expiry-delta", &self.cltv_expiry_delta.to_string(), "34 to 2016"));
+        }
+        if self.htlc_minimum_msat == 0 {
+            return Err(bad("forwarding.htlc-minimum-msat", "0", "at least 1"));
+        }
+        match self.htlc_maximum_msat {
+            Some(most) if most < self.htlc_minimum_msat => {
+                Err(bad("forwarding.htlc-maximum-msat", &most.to_string(), "at least htlc-minimum-msat"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What the node takes and gives at most.
@@ -205,6 +252,9 @@ struct Options {
     /// Only in the file, as the table `[limits]`.
     #[arg(skip)]
     limits: Option<Limits>,
+    /// Only in the file, as the table `[forwarding]`.
+    #[arg(skip)]
+    forwarding: Option<Forwarding>,
 }
 
 impl Config {
@@ -252,9 +302,11 @@ impl Config {
             log: options.log.unwrap_or_else(|| "info".to_owned()),
             development: options.development.unwrap_or(true),
             limits: options.limits.unwrap_or_default(),
+            forwarding: options.forwarding.unwrap_or_default(),
         };
         config.check_together()?;
         config.limits.check()?;
+        config.forwarding.check()?;
         Ok(config)
     }
 
@@ -292,6 +344,7 @@ impl Options {
             log: self.log.or(other.log),
             development: self.development.or(other.development),
             limits: self.limits.or(other.limits),
+            forwarding: self.forwarding.or(other.forwarding),
         }
     }
 }
@@ -386,6 +439,7 @@ mod tests {
             ("tls = false\ngrpc = '0.0.0.0:1'", "grpc = 0.0.0.0:1"),
             ("[limits]\nmax-accepted-htlcs = 484", "max-accepted-htlcs = \"484\""),
             ("[limits]\nmax-accepted = 4", "max-accepted"),
+            ("[forwarding]\ncltv-expiry-delta = 33", "forwarding.cltv-expiry-delta"),
             ("alias = 5", "alias"),
         ] {
             let error = parse(&format!("{LEAST}{more}")).expect_err(more);

@@ -198,6 +198,7 @@ fn settings(name: &str) -> Settings {
         chain_hash: ChainHash::from(Network::Regtest.params().genesis_hash.to_byte_array()),
         features: Features::init(),
         policy,
+        forwarding: channeld::payment::forward::ForwardingPolicy::default(),
         anchor_reserve: Amount::from_sat(10_000),
         burial: 6,
         fallback_feerate: FeeratePerKw::new(500),

@@ -20,13 +20,14 @@ use tokio::task::JoinHandle;
 
 use crate::chain::{Backend, BackendError, ChainTip, Credentials, Watcher};
 use crate::channel::Policy;
-use crate::config::{Config, Network};
+use crate::config::{Config, Forwarding, Network};
 use crate::driver::inlet::{self, PeerInlet};
 use crate::driver::outlet::{Outlet, Sessions};
 use crate::driver::{Clients, Driver, Mailbox, RecoverError, moment, recover};
 use crate::keys::{Seed, Signer};
 use crate::node::state::State;
 use crate::node::{Node, Settings};
+use crate::payment::forward::ForwardingPolicy;
 use crate::peer::{PeerConfig, Peers};
 use crate::rpc::auth::Tokens;
 use crate::rpc::presence::Presence;
@@ -290,6 +291,7 @@ fn settings(config: &Config, features: Features, chain_hash: ChainHash, listen: 
         chain_hash,
         features,
         policy: policy(config),
+        forwarding: forwarding(&config.forwarding),
         anchor_reserve: Amount::from_sat(config.limits.anchor_reserve_sat),
         burial: config.limits.burial,
         fallback_feerate: FeeratePerKw::new(config.limits.fallback_feerate_per_kw),
@@ -311,6 +313,16 @@ fn policy(config: &Config) -> Policy {
     policy.exposure.max_dust = Msat::new(limits.max_dust_exposure_msat);
     policy.transfer_window.amount = Msat::new(limits.stream_window_msat);
     policy
+}
+
+fn forwarding(config: &Forwarding) -> ForwardingPolicy {
+    ForwardingPolicy {
+        fee_base_msat: config.fee_base_msat,
+        fee_proportional_millionths: config.fee_proportional_millionths,
+        cltv_expiry_delta: CltvDelta::new(config.cltv_expiry_delta),
+        htlc_minimum: Msat::new(config.htlc_minimum_msat),
+        htlc_maximum: config.htlc_maximum_msat.map_or(Msat::new(u64::MAX), Msat::new),
+    }
 }
 
 /// Makes the folder, for its owner alone.

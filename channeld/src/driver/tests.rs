@@ -47,6 +47,7 @@ fn start(folder: &Path) -> Driver {
         chain_hash,
         features: Features::init(),
         policy: Policy::default(),
+        forwarding: crate::payment::forward::ForwardingPolicy::default(),
         anchor_reserve: Amount::from_sat(10_000),
         burial: 6,
         fallback_feerate: FeeratePerKw::FLOOR,

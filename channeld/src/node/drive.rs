@@ -260,7 +260,11 @@ impl Node {
     /// The channel has a funding output: it is stored, and with it the transaction and what the wallet locked for it.
     fn keep_channel(&mut self, key: OpeningKey, id: ChannelId) {
         let Some(opening) = self.live.openings.remove(&key) else { return };
-        self.change(Change::ChannelAdded { peer: key.0, channel: Box::new(opening.channel) });
+        let commitments = opening.channel.commitments();
+        let policy = commitments.map_or(self.settings.forwarding, |commitments| {
+            self.settings.forwarding.within(&commitments.parameters, commitments.main().capacity())
+        });
+        self.change(Change::ChannelAdded { peer: key.0, channel: Box::new(opening.channel), policy });
         self.turns.push(Effect::Protect { peer: key.0 });
         if opening.funding.is_some() {
             self.change(Change::FundingKept { channel: id, transaction: opening.funding });

@@ -32,6 +32,7 @@ use sha2::Sha256;
 
 use crate::channel::Policy;
 use crate::keys::Signer;
+use crate::payment::forward::ForwardingPolicy;
 use crate::units::{ChannelId, UnixTime};
 use crate::wallet::Wallet;
 use crate::wire::Features;
@@ -59,6 +60,8 @@ pub struct Settings {
     pub features: Features,
     /// What channels offer and accept.
     pub policy: Policy,
+    /// What new channels ask for forwarding, as far as they can carry it.
+    pub forwarding: ForwardingPolicy,
     /// Kept for each channel with anchors, to pay for claims.
     pub anchor_reserve: Amount,
     /// Depth at which what happened on the chain is final.

@@ -1,9 +1,10 @@
 //! Payments: what we send and what we receive, decided without clock, socket or file.
 //!
-//! Knows invoices, keysend, attempts and streams of transfers. Never signs a commitment and never touches a channel's
-//! state: it says what the node should ask of a channel. BOLT 4 (final hop) and BOLT 11.
+//! Knows invoices, keysend, attempts, forwards and streams of transfers. Never signs a commitment and never touches a channel's
+//! state: it says what the node should ask of a channel. BOLT 4 (final hop, forwarding) and BOLT 11.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod forward;
 pub mod invoice;
 pub mod receive;
 pub mod send;

@@ -3,6 +3,7 @@
 use secp256k1::SecretKey;
 use serde::{Deserialize, Serialize};
 
+use super::forward::HtlcPlace;
 use crate::onion::{self, Attributed, Failure, FinalPayload, Hop, HopPayload, PaymentData, SharedSecret};
 use crate::units::{ChannelId, CltvExpiry, HtlcId, Msat, NodeId, PaymentHash, Preimage, UnixTime};
 use crate::wire::OnionRoutingPacket;
@@ -91,6 +92,13 @@ pub struct Attempt {
     pub deadline_height: u32,
     /// What we share with each hop, to read a failure.
     pub secrets: Vec<SharedSecret>,
+}
+
+impl Attempt {
+    /// Its HTLC.
+    pub const fn place(&self) -> HtlcPlace {
+        HtlcPlace { channel: self.channel, id: self.htlc_id }
+    }
 }
 
 /// Why a payment failed for certain.

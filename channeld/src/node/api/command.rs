@@ -3,6 +3,7 @@
 use bitcoin::Txid;
 use serde::{Deserialize, Serialize};
 
+use crate::payment::forward::PolicyUpdate;
 use crate::payment::invoice::PaymentRequest;
 use crate::units::{ChannelId, FeeratePerKw, Msat, NodeId, PaymentHash, Preimage, SessionId};
 
@@ -47,6 +48,9 @@ pub enum Command {
     OpenChannel(OpenChannel),
     /// The end of a channel. Answer: `Reply::Channel`.
     CloseChannel(CloseChannel),
+    /// What a channel asks for forwarding from now on; what it asked before is honoured for ten minutes more.
+    /// Answer: `Reply::Channel`.
+    UpdateChannelPolicy(UpdateChannelPolicy),
     /// A BOLT 11 invoice. Answer: `Reply::Invoice`.
     CreateInvoice(CreateInvoice),
     /// An open invoice is not to be paid any more. Answer: `Reply::Invoice`.
@@ -123,6 +127,17 @@ pub struct CloseChannel {
     /// The feerate of the closing transaction; an estimate where it is `None`.
     pub feerate: Option<FeeratePerKw>,
     /// Only check: nothing is sent.
+    pub validate_only: bool,
+}
+
+/// See [`Command::UpdateChannelPolicy`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpdateChannelPolicy {
+    /// Which.
+    pub channel: ChannelId,
+    /// What changes.
+    pub update: PolicyUpdate,
+    /// Only check: nothing is changed.
     pub validate_only: bool,
 }
 

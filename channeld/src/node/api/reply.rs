@@ -3,6 +3,7 @@
 use bitcoin::{Amount, BlockHash, OutPoint, Txid};
 use serde::{Deserialize, Serialize};
 
+use crate::payment::forward::ForwardingPolicy;
 use crate::payment::receive::Invoice;
 use crate::payment::send::Payment;
 use crate::units::{
@@ -298,6 +299,8 @@ pub struct ChannelInfo {
     pub total_sent: Msat,
     /// All we ever received.
     pub total_received: Msat,
+    /// What we ask for forwarding over it.
+    pub policy: ForwardingPolicy,
 }
 
 /// An HTLC on its way.

@@ -6,11 +6,12 @@ use super::Outcome;
 use crate::channel::{self, Channel, OpenRequest};
 use crate::keys::ChannelKeyId;
 use crate::node::Node;
-use crate::node::api::command::{AmountOrAll, CloseChannel, OpenChannel};
+use crate::node::api::command::{AmountOrAll, CloseChannel, OpenChannel, UpdateChannelPolicy};
 use crate::node::api::refusal::Refusal;
 use crate::node::api::reply::Reply;
 use crate::node::input::RequestNumber;
 use crate::node::live::Opening;
+use crate::node::state::change::Change;
 use crate::transactions::CommitmentFormat;
 use crate::units::{ChannelId, FeeratePerKw, Msat};
 
@@ -118,7 +119,32 @@ impl Node {
         }
         self.channel_info(id).map(|info| Reply::Channel(Box::new(info)))
     }
+
+    pub(super) fn update_policy(&mut self, request: &UpdateChannelPolicy) -> Outcome {
+        let id = request.channel;
+        let entry = self.state.channels.get(&id).ok_or(Refusal::ChannelNotFound(id))?;
+        let commitments = entry.channel.commitments().ok_or(Refusal::ChannelNotFound(id))?;
+        let policy = request.update.over(entry.policy);
+        let invalid = |field, description: String| Err(Refusal::InvalidArgument { field, description });
+        if !CLTV_DELTAS.contains(&policy.cltv_expiry_delta.blocks()) {
+            return invalid("cltv_expiry_delta", "34 to 2016 blocks".to_owned());
+        }
+        let possible = policy.within(&commitments.parameters, commitments.main().capacity());
+        if policy.htlc_minimum != possible.htlc_minimum {
+            return invalid("htlc_minimum_msat", format!("this channel carries at least {}", possible.htlc_minimum));
+        }
+        if policy.htlc_maximum != possible.htlc_maximum {
+            return invalid("htlc_maximum_msat", format!("this channel carries at most {}", possible.htlc_maximum));
+        }
+        if !request.validate_only && policy != entry.policy {
+            self.change(Change::ForwardingPolicySet { channel: id, policy, at: self.moment.now });
+        }
+        self.channel_info(id).map(|info| Reply::Channel(Box::new(info)))
+    }
 }
+
+/// The least and the most of `cltv_expiry_delta`: BOLT 2 reckons 34 blocks; more than two weeks nobody takes.
+const CLTV_DELTAS: std::ops::RangeInclusive<u16> = 34..=2_016;
 
 /// A channel's no, in the API's words.
 pub(in crate::node) fn channel_refusal(refusal: channel::Refusal) -> Refusal {

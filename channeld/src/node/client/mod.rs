@@ -55,6 +55,10 @@ impl Node {
                 let outcome = self.close_channel(&close);
                 self.answer(request, outcome);
             }
+            Command::UpdateChannelPolicy(update) => {
+                let outcome = self.update_policy(&update);
+                self.answer(request, outcome);
+            }
             Command::CreateInvoice(create) => {
                 let outcome = self.create_invoice(&create);
                 self.answer(request, outcome);

@@ -228,6 +228,7 @@ impl Node {
             transfers: channel.link.is_some_and(|link| link.features.transfers),
             total_sent: entry.sent,
             total_received: entry.received,
+            policy: entry.policy,
         })
     }
 

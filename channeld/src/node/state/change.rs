@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::channel::{self, Channel};
 use crate::node::api::reply::Reply;
 use crate::onchain::{self, Resolver};
+use crate::payment::forward::ForwardingPolicy;
 use crate::payment::receive::Invoice;
 use crate::payment::send::{Attempt, Payment};
 use crate::payment::stream::{OutgoingStream, StreamChange};
@@ -20,6 +21,8 @@ pub enum Change {
         peer: NodeId,
         /// Its first state.
         channel: Box<Channel>,
+        /// What it asks for forwarding.
+        policy: ForwardingPolicy,
     },
     /// A channel goes on.
     Channel {
@@ -147,6 +150,15 @@ pub enum Change {
     Wallet(Vec<u8>),
     /// So many events were written.
     Events(u64),
+    /// A channel asks something else for forwarding.
+    ForwardingPolicySet {
+        /// Which.
+        channel: ChannelId,
+        /// From now on.
+        policy: ForwardingPolicy,
+        /// When: the one before is honoured for a while.
+        at: UnixTime,
+    },
 }
 
 /// The answer to a mutating call, kept for repetitions.

@@ -10,10 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::Channel;
 use crate::onchain::Resolver;
+use crate::payment::forward::{Cause, ForwardingPolicy, HtlcPlace};
 use crate::payment::receive::Invoice;
 use crate::payment::send::Payment;
 use crate::payment::stream::OutgoingStream;
-use crate::units::{BlockHeight, ChannelId, HtlcId, Msat, NodeId, PaymentHash, SessionId, UnixTime};
+use crate::units::{BlockHeight, ChannelId, HtlcId, Msat, NodeId, PaymentHash, SessionId, ShortChannelId, UnixTime};
 use crate::wallet::WalletState;
 
 use change::{Answered, Change, PeerRecord};
@@ -45,8 +46,12 @@ pub struct State {
     pub peers: BTreeMap<NodeId, PeerRecord>,
     /// What the wallet must keep.
     pub wallet: WalletState,
-    /// Which payment an outgoing HTLC belongs to: follows from `payments`.
-    attempts: BTreeMap<(ChannelId, HtlcId), PaymentHash>,
+    /// Why each outgoing HTLC is there: follows from `payments` and forwards.
+    causes: BTreeMap<HtlcPlace, Cause>,
+    /// Short channel ids by which others name our channels, real ones and our aliases: follows from `channels`.
+    names: BTreeMap<ShortChannelId, ChannelId>,
+    /// The channels of each peer: follows from `channels`.
+    by_peer: BTreeSet<(NodeId, ChannelId)>,
     /// Payments that ended, the oldest first: bounded, only to answer sooner.
     recent: VecDeque<PaymentHash>,
     /// The same, to be found: whether it succeeded.
@@ -87,6 +92,18 @@ pub struct ChannelEntry {
     pub sent: Msat,
     /// All that we ever received over it.
     pub received: Msat,
+    /// What it asks for forwarding.
+    pub policy: ForwardingPolicy,
+    /// What it asked before, and until when that was so.
+    pub policy_before: Option<(ForwardingPolicy, UnixTime)>,
+}
+
+impl ChannelEntry {
+    /// The names by which others may ask us to send on over it: its place on the chain, and our alias.
+    pub fn names(&self) -> impl Iterator<Item = ShortChannelId> {
+        let real = self.channel.funded().and_then(|funded| funded.short_channel_id);
+        [Some(self.channel.alias), real].into_iter().flatten()
+    }
 }
 
 impl State {
@@ -102,7 +119,29 @@ impl State {
 
     /// The payment that an outgoing HTLC belongs to.
     pub fn payment_of(&self, channel: ChannelId, htlc: HtlcId) -> Option<&Payment> {
-        self.attempts.get(&(channel, htlc)).and_then(|hash| self.payments.get(hash))
+        match self.cause_of(channel, htlc)? {
+            Cause::Payment(hash) => self.payments.get(&hash),
+            Cause::Forward(_) => None,
+        }
+    }
+
+    /// Why an outgoing HTLC is there; `None` once its end is known.
+    pub fn cause_of(&self, channel: ChannelId, id: HtlcId) -> Option<Cause> {
+        self.causes.get(&HtlcPlace { channel, id }).copied()
+    }
+
+    /// The channel that an onion or a gossip message means by a name: its place on the chain, or our alias for it.
+    pub fn channel_named(&self, name: ShortChannelId) -> Option<ChannelId> {
+        self.names.get(&name).copied()
+    }
+
+    /// The channel that this peer means by a name: also its own alias for it, which is nobody else's.
+    pub fn channel_named_by(&self, peer: NodeId, name: ShortChannelId) -> Option<ChannelId> {
+        let is_named = |entry: &ChannelEntry| {
+            entry.names().any(|known| known == name)
+                || entry.channel.funded().is_some_and(|funded| funded.remote_alias == Some(name))
+        };
+        self.channels_with(peer).find(|(_, entry)| is_named(entry)).map(|(id, _)| *id)
     }
 
     /// Whether a payment of this hash that ended a short while ago succeeded; `None` where none did.
@@ -112,7 +151,9 @@ impl State {
 
     /// Our channels with a peer.
     pub fn channels_with(&self, peer: NodeId) -> impl Iterator<Item = (&ChannelId, &ChannelEntry)> {
-        self.channels.iter().filter(move |(_, entry)| entry.peer == peer)
+        let from = (peer, ChannelId([0; 32]));
+        let of_peer = self.by_peer.range(from..).take_while(move |(of, _)| *of == peer);
+        of_peer.filter_map(|(_, id)| self.channels.get_key_value(id))
     }
 
     /// Makes one change.
@@ -126,6 +167,7 @@ impl State {
             | Change::ChannelRemoved { .. }
             | Change::Moved { .. }
             | Change::FundingKept { .. }
+            | Change::ForwardingPolicySet { .. }
             | Change::ResolverAdded { .. }
             | Change::Resolver { .. }
             | Change::ResolverRemoved { .. } => self.apply_channel(change),
@@ -143,7 +185,7 @@ impl State {
 
     fn apply_channel(&mut self, change: &Change) {
         match change {
-            Change::ChannelAdded { peer, channel } => {
+            Change::ChannelAdded { peer, channel, policy } => {
                 self.head.channels += 1;
                 self.dirty.insert(RowKey::Head);
                 let id = channel.id;
@@ -155,8 +197,17 @@ impl State {
                     funding: None,
                     sent: Msat::ZERO,
                     received: Msat::ZERO,
+                    policy: *policy,
+                    policy_before: None,
                 };
                 self.channels.insert(id, entry);
+                self.index_channel(id);
+            }
+            Change::ForwardingPolicySet { channel, policy, at } => {
+                self.dirty.insert(RowKey::Channel(*channel));
+                let entry = self.channel_mut(channel);
+                entry.policy_before = Some((entry.policy, *at));
+                entry.policy = *policy;
             }
             Change::Moved { channel, sent, received } => {
                 self.dirty.insert(RowKey::Channel(*channel));
@@ -182,14 +233,34 @@ impl State {
             }
             Change::Channel { channel, delta } => {
                 self.dirty.insert(RowKey::Channel(*channel));
-                self.channel_mut(channel).channel.apply(delta);
+                let entry = self.channel_mut(channel);
+                let place = |entry: &ChannelEntry| entry.channel.funded().and_then(|funded| funded.short_channel_id);
+                let before = place(entry);
+                entry.channel.apply(delta);
+                let now = place(entry);
+                if before != now {
+                    before.map(|name| self.names.remove(&name));
+                    now.map(|name| self.names.insert(name, *channel));
+                }
             }
             Change::ChannelRemoved { channel } => {
                 self.dirty.insert(RowKey::Channel(*channel));
-                self.channels.remove(channel);
+                if let Some(entry) = self.channels.remove(channel) {
+                    self.by_peer.remove(&(entry.peer, *channel));
+                    for name in entry.names() {
+                        self.names.remove(&name);
+                    }
+                }
             }
             _ => unreachable!("sorted by `apply`"),
         }
+    }
+
+    /// Lets a channel be found by its peer and its names.
+    fn index_channel(&mut self, id: ChannelId) {
+        let Some(entry) = self.channels.get(&id) else { return };
+        self.by_peer.insert((entry.peer, id));
+        self.names.extend(entry.names().map(|name| (name, id)));
     }
 
     fn channel_mut(&mut self, id: &ChannelId) -> &mut ChannelEntry {
@@ -202,13 +273,13 @@ impl State {
                 self.head.payments = payment.index;
                 self.dirty.insert(RowKey::Head);
                 self.dirty.insert(RowKey::Payment(payment.payment_hash));
-                let attempts = payment.attempts.iter().map(|attempt| (attempt.channel, attempt.htlc_id));
-                self.attempts.extend(attempts.map(|attempt| (attempt, payment.payment_hash)));
+                let cause = Cause::Payment(payment.payment_hash);
+                self.causes.extend(payment.attempts.iter().map(|attempt| (attempt.place(), cause)));
                 self.payments.insert(payment.payment_hash, (**payment).clone());
             }
             Change::PaymentAttempted { payment_hash, attempt } => {
                 self.dirty.insert(RowKey::Payment(*payment_hash));
-                self.attempts.insert((attempt.channel, attempt.htlc_id), *payment_hash);
+                self.causes.insert(attempt.place(), Cause::Payment(*payment_hash));
                 let payment = self.payments.get_mut(payment_hash).expect("an attempt is of a payment");
                 payment.attempts.push(attempt.clone());
             }
@@ -245,7 +316,7 @@ impl State {
         self.dirty.insert(RowKey::Payment(hash));
         let payment = self.payments.remove(&hash).expect("a payment that ends was begun");
         for attempt in &payment.attempts {
-            self.attempts.remove(&(attempt.channel, attempt.htlc_id));
+            self.causes.remove(&attempt.place());
         }
         self.recent.push_back(hash);
         self.recent_outcomes.insert(hash, succeeded);

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{ChannelEntry, Head, State};
+use crate::payment::forward::Cause;
 use crate::units::{ChannelId, NodeId, PaymentHash, SessionId};
 use crate::wallet::WalletState;
 
@@ -139,10 +140,10 @@ impl State {
             state.load(key, value).ok_or_else(|| UnreadableRow(key.clone()))?;
         }
         for (hash, payment) in &state.payments {
-            for attempt in &payment.attempts {
-                state.attempts.insert((attempt.channel, attempt.htlc_id), *hash);
-            }
+            state.causes.extend(payment.attempts.iter().map(|attempt| (attempt.place(), Cause::Payment(*hash))));
         }
+        let channels: Vec<ChannelId> = state.channels.keys().copied().collect();
+        channels.into_iter().for_each(|id| state.index_channel(id));
         Ok(state)
     }
 

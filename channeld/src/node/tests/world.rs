@@ -77,6 +77,7 @@ fn settings() -> Settings {
         chain_hash: ChainHash::from(genesis().block_hash().to_byte_array()),
         features: Features::init(),
         policy: Policy { minimum_depth: 1, ..Policy::default() },
+        forwarding: crate::payment::forward::ForwardingPolicy::default(),
         anchor_reserve: Amount::from_sat(10_000),
         burial: 6,
         fallback_feerate: FeeratePerKw::FLOOR,
