@@ -97,6 +97,8 @@ impl Outlet {
             Effect::Stream { request, status, .. } => self.clients.stream(request, *status),
             Effect::Broadcast(package) => self.broadcast(package),
             Effect::Events(newest) => drop(self.newest_event.send_replace(newest)),
+            // `pathfinder` takes these as soon as it is there; nobody asks before.
+            Effect::FindRoute { .. } | Effect::Learned(_) => {}
         }
     }
 

@@ -8,8 +8,10 @@ use super::api::command::{Command, Query, RequestKey};
 use super::api::refusal::Refusal;
 use super::api::reply::Reply;
 use crate::commitment::PenaltyRow;
+use crate::graph::Route;
 use crate::payment::stream::StreamStatus;
-use crate::units::{BlockHeight, ChannelId, FeeratePerKw, NodeId, SessionId, UnixTime};
+use crate::router::{Lesson, NoRoute, RouteQuery};
+use crate::units::{BlockHeight, ChannelId, FeeratePerKw, NodeId, PaymentHash, SessionId, UnixTime};
 use crate::wire::{Features, Message};
 
 /// One connection with a peer: never used twice in the life of a process.
@@ -107,6 +109,15 @@ pub enum Input {
     },
     /// What the backend says of the chain and its fees.
     ChainState(ChainState),
+    /// The answer to [`Effect::FindRoute`]: checked before it is used, dropped where nobody waits for it any more.
+    RouteFound {
+        /// For which payment.
+        payment_hash: PaymentHash,
+        /// Which question of that payment's.
+        attempt: u32,
+        /// The parts' routes, or why there are none.
+        result: Result<Vec<Route>, NoRoute>,
+    },
     /// Time passed: about once a second, and when the machine asked for it.
     Tick,
 }
@@ -180,4 +191,15 @@ pub enum Effect {
     Broadcast(Vec<Transaction>),
     /// New events are durable up to this index.
     Events(u64),
+    /// A way is wanted; the answer is [`Input::RouteFound`]. Lost with the process: the node asks again after a start.
+    FindRoute {
+        /// For which payment.
+        payment_hash: PaymentHash,
+        /// Which question of that payment's.
+        attempt: u32,
+        /// What is asked.
+        query: Box<RouteQuery>,
+    },
+    /// What attempts taught; losing it loses no money.
+    Learned(Vec<Lesson>),
 }

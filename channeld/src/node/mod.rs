@@ -163,6 +163,7 @@ impl Node {
             }
             Input::BlockDisconnected { height, hash } => self.block_disconnected(height, hash),
             Input::ChainState(state) => self.chain_state(state),
+            Input::RouteFound { .. } => {}
             Input::Tick => self.tick(),
         }
     }
