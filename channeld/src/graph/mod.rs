@@ -1,10 +1,15 @@
-//! The network as gossip tells it (BOLT 7): which channels there are, between whom and on which terms, and the ways
-//! through them.
+//! The public network as its nodes announce it: which channels exist, what forwarding over them costs, who the nodes are.
 //!
-//! Knows what was announced and verified, compactly. Never opens a socket, reads a clock or decides which way is good: that
-//! is `router`'s. Own private channels are not in it.
+//! Knows the announcements of BOLT 7, checks and keeps them, answers what others ask of them, forgets what is stale, and gives
+//! immutable [`Snapshot`]s to whoever searches routes; it also says what a route is. It never looks at the chain (who calls says
+//! what output stands at a short channel id), never sends, never decides which way is good, and knows nothing of own channels
+//! that are not announced. One owner has the graph; snapshots are shared and cost a few thousand pointers.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod route;
+mod snapshot;
+mod store;
 
 pub use route::{BlindedHop, BlindedTail, DirectedChannel, Direction, Route, RouteHop};
+pub use snapshot::{Channel, DirectedPolicy, Snapshot};
+pub use store::edge::{ChannelIndex, Edge, NodeIndex};
