@@ -1,6 +1,6 @@
 //! The binary `channeld`: reads its settings, runs the daemon, and stops it cleanly on SIGTERM or Ctrl-C.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use channeld::config::{Args, Config};
@@ -33,7 +33,8 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         return Ok(writeln!(std::io::stdout(), "{}", words.as_str())?);
     }
     let filter = EnvFilter::try_new(&config.log).map_err(|error| format!("log = {:?}: {error}", config.log))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let is_terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -23,7 +23,7 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, reason: &s
 }
 
 async fn network() -> Network {
-    Network::start(NetworkPlan { name: "api", channeld_config: String::new() }).await.unwrap()
+    Network::start(NetworkPlan { name: "api", nodes: 2, channeld_config: String::new() }).await.unwrap()
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The command line as a whole; each command's own arguments are with the command.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -10,8 +10,12 @@ use crate::chain::{Chain, Login};
 use crate::client::{Client, ConnectString, Presence, Target, default_data_dir};
 use crate::commands::{bench, chain, channel, dev, events, invoice, node, payment, peer, wallet};
 use crate::demo;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::output::Output;
+
+/// How long a daemon that does not answer may be one that is just starting.
+const START_PATIENCE: Duration = Duration::from_secs(3);
+const START_LOOK: Duration = Duration::from_millis(50);
 
 /// Payment channels from the command line.
 ///
@@ -133,12 +137,24 @@ impl Global {
         }
     }
 
-    /// Connects to the daemon.
+    /// Connects to the daemon. One that was started a moment ago is waited for.
     ///
     /// # Errors
     /// Where it does not answer.
     pub async fn client(&self) -> Result<Client, Failure> {
-        Client::connect(&self.target()?).await
+        let deadline = Instant::now() + START_PATIENCE;
+        loop {
+            let connected = match self.target() {
+                Ok(target) => Client::connect(&target).await,
+                Err(failure) => Err(failure),
+            };
+            match connected {
+                Err(failure) if failure.exit == Exit::Unreachable && Instant::now() < deadline => {
+                    tokio::time::sleep(START_LOOK).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// A client of the chain: the one that is named, else the daemon's, else the default.

@@ -55,7 +55,7 @@ fn parse_scale(text: &str) -> Result<f64, String> {
 pub async fn run(global: &Global, args: BenchArgs) -> Result<(), Failure> {
     let workloads = if args.workload.is_empty() { Workload::ALL.to_vec() } else { args.workload.clone() };
     let progress = spinner("starting a chain and two daemons");
-    let network = Network::start(NetworkPlan { name: "bench", channeld_config: LIMITS.into() }).await?;
+    let network = Network::start(NetworkPlan { name: "bench", nodes: 2, channeld_config: LIMITS.into() }).await?;
     scene::fund(&network).await?;
     scene::open(&network, CAPACITY_SAT, 0, |_| {}).await?;
     progress.finish_and_clear();

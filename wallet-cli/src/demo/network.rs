@@ -1,4 +1,4 @@
-//! One chain and two daemons: processes of their own, in a directory of their own, on free ports.
+//! One chain and two or more daemons: processes of their own, in a directory of their own, on free ports.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -18,18 +18,25 @@ use crate::failure::{Exit, Failure};
 
 const NETWORK: &str = "regtest";
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Cryptography's usual company.
+const NAMES: [&str; 26] = [
+    "alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy", "kate", "leo", "mallory",
+    "nina", "oscar", "peggy", "quentin", "rupert", "sybil", "trent", "uma", "victor", "wendy", "xavier", "yara", "zoe",
+];
 
 /// What is to be started.
 pub struct NetworkPlan {
     /// What the directory is named after.
     pub name: &'static str,
+    /// How many daemons; at least 2.
+    pub nodes: usize,
     /// The daemons' config file.
     pub channeld_config: String,
 }
 
 /// A process that ends with this one.
 struct Tied {
-    name: &'static str,
+    name: String,
     child: Child,
     log: PathBuf,
 }
@@ -37,7 +44,7 @@ struct Tied {
 /// A daemon and the way to it.
 pub struct Member {
     /// Its name.
-    pub name: &'static str,
+    pub name: String,
     /// The way to it.
     pub client: Client,
     /// What it says of itself.
@@ -53,6 +60,8 @@ pub struct Network {
     pub alice: Member,
     /// The other one.
     pub bob: Member,
+    /// Whoever else there is.
+    pub others: Vec<Member>,
     // The processes go before their directory.
     processes: Vec<Tied>,
     folder: Folder,
@@ -82,7 +91,7 @@ impl Drop for Tied {
 }
 
 impl Network {
-    /// Starts the three processes and connects to the daemons.
+    /// Starts the processes and connects to the daemons.
     ///
     /// # Errors
     /// Where a program is missing or does not come up; its last words are in the message.
@@ -90,11 +99,15 @@ impl Network {
         let folder = Folder { path: make_folder(plan.name)?, keep: false };
         let mut processes = Vec::new();
         let started = start_all(&plan, &folder.path, &mut processes).await;
-        let (chain, alice, bob) = started.map_err(|mut failure| {
+        let (chain, members) = started.map_err(|mut failure| {
             failure.message = format!("{}\n{}", failure.message, last_words(&processes));
             failure
         })?;
-        Ok(Network { chain, alice, bob, processes, folder })
+        let mut members = members.into_iter();
+        let (Some(alice), Some(bob)) = (members.next(), members.next()) else {
+            return Err(Failure::defect("a network has two nodes at least"));
+        };
+        Ok(Network { chain, alice, bob, others: members.collect(), processes, folder })
     }
 
     /// The ends of the processes' logs, for an error.
@@ -102,9 +115,9 @@ impl Network {
         last_words(&self.processes)
     }
 
-    /// Both daemons.
-    pub fn members(&self) -> [&Member; 2] {
-        [&self.alice, &self.bob]
+    /// All daemons.
+    pub fn members(&self) -> Vec<&Member> {
+        [&self.alice, &self.bob].into_iter().chain(&self.others).collect()
     }
 
     /// Unties the processes, so that they go on, and says how to use them.
@@ -188,7 +201,7 @@ async fn start_all(
     plan: &NetworkPlan,
     folder: &Path,
     processes: &mut Vec<Tied>,
-) -> Result<(Chain, Member, Member), Failure> {
+) -> Result<(Chain, Vec<Member>), Failure> {
     let chain_dir = folder.join("chain");
     let arguments = ["--network", NETWORK, "--data-dir", &chain_dir.display().to_string(), "--rpc", "127.0.0.1:0"];
     processes.push(spawn("l1-utxo", "l1-utxo", &arguments, folder)?);
@@ -201,7 +214,8 @@ async fn start_all(
         Ok(chain.height().await.ok().map(|_| chain))
     })
     .await?;
-    for name in ["alice", "bob"] {
+    let names: Vec<String> = (0..plan.nodes).map(name_of).collect();
+    for name in &names {
         let config = folder.join(format!("{name}.toml"));
         fs::write(&config, &plan.channeld_config).map_err(|error| cannot("write a config file", &error))?;
         let (config, data_dir) = (config.display().to_string(), folder.join(name).display().to_string());
@@ -228,9 +242,16 @@ async fn start_all(
         ];
         processes.push(spawn(name, "channeld", &arguments, folder)?);
     }
-    let alice = member("alice", folder, processes).await?;
-    let bob = member("bob", folder, processes).await?;
-    Ok((chain, alice, bob))
+    let mut members = Vec::with_capacity(names.len());
+    for name in names {
+        members.push(member(name, folder, processes).await?);
+    }
+    Ok((chain, members))
+}
+
+/// What the node of this number is called.
+fn name_of(number: usize) -> String {
+    NAMES.get(number).map_or_else(|| format!("node{}", number + 1), |name| (*name).to_string())
 }
 
 /// A program of ours: beside this one, or, where this one is a test, a folder above.
@@ -246,7 +267,7 @@ fn beside_us(program: &str) -> Result<PathBuf, Failure> {
     Err(Failure::new(Exit::ShowFailed, message, "build it: `cargo build --release`, or `cargo build` for tests"))
 }
 
-fn spawn(name: &'static str, program: &str, arguments: &[&str], folder: &Path) -> Result<Tied, Failure> {
+fn spawn(name: &str, program: &str, arguments: &[&str], folder: &Path) -> Result<Tied, Failure> {
     let (own, path) = (beside_us("wallet-cli")?, beside_us(program)?);
     let log = folder.join(format!("{name}.log"));
     let file = File::create(&log).map_err(|error| cannot("make a log file", &error))?;
@@ -262,7 +283,7 @@ fn spawn(name: &'static str, program: &str, arguments: &[&str], folder: &Path) -
         .process_group(0)
         .spawn()
         .map_err(|error| cannot(&format!("start {program}"), &error))?;
-    Ok(Tied { name, child, log })
+    Ok(Tied { name: name.to_string(), child, log })
 }
 
 /// Whether all processes run.
@@ -276,8 +297,8 @@ fn alive(processes: &mut [Tied]) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn member(name: &'static str, folder: &Path, processes: &mut [Tied]) -> Result<Member, Failure> {
-    let data_dir = folder.join(name);
+async fn member(name: String, folder: &Path, processes: &mut [Tied]) -> Result<Member, Failure> {
+    let data_dir = folder.join(&name);
     let presence = until(START_TIMEOUT, "channeld to say where it is", async || {
         alive(processes)?;
         Ok(Presence::read(&data_dir, NETWORK).ok())

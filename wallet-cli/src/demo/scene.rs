@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::client::{Client, request_id, synced};
 use crate::commands::promised;
-use crate::demo::network::Network;
+use crate::demo::network::{Member, Network};
 use crate::failure::{Exit, Failure};
 
 /// How long the daemons may take to follow a block, or to answer each other.
@@ -38,7 +38,7 @@ pub async fn until<T>(
     }
 }
 
-/// Mines blocks to an address, and waits until both daemons have followed.
+/// Mines blocks to an address, and waits until all daemons have followed.
 ///
 /// # Errors
 /// Where the chain refuses or a daemon does not follow.
@@ -51,7 +51,7 @@ pub async fn mine(network: &Network, blocks: u32, address: &str) -> Result<(), F
     Ok(())
 }
 
-/// Gives both wallets coins that can be spent: blocks for each, and a hundred on top.
+/// Gives all wallets coins that can be spent: blocks for each, and a hundred on top.
 ///
 /// # Errors
 /// Where the chain refuses or a daemon does not follow.
@@ -59,6 +59,9 @@ pub async fn fund(network: &Network) -> Result<(), Failure> {
     let (alice, bob) = (network.alice.address().await?, network.bob.address().await?);
     network.chain.mine(3, &alice).await?;
     network.chain.mine(2, &bob).await?;
+    for member in &network.others {
+        network.chain.mine(2, &member.address().await?).await?;
+    }
     mine(network, 100, &alice).await?;
     for member in network.members() {
         let what = format!("{}'s coins", member.name);
@@ -154,18 +157,28 @@ pub async fn in_mempool(network: &Network, txid: &str) -> Result<(), Failure> {
         .await
 }
 
-/// Mines until both nodes count a channel as closed for good; how many blocks it took.
+/// Mines until Alice and Bob count a channel as closed for good; how many blocks it took.
 ///
 /// # Errors
 /// Where it takes too many blocks.
 pub async fn bury(network: &Network, channel_id: &str, most: u32) -> Result<u32, Failure> {
+    bury_of(network, [&network.alice, &network.bob], channel_id, most).await
+}
+
+/// Mines until both ends count a channel as closed for good; how many blocks it took, 0 where it was so already.
+///
+/// # Errors
+/// Where it takes too many blocks.
+pub async fn bury_of(network: &Network, ends: [&Member; 2], channel_id: &str, most: u32) -> Result<u32, Failure> {
     let miner = network.alice.address().await?;
-    for block in 1..=most {
-        mine(network, 1, &miner).await?;
-        // What a daemon broadcasts because of this block is in the mempool before the next one is mined.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    for block in 0..=most {
+        if block > 0 {
+            mine(network, 1, &miner).await?;
+            // What a daemon broadcasts because of this block is in the mempool before the next one is mined.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         let mut closed = true;
-        for member in network.members() {
+        for member in ends {
             closed &= channel(&member.client, channel_id).await?.state() == ChannelState::Closed;
         }
         if closed {
@@ -173,7 +186,7 @@ pub async fn bury(network: &Network, channel_id: &str, most: u32) -> Result<u32,
         }
     }
     let mut states = Vec::new();
-    for member in network.members() {
+    for member in ends {
         let state = channel(&member.client, channel_id).await?.state();
         states.push(format!("{}: {}", member.name, state.as_str_name()));
     }

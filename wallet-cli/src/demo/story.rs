@@ -112,7 +112,7 @@ impl Story {
     async fn start(&mut self) -> Result<(), Failure> {
         self.say("1. A chain and two nodes, Alice and Bob, each a process of its own.");
         let progress = spinner("starting");
-        let started = Network::start(NetworkPlan { name: "demo", channeld_config: String::new() }).await;
+        let started = Network::start(NetworkPlan { name: "demo", nodes: 2, channeld_config: String::new() }).await;
         progress.finish_and_clear();
         let network = self.network.insert(started?);
         let text = format!(
