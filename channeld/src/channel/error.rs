@@ -390,6 +390,9 @@ pub enum Failure {
     /// Opening failed on our side.
     #[error("opening failed: {0}")]
     Opening(Refusal),
+    /// A reorganisation undid a close that was final: its payments are booked, so the channel cannot go on.
+    #[error("a reorganisation undid a close that was buried")]
+    CloseUndone,
 }
 
 impl Failure {

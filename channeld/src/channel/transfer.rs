@@ -53,6 +53,37 @@ impl Channel {
         Some(receipt)
     }
 
+    /// Whether payments of an outgoing session are on their way: the channel or the chain decides about them.
+    pub fn has_transfers_under_way(&self, session: &SessionId) -> bool {
+        let pending = self.commitments().into_iter().flat_map(|it| &it.outgoing_transfers.pending);
+        pending.into_iter().any(|pending| pending.transfer.session == *session)
+    }
+
+    /// What the commitment `view`, not revoked and buried, has paid of what was on its way: the books of both sides count
+    /// it as if the last revocation had come (TRANSFER.md, "When is it paid"). The channel is over and does not change.
+    pub fn transfers_paid_by(&self, view: View) -> Vec<Effect> {
+        let Some(commitments) = self.commitments() else { return Vec::new() };
+        let of_one = |payer: Side| {
+            let enforceable = commitments.enforceable_on(payer.other(), view, view);
+            let mut marks: BTreeMap<SessionId, SessionMark> = BTreeMap::new();
+            let log = commitments.transfers(payer);
+            let held = log.pending.iter().filter(|pending| view.holds(payer, pending.stage));
+            let paid_by_it: Vec<Effect> = held
+                .map(|pending| {
+                    let session = pending.transfer.session;
+                    let before = || log.sessions.get(&session).map(|session| session.paid).unwrap_or_default();
+                    let mark = marks.entry(session).or_insert_with(before);
+                    if pending.solicited {
+                        *mark = mark.with(&pending.transfer);
+                    }
+                    paid(payer, pending, *mark, enforceable)
+                })
+                .collect();
+            paid_by_it
+        };
+        [Side::Local, Side::Remote].into_iter().flat_map(of_one).collect()
+    }
+
     fn has_transfers(&self) -> bool {
         self.link.is_some_and(|link| link.features.transfers)
     }
@@ -360,8 +391,7 @@ fn marked(log: &TransferLog, view: View, payer: Side, stage: Stage) -> Vec<(&Pen
         let before = || log.mark_on(&transfer.session, view, payer).unwrap_or_default();
         let mark = marks.entry(transfer.session).or_insert_with(before);
         if pending.solicited {
-            mark.next_sequence = transfer.last_sequence.saturating_add(1);
-            mark.total = Msat::new(mark.total.msat().saturating_add(transfer.amount.msat()));
+            *mark = mark.with(transfer);
         }
         (pending, *mark)
     });

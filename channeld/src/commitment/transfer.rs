@@ -69,6 +69,15 @@ pub struct SessionMark {
     pub total: Msat,
 }
 
+impl SessionMark {
+    /// The mark behind one transfer more.
+    #[must_use]
+    pub fn with(self, transfer: &Transfer) -> SessionMark {
+        let next_sequence = transfer.last_sequence.saturating_add(1);
+        SessionMark { next_sequence, total: add(self.total, transfer.amount) }
+    }
+}
+
 /// What the payee allows to be uncommitted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreditWindow {
@@ -119,10 +128,8 @@ impl TransferLog {
 
     fn mark(&self, session: &SessionId, held: impl Fn(Stage) -> bool) -> Option<SessionMark> {
         let paid = self.sessions.get(session)?.paid;
-        Some(self.pending_of(session).filter(|pending| held(pending.stage)).fold(paid, |mark, pending| SessionMark {
-            next_sequence: pending.transfer.last_sequence.saturating_add(1),
-            total: add(mark.total, pending.transfer.amount),
-        }))
+        let held = self.pending_of(session).filter(|pending| held(pending.stage));
+        Some(held.fold(paid, |mark, pending| mark.with(&pending.transfer)))
     }
 
     /// What `session` has in flight: uncommitted, so bounded by its window.
@@ -194,10 +201,7 @@ impl TransferLog {
         for pending in self.pending.iter().filter(|pending| pending.stage == Stage::Irrevocable) {
             let transfer = &pending.transfer;
             match self.sessions.get_mut(&transfer.session) {
-                Some(session) if pending.solicited => {
-                    session.paid.total = add(session.paid.total, transfer.amount);
-                    session.paid.next_sequence = transfer.last_sequence.saturating_add(1);
-                }
+                Some(session) if pending.solicited => session.paid = session.paid.with(transfer),
                 _ => self.unsolicited = add(self.unsolicited, transfer.amount),
             }
         }

@@ -194,16 +194,14 @@ impl Node {
             E::Closed { kind, txid, .. } => {
                 self.event(EventKind::ChannelClosing { channel: id, how: close_kind(kind), txid });
             }
-            E::Undone => {
-                self.drive_quietly(id, channel::Input::FundingUnspent);
-                self.forget_unneeded_resolver(id);
-            }
+            E::Undone => self.close_undone(id),
+            E::Buried { kind } => self.close_buried(id, kind),
             E::HtlcResolved { key, outcome, .. } if key.side == HtlcSide::Outgoing => {
                 self.htlc_resolved(id, key.id, outcome);
             }
             E::HtlcResolved { .. } => {}
-            E::OutputSwept { amount, txid, height, .. } => {
-                let penalty = self.is_revoked(id);
+            E::OutputSwept { outpoint, amount, txid, height } => {
+                let penalty = self.penalty_outputs(id).contains(&outpoint);
                 self.event(EventKind::ClaimConfirmed { channel: id, txid, penalty, amount, height });
             }
             E::Resolved { .. } => self.resolved(id),
@@ -238,7 +236,8 @@ impl Node {
             if is_new && is_claim && self.state.resolvers.get(&id).is_some_and(|it| it.confirmed().is_some()) {
                 let ours = transaction.output.iter().filter(|output| self.wallet.is_mine(&output.script_pubkey));
                 let amount = ours.map(|output| output.value).sum();
-                let penalty = self.is_revoked(id);
+                let punished = self.penalty_outputs(id);
+                let penalty = transaction.input.iter().any(|input| punished.contains(&input.previous_output));
                 self.event(EventKind::ClaimBroadcast { channel: id, txid, penalty, amount });
             }
         }
@@ -298,9 +297,9 @@ impl Node {
         }
     }
 
-    fn is_revoked(&self, id: ChannelId) -> bool {
-        let confirmed = self.state.resolvers.get(&id).and_then(Resolver::confirmed);
-        confirmed.is_some_and(|(kind, _)| matches!(kind, onchain::CloseKind::Revoked(_)))
+    fn penalty_outputs(&self, id: ChannelId) -> BTreeSet<OutPoint> {
+        let resolver = self.state.resolvers.get(&id);
+        resolver.map(|resolver| resolver.penalty_outputs(&self.chain_context())).unwrap_or_default()
     }
 
     /// All is buried: the channel moves to the archive.
@@ -328,6 +327,15 @@ impl Node {
         for id in ids {
             self.resolve(id, onchain::Input::BlockDisconnected { height });
         }
+    }
+
+    /// A reorganisation took the spend of the funding output back. One that was buried is booked: the channel is over.
+    fn close_undone(&mut self, id: ChannelId) {
+        self.drive_quietly(id, channel::Input::FundingUnspent);
+        if self.state.resolvers.get(&id).is_some_and(Resolver::was_buried) {
+            self.drive_quietly(id, channel::Input::Fail(channel::Failure::CloseUndone));
+        }
+        self.forget_unneeded_resolver(id);
     }
 
     /// A channel that goes on is followed anew, from what it is then, when its output is spent again.

@@ -11,6 +11,7 @@ mod live;
 pub mod state;
 pub mod turn;
 
+mod buried;
 mod chain;
 pub mod client;
 mod drive;

@@ -129,6 +129,11 @@ pub enum Effect {
     },
     /// A reorganisation took that spend out of the best chain again; what was said of outputs swept is void.
     Undone,
+    /// The spend of the funding output is buried: what it says is final. Said once.
+    Buried {
+        /// What it is.
+        kind: CloseKind,
+    },
     /// An HTLC has ended.
     HtlcResolved {
         /// Which.
@@ -252,6 +257,8 @@ pub enum Change {
     Reported(HtlcKey),
     /// All is buried.
     Resolved,
+    /// The spend of the funding output is buried, and the node was told.
+    Buried,
 }
 
 /// What one decision changes.

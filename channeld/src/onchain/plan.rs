@@ -53,13 +53,17 @@ impl Turn<'_> {
             }
             return;
         };
-        let height = confirmed.height;
+        let (kind, height) = (confirmed.kind, confirmed.height);
         let stakes = self.resolver.stakes(self.cx.signer, &self.cx.settings);
         let by_outpoint: BTreeMap<OutPoint, &Stake> = stakes.iter().map(|stake| (stake.outpoint, stake)).collect();
         self.drop_dead(&by_outpoint);
         self.renew(&by_outpoint, new_block);
         self.launch(&stakes, new_block);
         self.report(&stakes);
+        if self.is_buried(height) && !self.resolver.facts().buried {
+            self.record(Change::Buried);
+            self.effects.push(Effect::Buried { kind });
+        }
         let reported = &self.resolver.facts().reported;
         let all_told = self.resolver.channel().htlcs().iter().all(|(key, _)| reported.contains(key));
         if all_told && self.is_buried(height) && stakes.iter().all(|stake| self.is_final(stake)) {

@@ -42,6 +42,7 @@ pub(super) struct Facts {
     pub(super) claimed: BTreeMap<OutPoint, Claimed>,
     pub(super) reported: BTreeSet<HtlcKey>,
     pub(super) resolved: bool,
+    pub(super) buried: bool,
 }
 
 impl Resolver {
@@ -58,6 +59,7 @@ impl Resolver {
             claimed: BTreeMap::new(),
             reported: BTreeSet::new(),
             resolved: false,
+            buried: false,
         };
         Resolver { channel: Arc::new(channel), facts, built: Arc::default() }
     }
@@ -133,6 +135,7 @@ impl Resolver {
                 facts.reported.insert(*key);
             }
             Change::Resolved => facts.resolved = true,
+            Change::Buried => facts.buried = true,
         }
     }
 
@@ -182,6 +185,11 @@ impl Resolver {
         self.facts.tip
     }
 
+    /// Whether the spend of the funding output was buried once: what it says of payments is booked.
+    pub const fn was_buried(&self) -> bool {
+        self.facts.buried
+    }
+
     /// Whether nothing is left to do.
     pub const fn is_resolved(&self) -> bool {
         self.facts.resolved
@@ -199,6 +207,12 @@ impl Resolver {
             !self.facts.spends.contains_key(&stake.outpoint) && !matches!(stake.way, super::sweep::Way::NoPreimage)
         });
         ours.map(|stake| (stake.outpoint, stake.output.value, stake.mature_at)).collect()
+    }
+
+    /// Of a revoked commitment, the outputs that are the peer's and that we take for its fraud: not our own balance.
+    pub fn penalty_outputs(&self, cx: &Context<'_>) -> BTreeSet<OutPoint> {
+        let stakes = self.stakes(cx.signer, &cx.settings).into_iter();
+        stakes.filter(super::sweep::Stake::is_penalty).map(|stake| stake.outpoint).collect()
     }
 
     /// The number of the revoked commitment in `transaction`, whose rows of history the next input must bring.

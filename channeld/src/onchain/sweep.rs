@@ -61,6 +61,15 @@ pub(super) struct SecondStage {
 }
 
 impl Stake {
+    /// Whether it is taken from a peer that broadcast a revoked commitment.
+    pub(super) fn is_penalty(&self) -> bool {
+        let path = match &self.way {
+            Way::Claim(claim) => Some(&claim.path),
+            Way::HtlcTransaction(_) | Way::NoPreimage => None,
+        };
+        matches!(path, Some(ClaimPath::Revoked { .. } | ClaimPath::RevokedHtlc { .. }))
+    }
+
     /// Whether it brings more than the least fee for taking it. What does not is left on the chain.
     pub(super) fn is_worthwhile(&self, sweep_script: &ScriptBuf) -> bool {
         let fee = |weight: u64| FeeratePerKw::FLOOR.fee_ceil(weight);

@@ -2,7 +2,7 @@
 
 use super::channel::channel_refusal;
 use crate::channel::{self, Channel, Command};
-use crate::commitment::{CreditWindow, SessionMark, Side};
+use crate::commitment::{SessionMark, Side};
 use crate::node::Node;
 use crate::node::api::command::{OpenStream, StreamPay, StreamTarget};
 use crate::node::api::event::EventKind;
@@ -10,7 +10,6 @@ use crate::node::api::refusal::Refusal;
 use crate::node::api::reply::{Reply, StreamOpened};
 use crate::node::input::{Effect, RequestNumber};
 use crate::node::live::StreamClient;
-use crate::node::seal::remaining;
 use crate::node::state::change::{Answer, Change};
 use crate::payment::stream::{
     Mark, OutgoingStream, Receipt, StreamChange, StreamCloseReason, StreamClosed, StreamStatus, StreamWindow, fitting,
@@ -18,7 +17,7 @@ use crate::payment::stream::{
 use crate::units::{ChannelId, Msat, NodeId, SessionId};
 use crate::wire::{PaymentRun, TransferCloseReason, TransferReceipt};
 
-/// Payments of one session that may be accepted and not committed.
+/// Payments of one session that may be accepted and not committed: the driver hands over fewer.
 const MAX_UNCOMMITTED_PAYMENTS: u64 = 262_144;
 /// How long the payee's receipt is waited for, in microseconds.
 const ANSWER_MICROS: u64 = 5_000_000;
@@ -123,11 +122,13 @@ impl Node {
         let (channel, delay) = (stream.channel, stream.batch_delay_micros);
         // How payments come together is chance: those that fit count, and the first that does not ends the session.
         let most = stream.max_total.map_or(u64::MAX, |most| most.saturating_sub(stream.accepted.total).msat());
-        let window = self.stream_window(session);
+        let room = self.room_for_payments(session, stream);
         let (runs, within_total) = fitting(runs, Msat::new(most), u64::MAX);
-        let (runs, within_window) = fitting(runs, window.amount, window.payments);
+        let (runs, within_balance) = fitting(runs, room.amount, u64::MAX);
+        // What memory does not allow was never accepted: it comes again, with what follows.
+        let (runs, _) = fitting(runs, room.amount, room.payments);
         self.accept_payments(session, channel, delay, runs);
-        if !within_window {
+        if !within_balance {
             self.finish_with(session, StreamCloseReason::BalanceExhausted);
         } else if !within_total {
             self.finish_with(session, StreamCloseReason::TotalReached);
@@ -208,19 +209,50 @@ impl Node {
             (None, TransferCloseReason::ChannelClosing) => StreamCloseReason::ChannelClosed,
             (None, _) => StreamCloseReason::ClosedByPayee,
         };
-        self.end_stream(session, reason);
+        self.end_when_decided(session, reason);
     }
 
-    /// Streams of a channel that is not used any more are over.
+    /// Streams of a channel that is not used any more are over, as soon as it is known what is paid.
     pub(in crate::node) fn end_streams_of(&mut self, channel: ChannelId) {
-        let on_channel = self.state.streams.iter().filter(|(_, stream)| stream.channel == channel);
-        let sessions: Vec<SessionId> = on_channel.map(|(session, _)| *session).collect();
-        for session in sessions {
-            self.end_stream(session, StreamCloseReason::ChannelClosed);
+        for session in self.streams_on(channel) {
+            self.end_when_decided(session, StreamCloseReason::ChannelClosed);
         }
     }
 
-    fn end_stream(&mut self, session: SessionId, reason: StreamCloseReason) {
+    /// The outgoing streams of a channel.
+    pub(in crate::node) fn streams_on(&self, channel: ChannelId) -> Vec<SessionId> {
+        let on_channel = self.state.streams.iter().filter(|(_, stream)| stream.channel == channel);
+        on_channel.map(|(session, _)| *session).collect()
+    }
+
+    /// A stream that takes no payments any more ends now, or when the channel or the chain has decided about those that are
+    /// on their way: its client must not hear that they failed.
+    fn end_when_decided(&mut self, session: SessionId, reason: StreamCloseReason) {
+        let Some(stream) = self.state.streams.get(&session) else { return };
+        let channel = self.state.channels.get(&stream.channel).map(|entry| &entry.channel);
+        if channel.is_none_or(|channel| !channel.has_transfers_under_way(&session)) {
+            return self.end_stream(session, stream.finishing.unwrap_or(reason));
+        }
+        if stream.finishing.is_none() {
+            self.change(Change::Stream { session, change: StreamChange::Finishing { reason } });
+        }
+        self.live.to_tell.insert(session);
+    }
+
+    /// The channel or the chain has decided about payments of a stream: if its session is over, it ends with the last one.
+    fn end_if_over(&mut self, session: SessionId) {
+        let Some((stream, reason)) = self.state.streams.get(&session).and_then(|it| Some((it, it.finishing?))) else {
+            return;
+        };
+        let funded = self.state.channels.get(&stream.channel).and_then(|entry| entry.channel.funded());
+        let sessions = funded.map(|funded| &funded.commitments.outgoing_transfers.sessions);
+        let is_closed = !sessions.is_some_and(|all| all.get(&session).is_some_and(|session| session.open));
+        if is_closed || funded.is_none_or(|funded| funded.phase != channel::Phase::Open) {
+            self.end_when_decided(session, reason);
+        }
+    }
+
+    pub(in crate::node) fn end_stream(&mut self, session: SessionId, reason: StreamCloseReason) {
         let Some(stream) = self.state.streams.get(&session) else { return };
         let (channel, mark) = (stream.channel, stream.committed);
         let receipt = self.live.receipts.remove(&session);
@@ -261,6 +293,7 @@ impl Node {
         }
         self.live.to_tell.insert(session);
         self.close_if_settled(session);
+        self.end_if_over(session);
     }
 
     /// Something changed for a session: what it holds may be handed over, and its client is told.
@@ -268,6 +301,7 @@ impl Node {
         let Some(stream) = self.state.streams.get(&session) else { return };
         self.live.to_seal.insert(stream.channel);
         self.live.to_tell.insert(session);
+        self.end_if_over(session);
     }
 
     /// Each client hears once a turn, however much happened in it.
@@ -300,23 +334,31 @@ impl Node {
     /// window bounds what is handed over, not what is accepted.
     fn stream_window(&self, session: SessionId) -> StreamWindow {
         let none = StreamWindow { payments: 0, amount: Msat::ZERO };
-        let Some(stream) = self.state.streams.get(&session) else { return none };
-        let Some(entry) = self.state.channels.get(&stream.channel) else { return none };
-        let log = entry.channel.commitments().map(|commitments| &commitments.outgoing_transfers);
-        let handed = log.and_then(|log| log.proposed_mark(&session)).map_or(stream.committed.total, |mark| mark.total);
-        // What was handed over is off the balance already.
-        let queued = stream.accepted.total.saturating_sub(handed);
-        let mut amount = spendable(&entry.channel).saturating_sub(queued);
+        let Some(stream) = self.state.streams.get(&session).filter(|stream| stream.finishing.is_none()) else {
+            return none;
+        };
+        let mut room = self.room_for_payments(session, stream);
         if let Some(most) = self.live.stream_clients.get(&session).and_then(|client| client.max_uncommitted) {
-            amount = amount.min(most.saturating_sub(stream.uncommitted()));
+            room.amount = room.amount.min(most.saturating_sub(stream.uncommitted()));
         }
         if let Some(most) = stream.max_total {
-            amount = amount.min(most.saturating_sub(stream.accepted.total));
+            room.amount = room.amount.min(most.saturating_sub(stream.accepted.total));
         }
+        room
+    }
+
+    /// What the balance and our memory still take of a stream.
+    fn room_for_payments(&self, session: SessionId, stream: &OutgoingStream) -> StreamWindow {
+        let none = StreamWindow { payments: 0, amount: Msat::ZERO };
+        let Some(entry) = self.state.channels.get(&stream.channel) else { return none };
+        let log = entry.channel.commitments().map(|commitments| &commitments.outgoing_transfers);
+        let handed = log.and_then(|log| log.proposed_mark(&session));
+        let handed = handed.map_or(stream.committed.total, |mark| mark.total);
+        // What was handed over is off the balance already.
+        let queued = stream.accepted.total.saturating_sub(handed);
+        let amount = spendable(&entry.channel).saturating_sub(queued);
         let waiting = stream.accepted.sequence - stream.committed.sequence;
-        let window = CreditWindow { amount, count: MAX_UNCOMMITTED_PAYMENTS };
-        let left = remaining(window, CreditWindow { amount: Msat::ZERO, count: waiting });
-        StreamWindow { payments: left.count, amount: left.amount }
+        StreamWindow { payments: MAX_UNCOMMITTED_PAYMENTS.saturating_sub(waiting), amount }
     }
 
     /// Signs what a session towards us was paid, for its payer.

@@ -2,7 +2,7 @@
 
 use super::pay::balances;
 use super::world::World;
-use crate::node::command::{Command, OpenStream, StreamPay, StreamTarget};
+use crate::node::command::{CloseChannel, Command, OpenStream, StreamPay, StreamTarget};
 use crate::node::event::EventKind;
 use crate::node::reply::{Reply, StreamOpened};
 use crate::payment::stream::StreamCloseReason;
@@ -116,4 +116,45 @@ fn a_batch_delay_collects_before_it_signs() {
     assert_eq!(balances(&mut world, id)[1].0, 0);
     world.tick(0, 2);
     assert_eq!(balances(&mut world, id)[1].0, 30);
+}
+
+/// The total in the last closing event of a stream, as one end tells it.
+fn closed_total(world: &World, who: usize, as_payee: bool) -> Option<u64> {
+    let totals = world.members[who].events.iter().filter_map(|event| match &event.kind {
+        EventKind::StreamClosed { incoming, total, .. } if *incoming == as_payee => Some(total.msat()),
+        _ => None,
+    });
+    totals.last()
+}
+
+#[test]
+fn what_a_close_by_force_has_paid_both_ends_book() {
+    let mut totals = std::collections::BTreeSet::new();
+    for closer in 0..2 {
+        for delivered in 0..8 {
+            let (mut world, id) = World::with_channel(1_000_000, 300_000_000);
+            let (request, opened) = open(&mut world, 0, id, None);
+            pay(&mut world, 0, opened.session, 1, &[2_000_000]);
+            world.run();
+            pay(&mut world, 0, opened.session, 2, &[5_000_000, 6_000_000]);
+            (0..delivered).for_each(|_| world.deliver_one());
+            world.disconnect();
+            let close = CloseChannel { channel: id, force: true, address: None, feerate: None, validate_only: false };
+            assert!(world.ask(closer, Command::CloseChannel(close)).is_ok());
+            world.mine(6);
+            let at = format!("closed by {closer} after {delivered} messages");
+            let total = closed_total(&world, 0, false).unwrap_or_else(|| panic!("{at}: the payer's stream is over"));
+            assert_eq!(closed_total(&world, 1, true), Some(total), "{at}");
+            let books = [0, 1].map(|who: usize| world.members[who].node.state().channels[&id].clone());
+            assert_eq!(books.map(|info| (info.sent.msat(), info.received.msat())), [(total, 0), (0, total)], "{at}");
+            let status = &world.members[0].statuses[&request];
+            assert_eq!((status.committed.msat(), status.closed.is_some()), (total, true), "{at}");
+            // What the payee's own output on the commitment holds.
+            let spend = world.blocks.iter().flat_map(|block| &block.txdata).find(|it| it.output.len() == 4);
+            let outputs = spend.map(|it| it.output.iter().map(|output| output.value.to_sat()).collect::<Vec<_>>());
+            assert!(outputs.is_some_and(|all| all.contains(&(300_000 + total / 1_000))), "{at}");
+            totals.insert(total);
+        }
+    }
+    assert_eq!(totals, [2_000_000, 13_000_000].into());
 }
