@@ -12,8 +12,10 @@ pub enum LimitRefusal {
     #[error("the amount is zero")]
     AmountZero,
     /// Below what the peer takes.
-    #[error("the peer takes no HTLC below {minimum}")]
+    #[error("{amount} is below {minimum}, the least HTLC that the peer takes")]
     BelowHtlcMinimum {
+        /// What was asked for.
+        amount: Msat,
         /// The peer's `htlc_minimum_msat`.
         minimum: Msat,
     },

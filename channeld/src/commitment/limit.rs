@@ -44,10 +44,15 @@ impl Commitments {
             return Err(LimitRefusal::AmountZero);
         }
         if amount < limits.htlc_minimum {
-            return Err(LimitRefusal::BelowHtlcMinimum { minimum: limits.htlc_minimum });
+            return Err(LimitRefusal::BelowHtlcMinimum { amount, minimum: limits.htlc_minimum });
         }
         if cltv_expiry >= MAX_EXPIRY {
             return Err(LimitRefusal::ExpiryIsATime);
+        }
+        // First what waiting does not mend: what is in flight settles, a balance does not grow by itself.
+        let available = self.available_to_send();
+        if amount > available {
+            return Err(LimitRefusal::InsufficientBalance { needed: amount, available });
         }
         let offered = self.tally(View::RemoteNext).outgoing;
         if offered.count >= limits.max_accepted_htlcs {
@@ -55,10 +60,6 @@ impl Commitments {
         }
         if offered.value.checked_add(amount).is_none_or(|value| value > limits.max_htlc_value_in_flight) {
             return Err(LimitRefusal::TooMuchInFlight { limit: limits.max_htlc_value_in_flight });
-        }
-        let available = self.available_to_send();
-        if amount > available {
-            return Err(LimitRefusal::InsufficientBalance { needed: amount, available });
         }
         if !self.opener_affords_one_more(amount) {
             return Err(LimitRefusal::OpenerCannotAffordFee);

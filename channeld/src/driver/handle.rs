@@ -40,6 +40,19 @@ impl Handle {
             Command::CancelInvoice { payment_hash } => Some(*payment_hash),
             _ => None,
         };
+        let named = match &command {
+            Command::CreateInvoice(create) => create.preimage.map(|preimage| preimage.payment_hash()),
+            _ => None,
+        };
+        if named.is_some_and(|hash| archive::invoice(&self.reader, &hash).is_ok()) {
+            // The node forgets an invoice that has ended. A repetition of what made it hears its answer.
+            return self.ask_node(Query::Replay(key.ok_or(Refusal::InvoiceExists)?)).await.map_err(|refusal| {
+                match refusal {
+                    Refusal::AlreadyPaid => Refusal::InvoiceExists,
+                    other => other,
+                }
+            });
+        }
         let (_, mut answers, credit) = self.ask(|request| Input::Command { request, key, command })?;
         self.push(credit);
         match (answers.next().await, cancelled) {
@@ -132,13 +145,13 @@ impl Handle {
     /// # Errors
     /// A refusal.
     pub async fn open_stream(&self, stream: OpenStream, key: Option<RequestKey>) -> Result<Stream, Refusal> {
-        let rate = stream.max_payments_per_second;
+        let (rate, most) = (stream.max_payments_per_second, stream.max_uncommitted);
         let command = Command::OpenStream(stream);
         let (request, mut answers, credit) = self.ask(|request| Input::Command { request, key, command })?;
         let status = self.clients.watch_stream(request);
         self.push(credit);
         match answers.next().await {
-            Ok(Reply::StreamOpened(opened)) => Ok(Stream::new(self.clone(), request, opened, status, rate)),
+            Ok(Reply::StreamOpened(opened)) => Ok(Stream::new(self.clone(), request, opened, status, rate, most)),
             other => {
                 self.clients.forget_stream(request);
                 Err(other.err().unwrap_or(Refusal::ShuttingDown))

@@ -13,7 +13,7 @@ use crate::node::input::{Input, RequestNumber};
 use crate::node::refusal::Refusal;
 use crate::node::reply::StreamOpened;
 use crate::payment::stream::StreamStatus;
-use crate::units::SessionId;
+use crate::units::{Msat, SessionId};
 
 /// Payments of one stream that may be on their way: handed over here and not committed yet.
 const MAX_UNCOMMITTED: u32 = 65_536;
@@ -35,9 +35,11 @@ impl Stream {
         opened: StreamOpened,
         status: watch::Receiver<Option<Arc<StreamStatus>>>,
         rate: Option<u32>,
+        most: Option<Msat>,
     ) -> Stream {
         let room = Arc::new(Semaphore::new(MAX_UNCOMMITTED as usize));
         let pace = rate.map(|per_second| Pace { per_second, next: Instant::now() });
+        let budget = most.map(|most| Budget { most, handed: None, status: status.clone() });
         let updates = StreamUpdates {
             status,
             room: Arc::clone(&room),
@@ -45,7 +47,8 @@ impl Stream {
             _place: Place { handle: handle.clone(), request },
             is_over: false,
         };
-        let sender = StreamSender { handle, session: opened.session, room, handed: opened.accepted_sequence, pace };
+        let (session, handed) = (opened.session, opened.accepted_sequence);
+        let sender = StreamSender { handle, session, room, handed, pace, budget };
         Stream { opened, sender, updates }
     }
 
@@ -62,6 +65,15 @@ pub struct StreamSender {
     room: Arc<Semaphore>,
     handed: u64,
     pace: Option<Pace>,
+    budget: Option<Budget>,
+}
+
+/// The client's own limit of what is uncommitted: it waits, as a writer waits for a slow reader.
+struct Budget {
+    most: Msat,
+    /// All that was handed over; known from the first status on.
+    handed: Option<Msat>,
+    status: watch::Receiver<Option<Arc<StreamStatus>>>,
 }
 
 /// The client's own limit of payments a second.
@@ -86,7 +98,23 @@ impl StreamSender {
         if pay.amounts.iter().any(|amount| amount.msat() == 0) {
             return Err(invalid("amount_msat", "at least 1"));
         }
-        let last = pay.first_sequence + count as u64 - 1;
+        let known = usize::try_from((self.handed + 1).saturating_sub(pay.first_sequence)).unwrap_or(count).min(count);
+        let Some(most) = self.budget.as_ref().map(|budget| budget.most) else { return self.hand_over(pay).await };
+        if pay.amounts.iter().skip(known).any(|amount| *amount > most) {
+            return Err(invalid("amount_msat", "above max_uncommitted_msat"));
+        }
+        for piece in pieces(pay, known, most) {
+            let sum = piece.amounts.iter().map(|amount| amount.msat()).sum();
+            if let Some(budget) = &mut self.budget {
+                budget.wait(Msat::new(sum)).await?;
+            }
+            self.hand_over(piece).await?;
+        }
+        Ok(())
+    }
+
+    async fn hand_over(&mut self, pay: StreamPay) -> Result<(), Refusal> {
+        let last = pay.first_sequence + pay.amounts.len() as u64 - 1;
         let fresh = u32::try_from(last.saturating_sub(self.handed)).unwrap_or(MAX_UNCOMMITTED);
         if let Some(pace) = &mut self.pace {
             pace.wait(fresh).await;
@@ -112,6 +140,50 @@ impl StreamSender {
         self.handle.mailbox.push(Input::Command { request, key: None, command }, Credit::Client(credit));
         Ok(())
     }
+}
+
+impl Budget {
+    /// Waits until `amount` more fits beside what is handed over and not committed.
+    async fn wait(&mut self, amount: Msat) -> Result<(), Refusal> {
+        let fits = |status: &StreamStatus, handed: Option<Msat>| {
+            let uncommitted = handed.unwrap_or(status.accepted).saturating_sub(status.committed);
+            uncommitted.checked_add(amount).is_some_and(|sum| sum <= self.most)
+        };
+        let handed = self.handed;
+        let found = self.status.wait_for(|status| status.as_ref().is_some_and(|status| fits(status, handed))).await;
+        let accepted = found.map_err(|_| Refusal::ShuttingDown)?.as_ref().map_or(Msat::ZERO, |status| status.accepted);
+        let before = self.handed.unwrap_or(accepted);
+        self.handed = before.checked_add(amount);
+        Ok(())
+    }
+}
+
+/// The payments behind the first `known`, in parts of at most `most` each; no payment is larger.
+fn pieces(pay: StreamPay, known: usize, most: Msat) -> Vec<StreamPay> {
+    let (session, first) = (pay.session, pay.first_sequence);
+    let empty = |place: usize| StreamPay {
+        session,
+        first_sequence: first + place as u64,
+        amounts: Vec::new(),
+        tags: Vec::new(),
+    };
+    let (mut pieces, mut piece, mut sum, mut begin) = (Vec::new(), empty(known), Msat::ZERO, known);
+    let mut tags = pay.tags.into_iter().skip_while(|(place, _)| (*place as usize) < known).peekable();
+    for (place, amount) in pay.amounts.into_iter().enumerate().skip(known) {
+        let with = sum.checked_add(amount).filter(|with| *with <= most);
+        if with.is_none() {
+            pieces.push(std::mem::replace(&mut piece, empty(place)));
+            begin = place;
+        }
+        sum = with.unwrap_or(amount);
+        if let Some((_, tag)) = tags.next_if(|(at, _)| *at as usize == place) {
+            piece.tags.push(((place - begin) as u32, tag));
+        }
+        piece.amounts.push(amount);
+    }
+    pieces.push(piece);
+    pieces.retain(|piece| !piece.amounts.is_empty());
+    pieces
 }
 
 impl Pace {
@@ -170,5 +242,26 @@ impl StreamUpdates {
         let count = committed.saturating_sub(self.freed);
         self.freed = self.freed.max(committed);
         self.room.add_permits(usize::try_from(count).unwrap_or(0).min(MAX_UNCOMMITTED as usize));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_more_than_may_be_uncommitted_goes_in_pieces() {
+        let amounts = [5, 5, 3, 9, 1, 1].map(Msat::new).to_vec();
+        let tags = vec![(0, [1; 32]), (3, [2; 32]), (5, [3; 32])];
+        let pay = StreamPay { session: SessionId([7; 32]), first_sequence: 10, amounts, tags };
+        let told: Vec<_> = pieces(pay, 1, Msat::new(10))
+            .into_iter()
+            .map(|piece| {
+                let amounts: Vec<u64> = piece.amounts.iter().map(|amount| amount.msat()).collect();
+                (piece.first_sequence, amounts, piece.tags)
+            })
+            .collect();
+        let first = (11, vec![5, 3], vec![]);
+        assert_eq!(told, [first, (13, vec![9, 1], vec![(0, [2; 32])]), (15, vec![1], vec![(0, [3; 32])])]);
     }
 }

@@ -103,7 +103,7 @@ fn metadata(refusal: &Refusal) -> HashMap<String, String> {
             vec![("height", height.to_string()), ("target_height", target.to_string())]
         }
         Refusal::ChannelNotFound(channel) => vec![("channel_id", channel.to_string())],
-        Refusal::ChannelNotUsable { state } => vec![("state", state.clone())],
+        Refusal::ChannelNotUsable { description } => vec![("state", description.clone())],
         Refusal::PeerNotFound(node) | Refusal::PeerOffline(node) | Refusal::PeerHasChannels(node) => {
             vec![("node_id", node.to_string())]
         }
@@ -144,7 +144,7 @@ mod tests {
             Refusal::StreamInUse(session),
             Refusal::PeerOffline(node()),
             Refusal::ChainNotSynced { height: 1, target: 2 },
-            Refusal::ChannelNotUsable { state: "closed".into() },
+            Refusal::ChannelNotUsable { description: "the channel is closed".into() },
             Refusal::PeerHasChannels(node()),
             Refusal::InvoiceExpired,
             Refusal::InvoiceNotOpen,

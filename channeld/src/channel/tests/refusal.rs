@@ -77,7 +77,10 @@ fn htlcs() {
         Policy { max_accepted_htlcs: 3, in_flight_permille: 100, htlc_minimum: Msat::new(1_000), ..Policy::default() };
     let mut pair = Pair::open_with(CommitmentFormat::Anchors, 500_000_000, [Policy::default(), tight]);
     assert_eq!(pair.a.add(0, 1), limit(LimitRefusal::AmountZero));
-    assert_eq!(pair.a.add(999, 1), limit(LimitRefusal::BelowHtlcMinimum { minimum: Msat::new(1_000) }));
+    assert_eq!(
+        pair.a.add(999, 1),
+        limit(LimitRefusal::BelowHtlcMinimum { amount: Msat::new(999), minimum: Msat::new(1_000) })
+    );
     let maximum = Msat::new(100_000_000);
     assert_eq!(pair.a.add(100_000_001, 1), limit(LimitRefusal::TooMuchInFlight { limit: maximum }));
     let late = Command::AddHtlc {

@@ -70,10 +70,10 @@ pub enum Refusal {
         target: u32,
     },
     /// The channel is in a state in which this cannot be done.
-    #[error("the channel is {state}")]
+    #[error("{description}")]
     ChannelNotUsable {
-        /// Its state, in the words of the API.
-        state: String,
+        /// Which, and what about it: a whole sentence.
+        description: String,
     },
     /// The peer has channels with us; disconnecting needs `force`.
     #[error("peer {0} has channels with this node")]

@@ -13,7 +13,7 @@ use crate::node::input::RequestNumber;
 use crate::node::live::Opening;
 use crate::node::state::change::Change;
 use crate::transactions::CommitmentFormat;
-use crate::units::{ChannelId, FeeratePerKw, Msat};
+use crate::units::{ChannelId, FeeratePerKw};
 
 /// A P2WSH output's script is as long as any funding output's: 34 bytes.
 const FUNDING_SCRIPT: usize = 34;
@@ -154,7 +154,7 @@ pub(in crate::node) fn channel_refusal(refusal: channel::Refusal) -> Refusal {
         R::Limit(Limit::InsufficientBalance { needed, available }) => {
             Refusal::InsufficientBalance { needed, available }
         }
-        R::Limit(Limit::BelowHtlcMinimum { minimum }) => Refusal::BelowMinimum { amount: Msat::ZERO, minimum },
+        R::Limit(Limit::BelowHtlcMinimum { amount, minimum }) => Refusal::BelowMinimum { amount, minimum },
         R::Limit(Limit::TooManyHtlcs { .. }) => Refusal::SlotsExhausted,
         R::Limit(Limit::TooMuchInFlight { .. }) => Refusal::InFlightLimitReached,
         R::Limit(Limit::DustExposure { .. }) => Refusal::DustExposureReached,
@@ -170,6 +170,6 @@ pub(in crate::node) fn channel_refusal(refusal: channel::Refusal) -> Refusal {
         R::Limit(Limit::AmountZero) => {
             Refusal::InvalidArgument { field: "amount_msat", description: refusal.to_string() }
         }
-        other => Refusal::ChannelNotUsable { state: other.to_string() },
+        other => Refusal::ChannelNotUsable { description: other.to_string() },
     }
 }

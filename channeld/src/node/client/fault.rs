@@ -120,7 +120,7 @@ impl Node {
 
     fn keep_state(&mut self, id: ChannelId) -> Outcome {
         let entry = self.state.channels.get(&id).ok_or(Refusal::ChannelNotFound(id))?;
-        let unsigned = || Refusal::ChannelNotUsable { state: "without a signed commitment".to_owned() };
+        let unsigned = || Refusal::ChannelNotUsable { description: "the channel has no signed commitment".to_owned() };
         let commitments = entry.channel.commitments().ok_or_else(unsigned)?;
         let number = commitments.local_number;
         let transaction = entry.channel.signed_local_commitment(&self.context()).ok_or_else(unsigned)?;

@@ -190,7 +190,7 @@ impl Node {
         usable
             .max_by_key(|(_, entry)| entry.channel.available_for_htlc())
             .map(|(id, _)| *id)
-            .ok_or_else(|| Refusal::ChannelNotUsable { state: "not open for payments".to_owned() })
+            .ok_or_else(|| Refusal::ChannelNotUsable { description: "the channel is not open for payments".to_owned() })
     }
 
     fn draw_key(&mut self, label: &str) -> SecretKey {

@@ -18,7 +18,7 @@ impl Node {
     pub(in crate::node) fn query(&mut self, request: RequestNumber, query: Query) {
         let outcome = match query {
             Query::AwaitPayment(hash) => return self.await_payment(request, hash),
-            Query::Replay(key) => return self.replay_payment(request, &key),
+            Query::Replay(key) => return self.replay_ended(request, &key),
             Query::Node => Ok(Reply::Node(self.node_info())),
             Query::Balances => Ok(Reply::Balances(self.balances())),
             Query::ListUnspentOutputs(page) => Ok(Reply::UnspentOutputs(self.unspent_outputs(page))),
@@ -50,12 +50,13 @@ impl Node {
         self.reply(request, outcome);
     }
 
-    fn replay_payment(&mut self, request: RequestNumber, key: &RequestKey) {
+    fn replay_ended(&mut self, request: RequestNumber, key: &RequestKey) {
         match self.state.requests.get(&key.id) {
             Some(answered) if answered.body != key.body => self.reply(request, Err(Refusal::IdempotencyMismatch)),
             Some(answered) => match answered.answer {
                 Answer::Payment(hash) => self.watch_payment(request, hash),
-                _ => self.reply(request, Err(Refusal::IdempotencyMismatch)),
+                Answer::Reply(ref reply) => self.reply(request, Ok((**reply).clone())),
+                Answer::Stream(_) => self.reply(request, Err(Refusal::IdempotencyMismatch)),
             },
             None => self.reply(request, Err(Refusal::AlreadyPaid)),
         }

@@ -131,7 +131,7 @@ fn what_cannot_be_paid_is_refused_and_changes_nothing() {
     let refused = |outcome: Result<Reply, Refusal>| outcome.expect_err("refused").reason();
     let rows = world.members[0].node.state().rows();
     let command = keysend(&world, 1, 2_000_000_000);
-    assert_eq!(refused(world.ask(0, command)), "IN_FLIGHT_LIMIT_REACHED");
+    assert_eq!(refused(world.ask(0, command)), "INSUFFICIENT_BALANCE");
     let command = keysend(&world, 1, 999_000_000);
     assert_eq!(refused(world.ask(0, command)), "INSUFFICIENT_BALANCE");
     let command = keysend(&world, 0, 1);
