@@ -97,7 +97,8 @@ impl Party {
                 self.sweeps.clear();
             }
             Effect::Fund(_) => self.funded += 1,
-            Effect::Broadcast(_) | Effect::Watch(_) | Effect::Closed { .. } | Effect::Resolved { .. } => {}
+            Effect::Broadcast(_) | Effect::Watch(_) => {}
+            Effect::Closed { .. } | Effect::Buried { .. } | Effect::Resolved { .. } => {}
         }
     }
 
