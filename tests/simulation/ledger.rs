@@ -50,7 +50,7 @@ pub struct Book {
     pub initial: [u64; 2],
     /// What each end has sent and received, as its own books say.
     pub moved: [(u64, u64); 2],
-    /// The most that was ever between the two ends, in millisatoshi.
+    /// The most that HTLCs ever held between the two ends, in millisatoshi.
     pub moving: u64,
     /// The fee of the closing transaction that both signed.
     pub closing_fee: Option<u64>,
@@ -60,6 +60,8 @@ pub struct Book {
     pub given_up: bool,
     /// The schedule forced it, so that it may fail.
     pub forced: bool,
+    /// A commitment that its owner had revoked is in the chain.
+    pub cheated: bool,
     /// The number of each end's oldest commitment that the other cannot punish: its secret has not arrived there.
     pub unrevoked: [u64; 2],
 }
@@ -163,6 +165,7 @@ impl Ledger {
             funded: false,
             given_up: false,
             forced: false,
+            cheated: false,
             unrevoked: [0; 2],
         };
         self.channels.entry(id).or_insert(book);
@@ -326,11 +329,8 @@ impl Ledger {
     }
 }
 
-/// All that is between the two ends at this instant, in millisatoshi: HTLCs, which may be dust, and transfers, of which the
-/// books learn when they are irrevocable and the chain whenever it happens.
+/// All HTLCs between the two ends at this instant, in millisatoshi: they may be dust, which a close by force loses.
 fn under_way(commitments: &Commitments) -> u64 {
     let htlcs = commitments.outgoing.values().chain(commitments.incoming.values());
-    let transfers = commitments.outgoing_transfers.pending.iter().chain(&commitments.incoming_transfers.pending);
-    let transfers: u64 = transfers.map(|pending| pending.transfer.amount.msat()).sum();
-    htlcs.map(|htlc| htlc.offer.amount.msat()).sum::<u64>() + transfers
+    htlcs.map(|htlc| htlc.offer.amount.msat()).sum()
 }
