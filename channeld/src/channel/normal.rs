@@ -187,8 +187,8 @@ impl Channel {
             Command::FundingBuilt { outpoint } => self.funding_built(outpoint, cx, decision),
             Command::Abandon => self.abandon(decision),
             Command::AddHtlc { .. } => self.add_htlc(command, cx, decision),
-            Command::FulfillHtlc { id, preimage } => {
-                self.remove_htlc(id, Removal::Fulfilled { preimage, attribution_data: None }, decision)
+            Command::FulfillHtlc { id, preimage, attribution_data } => {
+                self.remove_htlc(id, Removal::Fulfilled { preimage, attribution_data }, decision)
             }
             Command::FailHtlc { id, reason, attribution_data } => {
                 self.remove_htlc(id, Removal::Failed { reason, attribution_data }, decision)
@@ -385,8 +385,9 @@ fn receive_update_add_htlc(
 
 fn receive_removal(id: HtlcId, removal: Removal, funded: &Funded, decision: &mut Decision) -> Result<(), Error> {
     funded.commitments.check_receive_removal(id, &removal)?;
-    if let Removal::Fulfilled { preimage, .. } = &removal {
-        decision.effect(Effect::OutgoingFulfilled { id, preimage: *preimage });
+    if let Removal::Fulfilled { preimage, attribution_data } = &removal {
+        let attribution_data = attribution_data.clone();
+        decision.effect(Effect::OutgoingFulfilled { id, preimage: *preimage, attribution_data });
     }
     decision.log(commitment::Change::HtlcRemoved { adder: Side::Local, id, removal });
     Ok(())

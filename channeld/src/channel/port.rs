@@ -260,6 +260,8 @@ pub enum Command {
         id: HtlcId,
         /// Hashes to its payment hash.
         preimage: Preimage,
+        /// TLV 1.
+        attribution_data: Option<AttributionData>,
     },
     /// Refuse an incoming HTLC.
     FailHtlc {
@@ -407,6 +409,8 @@ pub enum Effect {
         id: HtlcId,
         /// The proof.
         preimage: Preimage,
+        /// TLV 1.
+        attribution_data: Option<AttributionData>,
     },
     /// An HTLC of ours failed for certain.
     OutgoingFailed {

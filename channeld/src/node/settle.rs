@@ -7,18 +7,10 @@ use super::state::change::Change;
 use super::state::row::{RowKey, encode};
 use crate::channel::{self, Command, OutgoingFailure, Phase};
 use crate::commitment::{HtlcOffer, SessionMark, Side, Stage, Transfer};
-use crate::onion::{self, BadOnion, Failure, HopPayload, OnionPacket, Payload, SharedSecret};
+use crate::onion::{self, Answer, Failure, HoldTime, Incoming, Opened, ReturnPath};
 use crate::payment::receive::{Arrival, InvoiceStatus, MAX_PARTS, PartSet, Verdict};
 use crate::payment::send::{self, FailureReason, Payment, PaymentStatus};
 use crate::units::{ChannelId, HtlcId, Msat, NodeId, PaymentHash, Preimage};
-use crate::wire::OnionRoutingPacket;
-
-/// An onion that was opened, or why it was not.
-enum Opened {
-    Payload(Box<Payload>, SharedSecret),
-    Failed(Failure, SharedSecret),
-    Malformed { sha256_of_onion: [u8; 32], failure_code: u16 },
-}
 
 impl Node {
     /// The channel effects that are about money.
@@ -26,7 +18,7 @@ impl Node {
         use channel::Effect as E;
         match effect {
             E::IncomingHtlc { offer, must_fail } => self.incoming_htlc(id, &offer, must_fail),
-            E::OutgoingFulfilled { id: htlc, preimage } => self.outgoing_fulfilled(id, htlc, preimage),
+            E::OutgoingFulfilled { id: htlc, preimage, .. } => self.outgoing_fulfilled(id, htlc, preimage),
             E::OutgoingFailed { id: htlc, failure, .. } => self.outgoing_failed(id, htlc, failure),
             E::SessionOpened { session, receipt_wanted } if receipt_wanted => self.send_receipt(id, peer, session),
             E::WindowGranted { session, .. } => self.stream_moved(session),
@@ -56,39 +48,29 @@ impl Node {
         let funded = self.state.channels.get(&id).and_then(|entry| entry.channel.funded());
         // On a channel that is over the chain decides: a payment that was not accepted before goes back to its payer.
         let may_answer = funded.is_some_and(|funded| funded.phase == Phase::Open) && !self.live.held.contains(&id);
-        let Some(onion) = offer.onion.as_ref().filter(|_| may_answer) else { return };
+        let Some(opened) = may_answer.then(|| self.open_onion(offer)).flatten() else { return };
         let arrival = self.arrival(id, offer);
-        match self.open_onion(onion, &offer.payment_hash) {
+        match opened {
             Opened::Malformed { sha256_of_onion, failure_code } => {
-                let command = Command::FailMalformedHtlc { id: offer.id, sha256_of_onion, failure_code };
-                self.drive_quietly(id, channel::Input::Command(command));
+                self.answer_htlc(id, offer.id, Answer::Malformed { sha256_of_onion, failure_code });
             }
-            Opened::Failed(failure, secret) => self.fail_htlc(id, offer.id, &failure, &secret),
-            Opened::Payload(_, secret) if must_fail => {
-                self.fail_htlc(id, offer.id, &Failure::TemporaryNodeFailure, &secret);
+            Opened::Failed(failure, return_path) => self.fail_htlc(id, offer.id, &failure, &return_path),
+            // Forwarding comes with the network (payment/forward.rs).
+            Opened::Forward(forwarding) => {
+                self.fail_htlc(id, offer.id, &Failure::UnknownNextPeer, &forwarding.return_path);
             }
-            Opened::Payload(payload, secret) => match *payload {
-                Payload::Final(payload) => {
-                    let invoice = self.state.invoices.get(&offer.payment_hash);
-                    match arrival.judge(&payload, invoice) {
-                        Verdict::Failed(failure) => self.fail_htlc(id, offer.id, &failure, &secret),
-                        Verdict::Accepted { total, preimage, keysend } => {
-                            self.accept_part(arrival, total, preimage, keysend, &secret);
-                        }
+            Opened::Final(receiving) if must_fail => {
+                self.fail_htlc(id, offer.id, &Failure::TemporaryNodeFailure, &receiving.return_path);
+            }
+            Opened::Final(receiving) => {
+                let invoice = self.state.invoices.get(&offer.payment_hash);
+                match arrival.judge(&receiving.payload, invoice) {
+                    Verdict::Failed(failure) => self.fail_htlc(id, offer.id, &failure, &receiving.return_path),
+                    Verdict::Accepted { total, preimage, keysend } => {
+                        self.accept_part(arrival, total, preimage, keysend, &receiving.return_path);
                     }
                 }
-                // Forwarding comes with the network (payment/forward.rs); blinded paths are not followed yet.
-                Payload::Forward(_) => self.fail_htlc(id, offer.id, &Failure::UnknownNextPeer, &secret),
-                Payload::Blinded(_) => {
-                    let answer = BadOnion::Blinding;
-                    let command = Command::FailMalformedHtlc {
-                        id: offer.id,
-                        sha256_of_onion: answer.sha256_of_onion(onion),
-                        failure_code: answer.failure_code(),
-                    };
-                    self.drive_quietly(id, channel::Input::Command(command));
-                }
-            },
+            }
         }
     }
 
@@ -106,50 +88,47 @@ impl Node {
 
     /// The preimage with which an incoming HTLC can be taken, where it is a good payment to us.
     pub(super) fn preimage_for(&self, channel: ChannelId, offer: &HtlcOffer) -> Option<Preimage> {
-        let Opened::Payload(payload, _) = self.open_onion(offer.onion.as_ref()?, &offer.payment_hash) else {
-            return None;
-        };
-        let Payload::Final(payload) = *payload else { return None };
+        let Opened::Final(receiving) = self.open_onion(offer)? else { return None };
         let invoice = self.state.invoices.get(&offer.payment_hash);
-        match self.arrival(channel, offer).judge(&payload, invoice) {
+        match self.arrival(channel, offer).judge(&receiving.payload, invoice) {
             Verdict::Accepted { preimage, .. } => Some(preimage),
             Verdict::Failed(_) => None,
         }
     }
 
-    fn open_onion(&self, onion: &OnionRoutingPacket, hash: &PaymentHash) -> Opened {
-        let malformed = |bad: BadOnion| Opened::Malformed {
-            sha256_of_onion: bad.sha256_of_onion(onion),
-            failure_code: bad.failure_code(),
+    /// `None` where nobody needs the onion any more.
+    fn open_onion(&self, offer: &HtlcOffer) -> Option<Opened> {
+        let incoming = Incoming {
+            onion: offer.onion.as_ref()?,
+            payment_hash: &offer.payment_hash,
+            amount: offer.amount,
+            cltv_expiry: offer.cltv_expiry,
+            path_key: offer.path_key.as_ref(),
         };
-        let packet = match OnionPacket::parse(onion.clone()) {
-            Ok(packet) => packet,
-            Err(bad) => return malformed(bad),
-        };
-        let secret = SharedSecret::from(self.signer.ecdh_node(&packet.ephemeral_key));
-        let peeled = match onion::peel(&packet, hash, &secret) {
-            Ok(peeled) => peeled,
-            Err(bad) => return malformed(bad),
-        };
-        let is_final = peeled.is_final();
-        match peeled.payload.and_then(|bytes| HopPayload::read(&bytes, is_final)) {
-            Ok(payload) => Opened::Payload(Box::new(payload), secret),
-            Err(invalid) => Opened::Failed(Failure::from(invalid), secret),
-        }
+        Some(onion::open(&incoming, |point| self.signer.ecdh_node(point)))
     }
 
-    fn fail_htlc(&mut self, channel: ChannelId, id: HtlcId, failure: &Failure, secret: &SharedSecret) {
-        let command = Command::FailHtlc { id, reason: failure.build(secret), attribution_data: None };
+    fn fail_htlc(&mut self, channel: ChannelId, id: HtlcId, failure: &Failure, return_path: &ReturnPath) {
+        self.answer_htlc(channel, id, return_path.fail(failure, HoldTime::UNKNOWN));
+    }
+
+    fn answer_htlc(&mut self, channel: ChannelId, id: HtlcId, answer: Answer) {
+        let command = match answer {
+            Answer::Fail { reason, attribution_data } => Command::FailHtlc { id, reason, attribution_data },
+            Answer::Malformed { sha256_of_onion, failure_code } => {
+                Command::FailMalformedHtlc { id, sha256_of_onion, failure_code }
+            }
+        };
         self.drive_quietly(channel, channel::Input::Command(command));
     }
 
     /// A part of a payment is good; all parts together are claimed in one turn.
-    fn accept_part(&mut self, part: Arrival, total: Msat, preimage: Preimage, keysend: bool, secret: &SharedSecret) {
+    fn accept_part(&mut self, part: Arrival, total: Msat, preimage: Preimage, keysend: bool, path: &ReturnPath) {
         let hash = part.payment_hash;
         let now = self.moment.now;
         let set = self.live.parts.entry(hash).or_insert_with(|| PartSet::new(total, now));
         if set.total != total || set.parts.len() >= MAX_PARTS {
-            return self.fail_htlc(part.channel, part.htlc_id, &part.unknown_failure(), secret);
+            return self.fail_htlc(part.channel, part.htlc_id, &part.unknown_failure(), path);
         }
         // After a restart or a reconnect a part may be told again.
         if !set.parts.iter().any(|known| (known.channel, known.htlc_id) == (part.channel, part.htlc_id)) {
@@ -167,7 +146,7 @@ impl Node {
         }
         for part in set.parts {
             self.change(Change::Moved { channel: part.channel, sent: Msat::ZERO, received: part.amount });
-            let command = Command::FulfillHtlc { id: part.htlc_id, preimage };
+            let command = Command::FulfillHtlc { id: part.htlc_id, preimage, attribution_data: None };
             if self.drive(part.channel, channel::Input::Command(command)).is_err() {
                 // The other parts came on channels that live; this one is taken on the chain.
                 self.preimage_learned(part.channel, preimage);
@@ -198,9 +177,9 @@ impl Node {
         for hash in late {
             let Some(set) = self.live.parts.remove(&hash) else { continue };
             for part in set.parts {
-                let onion = self.incoming_onion(part.channel, part.htlc_id);
-                if let Some(Opened::Payload(_, secret)) = onion.map(|onion| self.open_onion(&onion, &hash)) {
-                    self.fail_htlc(part.channel, part.htlc_id, &Failure::MppTimeout, &secret);
+                let offer = self.incoming_offer(part.channel, part.htlc_id);
+                if let Some(Opened::Final(receiving)) = offer.and_then(|offer| self.open_onion(&offer)) {
+                    self.fail_htlc(part.channel, part.htlc_id, &Failure::MppTimeout, &receiving.return_path);
                 }
             }
         }
@@ -219,9 +198,9 @@ impl Node {
         }
     }
 
-    fn incoming_onion(&self, channel: ChannelId, htlc: HtlcId) -> Option<OnionRoutingPacket> {
+    fn incoming_offer(&self, channel: ChannelId, htlc: HtlcId) -> Option<HtlcOffer> {
         let commitments = self.state.channels.get(&channel)?.channel.commitments()?;
-        commitments.incoming.get(&htlc)?.offer.onion.clone()
+        Some(commitments.incoming.get(&htlc)?.offer.clone())
     }
 
     pub(super) fn outgoing_fulfilled(&mut self, channel: ChannelId, htlc: HtlcId, preimage: Preimage) {
@@ -234,8 +213,9 @@ impl Node {
         let Some(payment) = self.state.payment_of(channel, htlc).cloned() else { return };
         let attempt = payment.attempts.iter().find(|attempt| (attempt.channel, attempt.htlc_id) == (channel, htlc));
         let reason = match failure {
-            OutgoingFailure::Failed { reason, .. } => {
-                send::read_failure(attempt.map_or(&[], |attempt| attempt.secrets.as_slice()), &reason)
+            OutgoingFailure::Failed { reason, attribution_data } => {
+                let secrets = attempt.map_or(&[][..], |attempt| &attempt.secrets);
+                send::read_failure(secrets, &reason, attribution_data.as_ref())
             }
             OutgoingFailure::Malformed { failure_code, .. } => FailureReason::Remote { code: failure_code },
             OutgoingFailure::NeverCommitted => FailureReason::ChannelUnavailable,

@@ -3,6 +3,7 @@
 use bitcoin::hashes::{Hash, HashEngine, Hmac, HmacEngine, sha256};
 use chacha20::ChaCha20;
 use chacha20::cipher::{KeyIvInit, StreamCipher};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use secp256k1::{PublicKey, Scalar};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
@@ -72,6 +73,23 @@ pub(super) fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     Hmac::from_engine(engine).to_byte_array()
 }
 
+/// HMAC-SHA-256 over many messages that begin alike.
+pub(super) struct MacPrefix(HmacEngine<sha256::Hash>);
+
+impl MacPrefix {
+    pub(super) fn new(key: &[u8], prefix: &[u8]) -> MacPrefix {
+        let mut engine = HmacEngine::new(key);
+        engine.input(prefix);
+        MacPrefix(engine)
+    }
+
+    pub(super) fn mac<'a>(&self, parts: impl Iterator<Item = &'a [u8]>) -> [u8; 32] {
+        let mut engine = self.0.clone();
+        parts.for_each(|part| engine.input(part));
+        Hmac::from_engine(engine).to_byte_array()
+    }
+}
+
 /// Whether two MACs are equal, in constant time.
 pub(super) fn mac_eq(computed: &[u8; 32], claimed: &[u8]) -> bool {
     computed[..].ct_eq(claimed).into()
@@ -80,4 +98,26 @@ pub(super) fn mac_eq(computed: &[u8; 32], claimed: &[u8]) -> bool {
 /// XORs the ChaCha20 stream of `key` with a zero nonce over `bytes`.
 pub(super) fn apply_stream(key: &[u8; 32], bytes: &mut [u8]) {
     ChaCha20::new(&(*key).into(), &[0; 12].into()).apply_keystream(bytes);
+}
+
+/// ChaCha20-Poly1305 with a zero nonce (BOLT 4, "Route Blinding": a key is used for one message).
+fn aead(key: &[u8; 32]) -> (LessSafeKey, Nonce) {
+    let key = UnboundKey::new(&CHACHA20_POLY1305, key).expect("the cipher's keys have 32 bytes");
+    (LessSafeKey::new(key), Nonce::assume_unique_for_key([0; 12]))
+}
+
+/// Encrypts `bytes` and appends the tag.
+pub(super) fn seal(key: &[u8; 32], mut bytes: Vec<u8>) -> Vec<u8> {
+    let (key, nonce) = aead(key);
+    key.seal_in_place_append_tag(nonce, Aad::empty(), &mut bytes).expect("a path's data is far below 256 GiB");
+    bytes
+}
+
+/// Decrypts what [`seal`] made; `None` where the tag is wrong.
+pub(super) fn unseal(key: &[u8; 32], bytes: &[u8]) -> Option<Vec<u8>> {
+    let (key, nonce) = aead(key);
+    let mut bytes = bytes.to_vec();
+    let length = key.open_in_place(nonce, Aad::empty(), &mut bytes).ok()?.len();
+    bytes.truncate(length);
+    Some(bytes)
 }

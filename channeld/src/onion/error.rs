@@ -17,7 +17,7 @@ pub enum BadOnion {
     #[error("the onion's key is no point of the curve")]
     Key,
     /// BADONION|PERM|24, `invalid_onion_blinding`.
-    #[error("the onion is for a blinded path")]
+    #[error("something is wrong inside a blinded path")]
     Blinding,
 }
 
@@ -32,12 +32,9 @@ impl BadOnion {
         }
     }
 
-    /// The hash that goes with the code: of the onion as it came. Zeros for `invalid_onion_blinding` (BOLT 2).
+    /// The hash that goes with the code: of the onion as it came.
     pub fn sha256_of_onion(self, packet: &OnionRoutingPacket) -> [u8; 32] {
-        match self {
-            BadOnion::Blinding => [0; 32],
-            _ => sha256::Hash::hash(packet.as_bytes()).to_byte_array(),
-        }
+        sha256_of_onion(packet)
     }
 
     /// The whole answer to the HTLC `id` of `channel_id`.
@@ -50,6 +47,55 @@ impl BadOnion {
         let sha256_of_onion = self.sha256_of_onion(packet);
         UpdateFailMalformedHtlc { channel_id, id, sha256_of_onion, failure_code: self.failure_code() }
     }
+}
+
+/// What the messages about onions that cannot be read name them by.
+pub(super) fn sha256_of_onion(packet: &OnionRoutingPacket) -> [u8; 32] {
+    sha256::Hash::hash(packet.as_bytes()).to_byte_array()
+}
+
+/// Why a hop of a blinded path refuses: nobody is told but by `invalid_onion_blinding` (BOLT 4, "Route Blinding").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BlindingError {
+    /// `path_key` is in the message and in the payload.
+    #[error("the path key is in the message and in the onion")]
+    TwoPathKeys,
+    /// The path key leads to a key that is none.
+    #[error("the path key is unusable")]
+    PathKey,
+    /// The payload is none for a blinded path.
+    #[error(transparent)]
+    Payload(#[from] InvalidPayload),
+    /// `encrypted_recipient_data` was not encrypted with this path key for this node.
+    #[error("the encrypted data does not decrypt")]
+    Decryption,
+    /// What was encrypted is no TLV stream, or a record in it is malformed or unknown and even.
+    #[error("the encrypted data is no valid TLV stream: {0}")]
+    Stream(DecodeError),
+    /// `allowed_features` has a bit, and none is known for payments.
+    #[error("the path allows a feature that is not known")]
+    UnknownFeature,
+    /// `short_channel_id` and `next_node_id`.
+    #[error("the next hop is named twice")]
+    TwoNextHops,
+    /// Neither `short_channel_id` nor `next_node_id`.
+    #[error("no next hop is named")]
+    NoNextHop,
+    /// A hop in the middle without `payment_relay`.
+    #[error("the terms of relay are missing")]
+    NoPaymentRelay,
+    /// The HTLC's expiry is above `max_cltv_expiry`.
+    #[error("the path is used after its end")]
+    ExpiryAboveMaximum,
+    /// The HTLC's amount is below `htlc_minimum_msat`.
+    #[error("the amount is below the path's minimum")]
+    AmountBelowMinimum,
+    /// The HTLC's amount does not even pay the base fee.
+    #[error("the amount does not cover the fee")]
+    FeeAboveAmount,
+    /// The HTLC's expiry is below `cltv_expiry_delta`.
+    #[error("the expiry is below the hop's delta")]
+    ExpiryBelowDelta,
 }
 
 /// A payload that was opened and cannot be used: answered by `invalid_onion_payload`.
@@ -82,6 +128,23 @@ impl InvalidPayload {
             InvalidPayload::Length | InvalidPayload::Stream(_) => 0,
         }
     }
+}
+
+/// Why no blinded path can be built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// A path without a node.
+    #[error("the path has no node")]
+    NoHop,
+    /// More nodes than an onion has hops.
+    #[error("the path has more than 27 nodes")]
+    TooManyHops,
+    /// The fees or deltas of all hops together are more than can be told.
+    #[error("the path's fees or deltas together are too high")]
+    TermsTooHigh,
+    /// The session key leads to a key that is none: as likely as guessing a private key.
+    #[error("the session key is unusable")]
+    SessionKey,
 }
 
 /// Why no onion can be built for a route. All of it is the caller's fault, but the last.

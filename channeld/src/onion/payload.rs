@@ -9,12 +9,12 @@ use crate::wire::DecodeError;
 use crate::wire::codec::{Field, Reader, TlvValue, write_truncated};
 use crate::wire::tlv::{read_stream, write_optional, write_record};
 
-const AMT_TO_FORWARD: u64 = 2;
+pub(super) const AMT_TO_FORWARD: u64 = 2;
 const OUTGOING_CLTV_VALUE: u64 = 4;
 const SHORT_CHANNEL_ID: u64 = 6;
 const PAYMENT_DATA: u64 = 8;
-const ENCRYPTED_RECIPIENT_DATA: u64 = 10;
-const CURRENT_PATH_KEY: u64 = 12;
+pub(super) const ENCRYPTED_RECIPIENT_DATA: u64 = 10;
+pub(super) const CURRENT_PATH_KEY: u64 = 12;
 const PAYMENT_METADATA: u64 = 16;
 const TOTAL_AMOUNT_MSAT: u64 = 18;
 /// The record in which keysend carries the preimage (bLIP 3).
@@ -70,7 +70,29 @@ pub enum Payload {
     /// This hop is the payee.
     Final(FinalPayload),
     /// This hop is inside a blinded path, or begins one.
-    Blinded(Box<HopPayload>),
+    Blinded(BlindedPayload),
+}
+
+/// What a payer says to a hop of a blinded path; the rest is in what the payee encrypted for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlindedPayload {
+    /// What the payee encrypted.
+    pub encrypted_recipient_data: Vec<u8>,
+    /// Where the path begins here.
+    pub current_path_key: Option<PublicKey>,
+    /// At the end of the path.
+    pub last: Option<BlindedLast>,
+}
+
+/// What the payer says to the payee at the end of a blinded path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlindedLast {
+    /// What the payer meant to arrive in this part.
+    pub amt_to_forward: Msat,
+    /// The least expiry that the payer meant to arrive.
+    pub outgoing_cltv_value: CltvExpiry,
+    /// The sum of all parts.
+    pub total_amount_msat: Msat,
 }
 
 /// What a hop in the middle needs.
@@ -101,13 +123,37 @@ pub struct FinalPayload {
     pub custom_records: Vec<(u64, Vec<u8>)>,
 }
 
-impl HopPayload {
-    /// Reads a payload for a hop that is the final one, or is not.
-    pub fn read(bytes: &[u8], is_final: bool) -> Result<Payload, InvalidPayload> {
-        let payload = HopPayload::decode(bytes)?;
-        if payload.encrypted_recipient_data.is_some() {
-            return Ok(Payload::Blinded(Box::new(payload)));
+/// What was read of a payload: all of it, or what came before the record that is at fault.
+pub(super) struct Records {
+    pub(super) payload: HopPayload,
+    /// The first record that is not known, and odd.
+    unknown: Option<u64>,
+    error: Option<DecodeError>,
+}
+
+impl Records {
+    pub(super) fn read(bytes: &[u8]) -> Records {
+        let mut records = Records { payload: HopPayload::default(), unknown: None, error: None };
+        let read = read_stream(Reader::new(bytes), |tlv_type, value| {
+            let is_known = records.payload.read_record(tlv_type, value)?;
+            if !is_known {
+                records.unknown.get_or_insert(tlv_type);
+            }
+            Ok(is_known)
+        });
+        records.error = read.err();
+        records
+    }
+
+    /// The payload for a hop that is the final one, or is not (BOLT 4: the requirements of the reader).
+    pub(super) fn into_payload(self, is_final: bool) -> Result<Payload, InvalidPayload> {
+        if let Some(error) = self.error {
+            return Err(error.into());
         }
+        if self.payload.encrypted_recipient_data.is_some() {
+            return self.into_blinded(is_final).map(Payload::Blinded);
+        }
+        let payload = self.payload;
         if payload.current_path_key.is_some() {
             return Err(InvalidPayload::Unexpected(CURRENT_PATH_KEY));
         }
@@ -130,11 +176,57 @@ impl HopPayload {
         }))
     }
 
+    /// Of a blinded path's records none may come with others (BOLT 4), unknown odd ones included.
+    fn into_blinded(self, is_final: bool) -> Result<BlindedPayload, InvalidPayload> {
+        if let Some(other) = self.first_beside_blinded(is_final) {
+            return Err(InvalidPayload::Unexpected(other));
+        }
+        let payload = self.payload;
+        let last = if is_final { Some(BlindedLast::read(&payload)?) } else { None };
+        let encrypted_recipient_data =
+            payload.encrypted_recipient_data.ok_or(InvalidPayload::Missing(ENCRYPTED_RECIPIENT_DATA))?;
+        Ok(BlindedPayload { encrypted_recipient_data, current_path_key: payload.current_path_key, last })
+    }
+
+    fn first_beside_blinded(&self, is_final: bool) -> Option<u64> {
+        let it = &self.payload;
+        let beside = [
+            (AMT_TO_FORWARD, it.amt_to_forward.is_some() && !is_final),
+            (OUTGOING_CLTV_VALUE, it.outgoing_cltv_value.is_some() && !is_final),
+            (SHORT_CHANNEL_ID, it.short_channel_id.is_some()),
+            (PAYMENT_DATA, it.payment_data.is_some()),
+            (PAYMENT_METADATA, it.payment_metadata.is_some()),
+            (TOTAL_AMOUNT_MSAT, it.total_amount_msat.is_some() && !is_final),
+            (KEYSEND_PREIMAGE, it.keysend_preimage.is_some()),
+        ];
+        let known = beside.into_iter().find(|(_, is_there)| *is_there).map(|(tlv_type, _)| tlv_type);
+        known.or(self.unknown).or(it.custom_records.first().map(|(tlv_type, _)| *tlv_type))
+    }
+}
+
+impl BlindedLast {
+    fn read(payload: &HopPayload) -> Result<BlindedLast, InvalidPayload> {
+        Ok(BlindedLast {
+            amt_to_forward: payload.amt_to_forward.ok_or(InvalidPayload::Missing(AMT_TO_FORWARD))?,
+            outgoing_cltv_value: payload.outgoing_cltv_value.ok_or(InvalidPayload::Missing(OUTGOING_CLTV_VALUE))?,
+            total_amount_msat: payload.total_amount_msat.ok_or(InvalidPayload::Missing(TOTAL_AMOUNT_MSAT))?,
+        })
+    }
+}
+
+impl HopPayload {
+    /// Reads a payload for a hop that is the final one, or is not.
+    ///
+    /// # Errors
+    /// The first rule of BOLT 4 that it breaks.
+    pub fn read(bytes: &[u8], is_final: bool) -> Result<Payload, InvalidPayload> {
+        Records::read(bytes).into_payload(is_final)
+    }
+
     /// Reads all records, whatever their place.
     pub fn decode(bytes: &[u8]) -> Result<HopPayload, DecodeError> {
-        let mut payload = HopPayload::default();
-        read_stream(Reader::new(bytes), |tlv_type, value| payload.read_record(tlv_type, value))?;
-        Ok(payload)
+        let records = Records::read(bytes);
+        records.error.map_or(Ok(records.payload), Err)
     }
 
     fn read_record(&mut self, tlv_type: u64, value: &mut Reader<'_>) -> Result<bool, DecodeError> {
@@ -233,13 +325,26 @@ impl From<FinalPayload> for HopPayload {
     }
 }
 
+impl From<BlindedPayload> for HopPayload {
+    fn from(payload: BlindedPayload) -> HopPayload {
+        HopPayload {
+            amt_to_forward: payload.last.map(|last| last.amt_to_forward),
+            outgoing_cltv_value: payload.last.map(|last| last.outgoing_cltv_value),
+            total_amount_msat: payload.last.map(|last| last.total_amount_msat),
+            encrypted_recipient_data: Some(payload.encrypted_recipient_data),
+            current_path_key: payload.current_path_key,
+            ..HopPayload::default()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn last() -> FinalPayload {
+    fn last_of_invoice() -> FinalPayload {
         FinalPayload {
             amt_to_forward: Msat::new(10_000),
             outgoing_cltv_value: CltvExpiry::new(0),
@@ -252,8 +357,8 @@ mod tests {
 
     #[test]
     fn payloads_go_there_and_back() {
-        let bytes = HopPayload::from(last()).encode();
-        assert_eq!(HopPayload::read(&bytes, true), Ok(Payload::Final(last())));
+        let bytes = HopPayload::from(last_of_invoice()).encode();
+        assert_eq!(HopPayload::read(&bytes, true), Ok(Payload::Final(last_of_invoice())));
         let middle = ForwardPayload {
             amt_to_forward: Msat::new(15_000),
             outgoing_cltv_value: CltvExpiry::new(1_500),
@@ -267,7 +372,7 @@ mod tests {
     #[test]
     fn what_is_missing_or_does_not_belong_is_named() {
         let read = |change: &dyn Fn(&mut HopPayload), is_final| {
-            let mut payload = HopPayload::from(last());
+            let mut payload = HopPayload::from(last_of_invoice());
             change(&mut payload);
             HopPayload::read(&payload.encode(), is_final)
         };
@@ -277,7 +382,45 @@ mod tests {
         assert_eq!(read(&|it| it.payment_data = None, false), Err(InvalidPayload::Missing(6)));
         let key = secp256k1::SecretKey::from_slice(&[3; 32]).unwrap().public_key(secp256k1::SECP256K1);
         assert_eq!(read(&|it| it.current_path_key = Some(key), true), Err(InvalidPayload::Unexpected(12)));
-        assert!(matches!(read(&|it| it.encrypted_recipient_data = Some(vec![]), true), Ok(Payload::Blinded(_))));
+    }
+
+    #[test]
+    fn on_a_blinded_path_nothing_else_is_taken() {
+        let key = secp256k1::SecretKey::from_slice(&[3; 32]).unwrap().public_key(secp256k1::SECP256K1);
+        let middle = BlindedPayload { encrypted_recipient_data: vec![1], current_path_key: Some(key), last: None };
+        let last = BlindedLast {
+            amt_to_forward: Msat::new(5),
+            outgoing_cltv_value: CltvExpiry::new(6),
+            total_amount_msat: Msat::new(7),
+        };
+        let end = BlindedPayload { last: Some(last), ..middle.clone() };
+        for (payload, is_final) in [(&middle, false), (&end, true)] {
+            let bytes = HopPayload::from(payload.clone()).encode();
+            assert_eq!(HopPayload::read(&bytes, is_final), Ok(Payload::Blinded(payload.clone())));
+        }
+        let read = |payload: &BlindedPayload, is_final, change: &dyn Fn(&mut HopPayload)| {
+            let mut payload = HopPayload::from(payload.clone());
+            change(&mut payload);
+            HopPayload::read(&payload.encode(), is_final)
+        };
+        assert_eq!(read(&end, false, &|_| ()), Err(InvalidPayload::Unexpected(2)));
+        assert_eq!(read(&middle, true, &|_| ()), Err(InvalidPayload::Missing(2)));
+        assert_eq!(read(&end, true, &|it| it.outgoing_cltv_value = None), Err(InvalidPayload::Missing(4)));
+        assert_eq!(read(&end, true, &|it| it.total_amount_msat = None), Err(InvalidPayload::Missing(18)));
+        let others: [(u64, &dyn Fn(&mut HopPayload)); 5] = [
+            (6, &|it| it.short_channel_id = Some(ShortChannelId::from_u64(1))),
+            (8, &|it| it.payment_data = last_of_invoice().payment_data),
+            (16, &|it| it.payment_metadata = Some(vec![])),
+            (KEYSEND_PREIMAGE, &|it| it.keysend_preimage = Some(Preimage([9; 32]))),
+            (65_537, &|it| it.custom_records = vec![(65_537, vec![])]),
+        ];
+        for (tlv_type, change) in others {
+            assert_eq!(read(&middle, false, change), Err(InvalidPayload::Unexpected(tlv_type)));
+            assert_eq!(read(&end, true, change), Err(InvalidPayload::Unexpected(tlv_type)));
+        }
+        let mut odd = HopPayload::from(end).encode();
+        odd.extend([19, 0]);
+        assert_eq!(HopPayload::read(&odd, true), Err(InvalidPayload::Unexpected(19)), "odd, and still not allowed");
     }
 
     #[test]
@@ -291,7 +434,7 @@ mod tests {
 
     #[test]
     fn secrets_are_not_printed() {
-        let shown = format!("{:?}", last());
+        let shown = format!("{:?}", last_of_invoice());
         assert!(!shown.contains("7, 7") && !shown.contains("9, 9") && !shown.contains("0909"), "{shown}");
     }
 

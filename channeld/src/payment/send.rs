@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::forward::HtlcPlace;
 use crate::onion::{self, Attributed, Failure, FinalPayload, Hop, HopPayload, PaymentData, SharedSecret};
 use crate::units::{ChannelId, CltvExpiry, HtlcId, Msat, NodeId, PaymentHash, Preimage, UnixTime};
-use crate::wire::OnionRoutingPacket;
+use crate::wire::{AttributionData, OnionRoutingPacket};
 
 /// Blocks that may be found while an HTLC is under way to the payee: added to the least that it wants to be left.
 pub const BLOCKS_IN_FLIGHT: u32 = 3;
@@ -184,10 +184,14 @@ impl Parcel {
 }
 
 /// What a `reason` that came back means for the payment.
-pub fn read_failure(secrets: &[SharedSecret], reason: &[u8]) -> FailureReason {
-    match onion::failure::decode_failure(secrets, reason) {
-        Some(Attributed { failure, .. }) => failure_reason(&failure),
-        None => FailureReason::UnreadableFailure,
+pub fn read_failure(
+    secrets: &[SharedSecret],
+    reason: &[u8],
+    attribution_data: Option<&AttributionData>,
+) -> FailureReason {
+    match onion::failure::read(secrets, reason, attribution_data) {
+        Ok(Attributed { failure, .. }) => failure_reason(&failure),
+        Err(_) => FailureReason::UnreadableFailure,
     }
 }
 

@@ -400,7 +400,7 @@ impl World {
         let fulfilled = move |effect: &Effect| matches!(effect, Effect::OutgoingFulfilled { id, .. } if *id == first);
         self.until("LDK claims", |world| world.ours.has(fulfilled)).await;
         let preimage = self.ours.effects.iter().find_map(|effect| match effect {
-            Effect::OutgoingFulfilled { id, preimage } if *id == first => Some(*preimage),
+            Effect::OutgoingFulfilled { id, preimage, .. } if *id == first => Some(*preimage),
             _ => None,
         });
         assert_eq!(preimage.expect("shown").payment_hash(), hash);
@@ -416,7 +416,7 @@ impl World {
         for offer in self.ours.incoming() {
             let byte = bytes.clone().find(|byte| Preimage([*byte; 32]).payment_hash() == offer.payment_hash);
             let preimage = Preimage([byte.expect("one of them"); 32]);
-            self.ours.command(Command::FulfillHtlc { id: offer.id, preimage });
+            self.ours.command(Command::FulfillHtlc { id: offer.id, preimage, attribution_data: None });
         }
         self.until("all is settled", World::level).await;
         assert_eq!(self.our_balance().msat(), before.msat() + 2 * each);
@@ -507,7 +507,7 @@ async fn cuts_under_payments() {
         world.until("LDK's payment", |world| world.ours.has(arrived)).await;
         for offer in world.ours.incoming() {
             assert_eq!(preimage.payment_hash(), offer.payment_hash);
-            world.ours.command(Command::FulfillHtlc { id: offer.id, preimage });
+            world.ours.command(Command::FulfillHtlc { id: offer.id, preimage, attribution_data: None });
         }
         world.until("all is settled", |world| paid(world) && world.level()).await;
         world.ours.effects.clear();

@@ -225,7 +225,7 @@ impl Node {
     }
 
     pub(super) fn fulfil(&mut self, id: HtlcId, byte: u8) -> Result<(), Error> {
-        self.command(Command::FulfillHtlc { id, preimage: Preimage([byte; 32]) })
+        self.command(Command::FulfillHtlc { id, preimage: Preimage([byte; 32]), attribution_data: None })
     }
 
     pub(super) fn fail(&mut self, id: HtlcId) -> Result<(), Error> {

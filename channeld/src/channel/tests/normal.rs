@@ -25,9 +25,11 @@ fn payments_both_ways_settle() {
             pair.assert_level();
             assert!(pair.a.commitments().is_clean() && pair.b.commitments().is_clean());
             assert_eq!(pair.a.balance(), Msat::new(500_000_000 + amount));
-            assert!(
-                pair.a.effects.contains(&Effect::OutgoingFulfilled { id: HtlcId::new(0), preimage: Preimage([1; 32]) })
-            );
+            assert!(pair.a.effects.contains(&Effect::OutgoingFulfilled {
+                id: HtlcId::new(0),
+                preimage: Preimage([1; 32]),
+                attribution_data: None
+            }));
             assert!(pair.a.effects.contains(&Effect::OutgoingSettled { id: HtlcId::new(0) }));
             assert!(pair.a.effects.contains(&Effect::IncomingSettled { id: HtlcId::new(0), fulfilled: true }));
         }

@@ -3,7 +3,10 @@ use proptest::prelude::*;
 use secp256k1::{SECP256K1, SecretKey};
 
 use super::*;
-use crate::units::{CltvDelta, ShortChannelId};
+use crate::onion::{HoldTime, SharedSecret};
+use crate::units::{BlockHeight, CltvDelta, CltvExpiry, Msat, ShortChannelId};
+use crate::wire::codec::write_bytes_u16;
+use crate::wire::{AttributionData, ChannelUpdate, Message};
 
 fn update() -> Option<Box<ChannelUpdate>> {
     let key = SecretKey::from_slice(&[3; 32]).unwrap();
@@ -83,20 +86,41 @@ fn a_channel_update_may_come_without_its_type() {
     assert_eq!(Failure::decode(&garbage), Failure::TemporaryChannelFailure { update: None });
 }
 
+/// How long hop `hop` holds everything.
+fn held(hop: usize) -> HoldTime {
+    HoldTime::from_units(hop as u32 * 3 + 1)
+}
+
+fn hold_times(hops: usize) -> Vec<HoldTime> {
+    (0..hops).map(held).collect()
+}
+
+/// The failure of hop `from`, as it comes to the payer.
+fn sent(failure: &Failure, secrets: &[SharedSecret], from: usize) -> (Vec<u8>, AttributionData) {
+    let first = build(failure, &secrets[from], held(from));
+    (0..from).rev().fold(first, |(reason, data), hop| wrap(reason, Some(&data), &secrets[hop], held(hop)))
+}
+
 #[test]
 fn the_payer_finds_who_failed() {
     let secrets = secrets();
     for hop in 0..secrets.len() {
-        for failure in failures() {
-            let mut reason = failure.build(&secrets[hop]);
+        for failure in failures().into_iter().skip(hop).step_by(9) {
+            let (mut reason, data) = sent(&failure, &secrets, hop);
             assert_eq!(reason.len(), 32 + 2 + 2 + 256);
-            secrets[..hop].iter().rev().for_each(|secret| wrap(secret, &mut reason));
-            assert_eq!(decode_failure(&secrets, &reason), Some(Attributed { hop, failure }));
+            let hold_times = hold_times(hop + 1);
+            assert_eq!(
+                read(&secrets, &reason, Some(&data)),
+                Ok(Attributed { hop, failure: failure.clone(), hold_times })
+            );
+            let without = Attributed { hop, failure, hold_times: vec![] };
+            assert_eq!(read(&secrets, &reason, None), Ok(without));
             reason[50] ^= 1;
-            assert_eq!(decode_failure(&secrets, &reason), None);
+            assert_eq!(read(&secrets, &reason, None), Err(Garbled { hop: None, hold_times: vec![] }));
+            assert_eq!(read(&secrets, &reason, Some(&data)), Err(Garbled { hop: Some(0), hold_times: vec![] }));
         }
     }
-    assert_eq!(decode_failure(&secrets, &[1; 31]), None);
+    assert_eq!(read(&secrets, &[1; 31], None), Err(Garbled { hop: None, hold_times: vec![] }));
 }
 
 #[test]
@@ -127,16 +151,16 @@ fn failure_of_the_specification() {
     let failure = Failure::TemporaryNodeFailure;
     assert_eq!(hex::encode(failure.encode()), vector["generate"]["failure_message"].as_str().unwrap());
     let (last, before) = secrets.split_last().unwrap();
-    let mut reason = failure.build(last);
-    before.iter().rev().for_each(|secret| wrap(secret, &mut reason));
+    let first = build(&failure, last, HoldTime::UNKNOWN).0;
+    let reason = before.iter().rev().fold(first, |reason, secret| wrap(reason, None, secret, HoldTime::UNKNOWN).0);
     assert_eq!(hex::encode(&reason), vector["errorpacket"].as_str().unwrap());
-    assert_eq!(decode_failure(&secrets, &reason), Some(Attributed { hop: 4, failure }));
+    assert_eq!(read(&secrets, &reason, None), Ok(Attributed { hop: 4, failure, hold_times: vec![] }));
 }
 
 proptest! {
     #[test]
     fn any_bytes_never_panic(bytes: Vec<u8>) {
         let _ = Failure::decode(&bytes);
-        let _ = decode_failure(&secrets(), &bytes);
+        let _ = read(&secrets(), &bytes, None);
     }
 }

@@ -1,11 +1,8 @@
-//! Failures on their way back (BOLT 4, "Returning Errors"): what they say, how each hop wraps them, how the payer finds out
-//! who sent one.
+//! What failures say (BOLT 4, "Failure Messages").
 
 use serde::{Deserialize, Serialize};
 
-use super::cipher::{SharedSecret, mac, mac_eq};
-use super::error::InvalidPayload;
-use super::packet::MAX_HOPS;
+use super::super::error::InvalidPayload;
 use crate::units::{BlockHeight, CltvExpiry, Msat};
 use crate::wire::codec::{Field, Reader, write_bigsize, write_bytes_u16};
 use crate::wire::{ChannelUpdate, DecodeError, Message};
@@ -18,9 +15,6 @@ pub const PERM: u16 = 0x4000;
 pub const NODE: u16 = 0x2000;
 /// `failure_code`: the channel's conditions were not met.
 pub const UPDATE: u16 = 0x1000;
-
-/// Message and padding of a failure together have this length, so that no hop learns which failure it is.
-const PADDED_LENGTH: usize = 256;
 
 /// Why an HTLC failed, as some hop says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -126,15 +120,6 @@ pub enum Failure {
         /// The code.
         code: u16,
     },
-}
-
-/// A failure and who sent it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Attributed {
-    /// The hop, 0 being the payer's peer.
-    pub hop: usize,
-    /// What it says.
-    pub failure: Failure,
 }
 
 impl From<InvalidPayload> for Failure {
@@ -295,45 +280,6 @@ impl Failure {
             _ => Failure::Other { code },
         })
     }
-
-    /// The `reason` of `update_fail_htlc`, made by the hop that fails the HTLC and shares `secret` with the payer.
-    pub fn build(&self, secret: &SharedSecret) -> Vec<u8> {
-        let failuremsg = self.encode();
-        let padding = PADDED_LENGTH.saturating_sub(failuremsg.len());
-        let mut reason = vec![0; 32];
-        write_bytes_u16(&failuremsg, &mut reason);
-        write_bytes_u16(&vec![0; padding], &mut reason);
-        let hmac = mac(&secret.key(b"um"), &[&reason[32..]]);
-        reason[..32].copy_from_slice(&hmac);
-        wrap(secret, &mut reason);
-        reason
-    }
-}
-
-/// What a hop does with a `reason` that it passes back to the payer.
-pub fn wrap(secret: &SharedSecret, reason: &mut [u8]) {
-    secret.apply_stream(b"ammag", reason);
-}
-
-/// Finds out, for the payer, which hop sent a failure and what it says. `secrets` are those that [`build`](super::build)
-/// gave, the payer's peer first. `None` where no hop's HMAC fits: somebody on the way changed it. Always works through 27
-/// hops, so that the time it takes tells nothing of who failed.
-pub fn decode_failure(secrets: &[SharedSecret], reason: &[u8]) -> Option<Attributed> {
-    let mut unwrapped = reason.to_vec();
-    let dummy = SharedSecret::new([0; 32]);
-    let mut found = None;
-    for hop in 0..MAX_HOPS {
-        let secret = secrets.get(hop).unwrap_or(&dummy);
-        wrap(secret, &mut unwrapped);
-        let (hmac, rest) = unwrapped.split_at_checked(32)?;
-        let fits = mac_eq(&mac(&secret.key(b"um"), &[rest]), hmac);
-        if fits && found.is_none() && hop < secrets.len() {
-            found = Some((hop, rest.to_vec()));
-        }
-    }
-    let (hop, rest) = found?;
-    let failure = Reader::new(&rest).bytes_u16().map_or(Failure::Other { code: 0 }, Failure::decode);
-    Some(Attributed { hop, failure })
 }
 
 /// A `channel_update` behind its length, with its message type in front as all send it.
@@ -353,6 +299,3 @@ fn read_update(reader: &mut Reader<'_>) -> Result<Option<Box<ChannelUpdate>>, De
         _ => None,
     })
 }
-
-#[cfg(test)]
-mod tests;
