@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use serde::Deserialize;
 
+use crate::wire::Address;
+
 /// The chains that this daemon runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
@@ -52,6 +54,10 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// The node's name, at most 32 bytes.
     pub alias: String,
+    /// The node's colour in maps, red first.
+    pub color: [u8; 3],
+    /// Where everybody may reach the node: told to all once it has a public channel.
+    pub announce: Vec<Address>,
     /// A file with the passphrase that opens the seed; a key file beside the seed where it is `None`.
     pub passphrase_file: Option<PathBuf>,
     /// Log filter, as `tracing` reads it.
@@ -240,6 +246,12 @@ struct Options {
     /// The node's name, at most 32 bytes.
     #[arg(long, value_name = "NAME")]
     alias: Option<String>,
+    /// The node's colour in maps [default: 3399ff].
+    #[arg(long, value_name = "RRGGBB")]
+    color: Option<String>,
+    /// Tell everybody that the node is reached here; may be given several times.
+    #[arg(long, value_name = "HOST:PORT")]
+    announce: Option<Vec<String>>,
     /// A file with the passphrase for the seed; without it a key file is made beside the seed.
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
@@ -287,6 +299,9 @@ impl Config {
         if alias.len() > 32 || alias.chars().any(char::is_control) {
             return Err(bad("alias", &alias, "at most 32 bytes that print"));
         }
+        let color = options.color.unwrap_or_else(|| "3399ff".to_owned());
+        let announce = options.announce.unwrap_or_default();
+        let parse = |text: String| text.parse().map_err(|_| bad("announce", &text, "HOST:PORT, a port other than 0"));
         let config = Config {
             network,
             data_dir: options.data_dir.map_or_else(default_data_dir, Ok)?,
@@ -298,6 +313,8 @@ impl Config {
             listen: address("listen", options.listen.as_deref().unwrap_or("127.0.0.1:9735"))?,
             metrics: options.metrics.as_deref().map(|text| address("metrics", text)).transpose()?,
             alias,
+            color: parse_color(&color)?,
+            announce: announce.into_iter().map(parse).collect::<Result<_, _>>()?,
             passphrase_file: options.passphrase_file,
             log: options.log.unwrap_or_else(|| "info".to_owned()),
             development: options.development.unwrap_or(true),
@@ -340,6 +357,8 @@ impl Options {
             listen: self.listen.or(other.listen),
             metrics: self.metrics.or(other.metrics),
             alias: self.alias.or(other.alias),
+            color: self.color.or(other.color),
+            announce: self.announce.or(other.announce),
             passphrase_file: self.passphrase_file.or(other.passphrase_file),
             log: self.log.or(other.log),
             development: self.development.or(other.development),
@@ -397,6 +416,11 @@ fn bad(key: &'static str, value: &str, expected: &'static str) -> ConfigError {
     ConfigError::BadValue { key, value: value.to_owned(), expected }
 }
 
+fn parse_color(text: &str) -> Result<[u8; 3], ConfigError> {
+    let bytes = hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| bad("color", text, "six hexadecimal digits"))
+}
+
 fn address(key: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
     let text = text.replacen("localhost:", "127.0.0.1:", 1);
     text.parse().map_err(|_| bad(key, &text, "expected HOST:PORT with a numeric host, such as 127.0.0.1:9735"))
@@ -441,6 +465,8 @@ mod tests {
             ("[limits]\nmax-accepted = 4", "max-accepted"),
             ("[forwarding]\ncltv-expiry-delta = 33", "forwarding.cltv-expiry-delta"),
             ("alias = 5", "alias"),
+            ("color = 'blue'", "color = \"blue\""),
+            ("announce = ['a:0']", "announce = \"a:0\""),
         ] {
             let error = parse(&format!("{LEAST}{more}")).expect_err(more);
             assert!(error.contains(key), "{more}: {error}");

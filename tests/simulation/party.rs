@@ -204,6 +204,8 @@ fn settings(name: &str) -> Settings {
         fallback_feerate: FeeratePerKw::new(500),
         development: true,
         listen_addresses: Vec::new(),
+        color: [0; 3],
+        announced_addresses: Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use bitcoin::{Amount, OutPoint};
 use super::port::{AcceptRequest, Context, Effect, OpenRequest};
 use super::proposal::{
     accepter_keys, channel_type, check_first_commitment, check_limits, check_open_channel, check_request, clamp,
-    limits_of_accepter, limits_of_opener, opener_keys, own_limits, upfront_script,
+    is_alias_only, limits_of_accepter, limits_of_opener, opener_keys, own_limits, upfront_script,
 };
 use super::state::{Change, Channel, Link, Phase, Proposal, State, Terms};
 use super::{Decision, Error, Funded, Refusal, Violation};
@@ -68,6 +68,7 @@ impl Channel {
             opener: Side::Local,
             announce: request.announce,
             alias: request.alias,
+            is_alias_only: false,
             opened_at: cx.height,
             close_script: request.close_script,
             link: Some(Link { features: request.features, reestablished: true }),
@@ -131,6 +132,7 @@ impl Channel {
             opener: Side::Remote,
             announce: message.announce_channel(),
             alias: request.alias,
+            is_alias_only: is_alias_only(message),
             opened_at: cx.height,
             close_script: request.close_script,
             link: Some(Link { features: request.features, reestablished: true }),

@@ -131,6 +131,8 @@ pub struct SessionFeatures {
     pub dual_fund: bool,
     /// Netted transfers.
     pub transfers: bool,
+    /// `option_scid_alias`
+    pub scid_alias: bool,
 }
 
 impl SessionFeatures {
@@ -144,6 +146,7 @@ impl SessionFeatures {
             large_channels: both(Feature::LargeChannel),
             dual_fund: both(Feature::DualFund),
             transfers: both(Feature::NettedTransfers),
+            scid_alias: both(Feature::ScidAlias),
         }
     }
 }

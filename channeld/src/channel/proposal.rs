@@ -104,13 +104,21 @@ pub(super) fn check_open_channel(
     if message.funding_pubkey == *local_keys.funding_pubkey.key() {
         return Err(Violation::FundingKey);
     }
-    let format = [CommitmentFormat::Anchors, CommitmentFormat::StaticRemotekey]
-        .into_iter()
-        .find(|format| message.channel_type.as_ref() == Some(&channel_type(*format)));
+    let format = [CommitmentFormat::Anchors, CommitmentFormat::StaticRemotekey].into_iter().find(|format| {
+        message.channel_type.as_ref().is_some_and(|it| it.without(Feature::ScidAlias) == channel_type(*format))
+    });
+    // BOLT 2: a channel whose place on the chain stays hidden cannot be announced.
+    let hides = is_alias_only(message);
     match format {
+        Some(_) if hides && (!features.scid_alias || message.announce_channel()) => Err(Violation::ChannelType),
         Some(format) if features.anchors || !format.has_anchors() => Ok(format),
         _ => Err(Violation::ChannelType),
     }
+}
+
+/// Whether the type has `option_scid_alias`: nobody but the peer may learn where the channel stands.
+pub(super) fn is_alias_only(message: &OpenChannel) -> bool {
+    message.channel_type.as_ref().is_some_and(|it| it.requires(Feature::ScidAlias))
 }
 
 /// What concerns both `open_channel` and `accept_channel`.

@@ -27,6 +27,8 @@ pub struct Channel {
     pub announce: bool,
     /// What the peer may call it in invoices.
     pub alias: ShortChannelId,
+    /// Its type has `option_scid_alias`: nobody may name it by its place on the chain.
+    pub is_alias_only: bool,
     /// The height at which it began.
     pub opened_at: BlockHeight,
     /// Where our part goes on a mutual close, if nobody says otherwise.

@@ -297,6 +297,8 @@ fn settings(config: &Config, features: Features, chain_hash: ChainHash, listen: 
         fallback_feerate: FeeratePerKw::new(config.limits.fallback_feerate_per_kw),
         development: config.development,
         listen_addresses: vec![listen.to_string()],
+        color: config.color,
+        announced_addresses: config.announce.clone(),
     }
 }
 

@@ -96,6 +96,8 @@ impl Outlet {
             Effect::Reply { request, answer, last } => self.clients.answer(request, answer, last),
             Effect::Stream { request, status, .. } => self.clients.stream(request, *status),
             Effect::Broadcast(package) => self.broadcast(package),
+            // The owner of the graph is not built yet.
+            Effect::Gossip(_) | Effect::FollowUpdates(_) => {}
             Effect::Events(newest) => drop(self.newest_event.send_replace(newest)),
             // `pathfinder` takes these as soon as it is there; nobody asks before.
             Effect::FindRoute { .. } | Effect::Learned(_) => {}

@@ -53,6 +53,8 @@ fn start(folder: &Path) -> Driver {
         fallback_feerate: FeeratePerKw::FLOOR,
         development: true,
         listen_addresses: Vec::new(),
+        color: [0; 3],
+        announced_addresses: Vec::new(),
     };
     let node = Node::new(settings.clone(), Arc::clone(&signer), wallet, state, moment());
     let (mailbox, sessions) = (Arc::new(Mailbox::default()), Arc::new(Sessions::default()));

@@ -81,6 +81,11 @@ impl Signer {
         sign(&self.channel(id).funding, sighash)
     }
 
+    /// Signs the digest of a `channel_announcement` (double SHA-256, BOLT 7) with the funding key.
+    pub fn sign_announcement(&self, id: &ChannelKeyId, digest: [u8; 32]) -> Signature {
+        SECP256K1.sign_ecdsa(&Message::from_digest(digest), &self.channel(id).funding.0)
+    }
+
     /// Signs with our HTLC key at the commitment of `point`, ours or the peer's.
     pub fn sign_htlc(&self, id: &ChannelKeyId, point: &PerCommitmentPoint, sighash: SegwitV0Sighash) -> Signature {
         sign(&self.htlc_key(id, point), sighash)

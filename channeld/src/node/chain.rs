@@ -39,6 +39,7 @@ impl Node {
             self.judge_again(id);
         }
         self.rebroadcast();
+        self.start_gossip();
     }
 
     /// What the backend says now; where its estimates moved far, commitments that we pay for follow.
@@ -126,6 +127,7 @@ impl Node {
             self.tell_depth(id, height);
             self.drive_quietly(id, channel::Input::Block);
             self.enforce_late(id);
+            self.gossip_block(id);
         }
         self.rebroadcast();
     }
@@ -252,5 +254,6 @@ impl Node {
             self.change(Change::RequestsForgotten { before });
         }
         self.expire_invoices();
+        self.gossip_tick();
     }
 }

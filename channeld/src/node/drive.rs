@@ -99,16 +99,24 @@ impl Node {
             E::Disconnect => self.disconnect(peer),
             E::BroadcastFunding { .. } => self.broadcast_funding(id),
             E::Abandoned { reason } => self.abandoned(id, &reason),
-            E::Ready => self.event(EventKind::ChannelReady { channel: id, peer }),
+            E::Ready => {
+                self.event(EventKind::ChannelReady { channel: id, peer });
+                self.gossip_live(id);
+            }
             E::Broadcast(package) => self.turns.push(Effect::Broadcast(package)),
-            E::ShuttingDown { .. } => self.event(EventKind::ChannelShuttingDown { channel: id }),
+            E::ShuttingDown { .. } => {
+                self.refresh_update(id);
+                self.event(EventKind::ChannelShuttingDown { channel: id });
+            }
             E::MutuallyClosed { txid } => {
                 self.end_streams_of(id);
+                self.refresh_update(id);
                 self.event(EventKind::ChannelClosing { channel: id, how: CloseKind::Mutual, txid });
             }
             E::Failed { failure } => {
                 let by_peer = failure.by_peer();
                 self.end_streams_of(id);
+                self.refresh_update(id);
                 self.event(EventKind::ChannelFailed { channel: id, reason: failure.to_string(), by_peer });
                 self.enforce(id);
             }
@@ -117,8 +125,9 @@ impl Node {
                 "the peer proved that this node's data is old: only the peer can close this channel".to_owned(),
             ),
             E::Noticed(notice) => self.noticed(id, notice),
-            // Gossip is not built yet; the funding effects belong to openings.
-            E::AnnouncementSignatures(_) | E::FundingNeeded { .. } | E::Identified { .. } => {}
+            E::AnnouncementSignatures(message) => self.receive_announcement_signatures(id, message),
+            // These belong to openings.
+            E::FundingNeeded { .. } | E::Identified { .. } => {}
             effect => self.settle(id, peer, effect),
         }
     }

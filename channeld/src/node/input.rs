@@ -1,5 +1,6 @@
 //! What comes into the machine and what leaves it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bitcoin::{Block, BlockHash, Transaction};
@@ -11,7 +12,7 @@ use crate::commitment::PenaltyRow;
 use crate::graph::Route;
 use crate::payment::stream::StreamStatus;
 use crate::router::{Lesson, NoRoute, RouteQuery};
-use crate::units::{BlockHeight, ChannelId, FeeratePerKw, NodeId, PaymentHash, SessionId, UnixTime};
+use crate::units::{BlockHeight, ChannelId, FeeratePerKw, NodeId, PaymentHash, SessionId, ShortChannelId, UnixTime};
 use crate::wire::{Features, Message};
 
 /// One connection with a peer: never used twice in the life of a process.
@@ -202,4 +203,8 @@ pub enum Effect {
     },
     /// What attempts taught; losing it loses no money.
     Learned(Vec<Lesson>),
+    /// What we tell everybody of ourselves: for the owner of the graph, and through it for all.
+    Gossip(Message),
+    /// `channel_update`s that name one of these come to the node as well as to the owner of the graph.
+    FollowUpdates(BTreeSet<ShortChannelId>),
 }

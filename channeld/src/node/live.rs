@@ -7,6 +7,7 @@ use bitcoin::Transaction;
 use crate::channel::{Channel, SessionFeatures};
 use crate::commitment::PenaltyRow;
 use crate::node::api::command::{OpenChannel, RequestKey};
+use crate::node::gossip::LiveGossip;
 use crate::node::input::{ChainState, RequestNumber, SessionNumber};
 use crate::payment::receive::PartSet;
 use crate::payment::stream::Receipt;
@@ -56,6 +57,8 @@ pub(super) struct Live {
     pub kept: BTreeMap<ChannelId, Kept>,
     /// What the backend said last.
     pub chain: Option<ChainState>,
+    /// What was told on present connections.
+    pub gossip: LiveGossip,
     /// When old answers were looked for last.
     pub last_cleaning: UnixTime,
 }

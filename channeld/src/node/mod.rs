@@ -16,6 +16,7 @@ mod chain;
 pub mod client;
 mod drive;
 mod enforce;
+mod gossip;
 mod peer;
 mod seal;
 mod settle;
@@ -36,7 +37,7 @@ use crate::keys::Signer;
 use crate::payment::forward::ForwardingPolicy;
 use crate::units::{ChannelId, UnixTime};
 use crate::wallet::Wallet;
-use crate::wire::Features;
+use crate::wire::{Address, Features};
 
 use event::{Event, EventKind};
 use input::{Effect, Input, Moment};
@@ -73,6 +74,10 @@ pub struct Settings {
     pub development: bool,
     /// Where peers reach us.
     pub listen_addresses: Vec<String>,
+    /// Our colour in maps (`node_announcement`).
+    pub color: [u8; 3],
+    /// Where everybody may reach us (`node_announcement`).
+    pub announced_addresses: Vec<Address>,
 }
 
 /// The daemon's mind.

@@ -24,6 +24,7 @@ impl Node {
             self.session_over(peer);
         }
         self.live.sessions.insert(peer, session);
+        self.gossip_connected(peer);
         self.event(EventKind::PeerConnected { peer });
         for id in self.channels_of(peer) {
             self.drive_quietly(id, channel::Input::Connected(features));
@@ -42,6 +43,7 @@ impl Node {
 
     fn session_over(&mut self, peer: NodeId) {
         self.live.sessions.remove(&peer);
+        self.gossip_disconnected(peer);
         self.event(EventKind::PeerDisconnected { peer });
         let openings: Vec<_> = self.live.openings.keys().filter(|(of, _)| *of == peer).copied().collect();
         for key in openings {
@@ -79,6 +81,7 @@ impl Node {
             Message::Warning(warning) if warning.channel_id == ChannelId::ALL => {
                 self.warn(None, format!("{peer} warns: {}", printable(&warning.data)));
             }
+            Message::ChannelUpdate(update) => self.receive_channel_update(peer, *update),
             message => self.channel_message(peer, message),
         }
     }
@@ -90,7 +93,13 @@ impl Node {
             return;
         }
         match self.state.channels.get(&id) {
-            Some(entry) if entry.peer == peer => self.drive_quietly(id, channel::Input::Message(message)),
+            Some(entry) if entry.peer == peer => {
+                let comes_back = matches!(message, Message::ChannelReestablish(_));
+                self.drive_quietly(id, channel::Input::Message(message));
+                if comes_back && self.state.channels.get(&id).is_some_and(|entry| entry.channel.is_usable()) {
+                    self.gossip_live(id);
+                }
+            }
             // BOLT 1: an error about a channel that we do not know needs no answer; nor does a warning.
             _ if matches!(message, Message::Error(_) | Message::Warning(_)) => {}
             _ => self.unknown_channel(peer, id, &message),

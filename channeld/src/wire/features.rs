@@ -132,6 +132,7 @@ impl Features {
             Feature::LargeChannel,
             Feature::Anchors,
             Feature::ShutdownAnySegwit,
+            Feature::ScidAlias,
             Feature::NettedTransfers,
         ] {
             features.set_optional(feature);
@@ -173,6 +174,14 @@ impl Features {
     /// Sets the odd bit.
     pub fn set_optional(&mut self, feature: Feature) {
         self.set_bit(feature as usize + 1);
+    }
+
+    /// The same without the feature's even bit, as few bytes as the rest takes.
+    #[must_use]
+    pub fn without(&self, feature: Feature) -> Features {
+        let mut rest = Features::empty();
+        self.bits().filter(|bit| *bit != feature as usize).for_each(|bit| rest.set_bit(bit));
+        rest
     }
 
     /// Sets the bit of that number; for tests and for bits without a name.
@@ -287,10 +296,10 @@ mod tests {
 
     #[test]
     fn the_sets_are_those_of_the_table() {
-        assert_eq!(Features::init().bits().collect::<Vec<_>>(), [0, 5, 8, 12, 14, 19, 23, 27, 44, 1_021]);
+        assert_eq!(Features::init().bits().collect::<Vec<_>>(), [0, 5, 8, 12, 14, 19, 23, 27, 44, 47, 1_021]);
         assert_eq!(
             Features::node_announcement().bits().collect::<Vec<_>>(),
-            [0, 5, 8, 12, 14, 19, 23, 27, 44, 55, 1_021]
+            [0, 5, 8, 12, 14, 19, 23, 27, 44, 47, 55, 1_021]
         );
         assert_eq!(Features::invoice(true).bits().collect::<Vec<_>>(), [8, 14, 17]);
         assert_eq!(Features::init().check_dependencies(), Ok(()));

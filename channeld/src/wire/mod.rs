@@ -6,6 +6,7 @@
 //! [`Message::Unknown`], an unknown even one an error. BOLT 1 "Lightning Message Format"; BOLT 9 for features.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod address;
 pub mod codec;
 mod error;
 pub mod features;
@@ -15,6 +16,7 @@ pub mod message;
 #[cfg(test)]
 mod tests;
 
+pub use address::{Address, ParseAddressError};
 pub use error::DecodeError;
 pub use features::{Feature, FeatureError, Features};
 pub use message::channel::{

@@ -41,6 +41,7 @@ pub(super) const FEATURES: SessionFeatures = SessionFeatures {
     large_channels: true,
     dual_fund: false,
     transfers: true,
+    scid_alias: true,
 };
 
 /// One side.

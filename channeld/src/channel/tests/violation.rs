@@ -81,12 +81,25 @@ fn open_channel() {
 fn open_channel_type_scripts_and_first_commitment() {
     let sat = Amount::from_sat;
     assert_eq!(accept(|it| it.channel_type = None), violated(Violation::ChannelType));
-    let types: [&[Feature]; 3] =
-        [&[], &[Feature::Anchors], &[Feature::StaticRemotekey, Feature::Anchors, Feature::ScidAlias]];
+    let types: [&[Feature]; 4] = [
+        &[],
+        &[Feature::Anchors],
+        &[Feature::ScidAlias],
+        &[Feature::StaticRemotekey, Feature::Anchors, Feature::ZeroConf],
+    ];
     for features in types {
         let channel_type = Features::channel_type(features);
         assert_eq!(accept(|it| it.channel_type = Some(channel_type.clone())), violated(Violation::ChannelType));
     }
+    let alias = Features::channel_type(&[Feature::StaticRemotekey, Feature::Anchors, Feature::ScidAlias]);
+    assert_eq!(accept(|it| it.channel_type = Some(alias.clone())), Ok(()));
+    let public = |it: &mut OpenChannel| {
+        it.channel_type = Some(alias.clone());
+        it.channel_flags = 1;
+    };
+    assert_eq!(accept(public), violated(Violation::ChannelType), "what hides its place is not announced");
+    let not_negotiated = accept_with(|it| it.channel_type = Some(alias.clone()), |it| it.scid_alias = false);
+    assert_eq!(not_negotiated, violated(Violation::ChannelType));
     assert_eq!(accept_with(|_| {}, |it| it.anchors = false), violated(Violation::ChannelType));
     assert_eq!(accept(|it| it.upfront_shutdown_script = None), violated(Violation::UpfrontShutdownMissing));
     let without = |it: &mut SessionFeatures| it.upfront_shutdown_script = false;

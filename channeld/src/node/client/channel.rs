@@ -138,6 +138,7 @@ impl Node {
         }
         if !request.validate_only && policy != entry.policy {
             self.change(Change::ForwardingPolicySet { channel: id, policy, at: self.moment.now });
+            self.refresh_update(id);
         }
         self.channel_info(id).map(|info| Reply::Channel(Box::new(info)))
     }

@@ -50,7 +50,7 @@ impl Node {
             expiry_seconds: create.expiry_seconds,
             min_final_cltv_expiry_delta: CltvDelta::new(delta),
             basic_mpp: true,
-            route_hints: Vec::new(),
+            route_hints: self.route_hints(create.amount),
         };
         let payment_request = create_invoice(&terms, self.address_network(), |hash| self.signer.sign_invoice(hash))
             .map_err(|error| Refusal::InvalidArgument { field: "description", description: error.to_string() })?;

@@ -9,6 +9,7 @@ mod query;
 mod stream;
 
 pub use payment::request_refusal;
+pub(in crate::node) use query::receivable;
 
 use super::Node;
 use super::api::command::{Command, RequestKey};

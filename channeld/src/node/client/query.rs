@@ -250,7 +250,7 @@ fn closing_txid(phase: &Phase) -> Option<bitcoin::Txid> {
 }
 
 /// What the peer could send us: its balance above what it must keep.
-fn receivable(commitments: &Commitments) -> Msat {
+pub(in crate::node) fn receivable(commitments: &Commitments) -> Msat {
     let tally = commitments.tally(View::LocalCurrent);
     let reserve = commitments.parameters.reserve_of(Side::Remote);
     let cost = match commitments.parameters.opener {

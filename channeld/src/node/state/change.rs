@@ -3,6 +3,7 @@
 use bitcoin::{BlockHash, Transaction};
 use serde::{Deserialize, Serialize};
 
+use super::gossip::GossipChange;
 use crate::channel::{self, Channel};
 use crate::node::api::reply::Reply;
 use crate::onchain::{self, Resolver};
@@ -11,6 +12,7 @@ use crate::payment::receive::Invoice;
 use crate::payment::send::{Attempt, Payment};
 use crate::payment::stream::{OutgoingStream, StreamChange};
 use crate::units::{BlockHeight, ChannelId, Msat, NodeId, PaymentHash, SessionId, UnixTime};
+use crate::wire::NodeAnnouncement;
 
 /// One change of one thing. A turn's delta is a list of these, in order.
 #[derive(Clone, Serialize, Deserialize)]
@@ -159,6 +161,15 @@ pub enum Change {
         /// When: the one before is honoured for a while.
         at: UnixTime,
     },
+    /// Something was told or heard of a channel.
+    Gossip {
+        /// Which.
+        channel: ChannelId,
+        /// What.
+        change: GossipChange,
+    },
+    /// We told everybody about ourselves.
+    NodeAnnounced(Box<NodeAnnouncement>),
 }
 
 /// The answer to a mutating call, kept for repetitions.

@@ -1,6 +1,7 @@
 //! What the node knows and must not forget. `apply` is the only thing that changes it, and recovery is a fold of it.
 
 pub mod change;
+pub mod gossip;
 pub mod row;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,8 +17,10 @@ use crate::payment::send::Payment;
 use crate::payment::stream::OutgoingStream;
 use crate::units::{BlockHeight, ChannelId, HtlcId, Msat, NodeId, PaymentHash, SessionId, ShortChannelId, UnixTime};
 use crate::wallet::WalletState;
+use crate::wire::NodeAnnouncement;
 
 use change::{Answered, Change, PeerRecord};
+use gossip::ChannelGossip;
 use row::RowKey;
 
 /// Hashes of blocks kept to find the fork after a reorg: as deep as a coinbase is immature, and more.
@@ -44,6 +47,10 @@ pub struct State {
     pub requests: BTreeMap<String, Answered>,
     /// Peers to remember.
     pub peers: BTreeMap<NodeId, PeerRecord>,
+    /// What was told and heard of our channels.
+    pub gossip: BTreeMap<ChannelId, ChannelGossip>,
+    /// What we told of ourselves last.
+    pub identity: Option<NodeAnnouncement>,
     /// What the wallet must keep.
     pub wallet: WalletState,
     /// Why each outgoing HTLC is there: follows from `payments` and forwards.
@@ -101,8 +108,17 @@ pub struct ChannelEntry {
 impl ChannelEntry {
     /// The names by which others may ask us to send on over it: its place on the chain, and our alias.
     pub fn names(&self) -> impl Iterator<Item = ShortChannelId> {
-        let real = self.channel.funded().and_then(|funded| funded.short_channel_id);
-        [Some(self.channel.alias), real].into_iter().flatten()
+        [Some(self.channel.alias), self.public_place()].into_iter().flatten()
+    }
+
+    /// Its place on the chain, where others than the peer may know it.
+    fn public_place(&self) -> Option<ShortChannelId> {
+        self.place().filter(|_| !self.channel.is_alias_only)
+    }
+
+    /// Its place on the chain, once its funding transaction is there.
+    pub fn place(&self) -> Option<ShortChannelId> {
+        self.channel.funded().and_then(|funded| funded.short_channel_id)
     }
 }
 
@@ -138,7 +154,7 @@ impl State {
     /// The channel that this peer means by a name: also its own alias for it, which is nobody else's.
     pub fn channel_named_by(&self, peer: NodeId, name: ShortChannelId) -> Option<ChannelId> {
         let is_named = |entry: &ChannelEntry| {
-            entry.names().any(|known| known == name)
+            entry.names().chain(entry.place()).any(|known| known == name)
                 || entry.channel.funded().is_some_and(|funded| funded.remote_alias == Some(name))
         };
         self.channels_with(peer).find(|(_, entry)| is_named(entry)).map(|(id, _)| *id)
@@ -168,6 +184,7 @@ impl State {
             | Change::Moved { .. }
             | Change::FundingKept { .. }
             | Change::ForwardingPolicySet { .. }
+            | Change::Gossip { .. }
             | Change::ResolverAdded { .. }
             | Change::Resolver { .. }
             | Change::ResolverRemoved { .. } => self.apply_channel(change),
@@ -209,6 +226,10 @@ impl State {
                 entry.policy_before = Some((entry.policy, *at));
                 entry.policy = *policy;
             }
+            Change::Gossip { channel, change } => {
+                self.dirty.insert(RowKey::Gossip(*channel));
+                self.gossip.entry(*channel).or_default().apply(change);
+            }
             Change::Moved { channel, sent, received } => {
                 self.dirty.insert(RowKey::Channel(*channel));
                 let entry = self.channel_mut(channel);
@@ -234,10 +255,9 @@ impl State {
             Change::Channel { channel, delta } => {
                 self.dirty.insert(RowKey::Channel(*channel));
                 let entry = self.channel_mut(channel);
-                let place = |entry: &ChannelEntry| entry.channel.funded().and_then(|funded| funded.short_channel_id);
-                let before = place(entry);
+                let before = entry.public_place();
                 entry.channel.apply(delta);
-                let now = place(entry);
+                let now = entry.public_place();
                 if before != now {
                     before.map(|name| self.names.remove(&name));
                     now.map(|name| self.names.insert(name, *channel));
@@ -245,6 +265,9 @@ impl State {
             }
             Change::ChannelRemoved { channel } => {
                 self.dirty.insert(RowKey::Channel(*channel));
+                if self.gossip.remove(channel).is_some() {
+                    self.dirty.insert(RowKey::Gossip(*channel));
+                }
                 if let Some(entry) = self.channels.remove(channel) {
                     self.by_peer.remove(&(entry.peer, *channel));
                     for name in entry.names() {
@@ -359,6 +382,10 @@ impl State {
             Change::BlockDisconnected => {
                 self.dirty.insert(RowKey::Head);
                 self.head.blocks.pop_back();
+            }
+            Change::NodeAnnounced(announcement) => {
+                self.dirty.insert(RowKey::Identity);
+                self.identity = Some((**announcement).clone());
             }
             Change::Wallet(bytes) => {
                 self.dirty.insert(RowKey::Wallet);

@@ -34,6 +34,10 @@ pub enum RowKey {
     Peer(NodeId),
     /// The wallet.
     Wallet,
+    /// What was told and heard of a channel.
+    Gossip(ChannelId),
+    /// What we told of ourselves.
+    Identity,
     /// Archive: the place of an ended payment in its history.
     EndedPayment(PaymentHash),
     /// Archive: an ended invoice, by its index.
@@ -67,6 +71,8 @@ impl RowKey {
             RowKey::Request(id) => join(b'R', id.as_bytes()),
             RowKey::Peer(peer) => join(b'N', &peer.0.serialize()),
             RowKey::Wallet => vec![b'W'],
+            RowKey::Gossip(id) => join(b'G', &id.0),
+            RowKey::Identity => vec![b'M'],
             RowKey::EndedPayment(hash) => join(0x80, &hash.0),
             RowKey::EndedInvoice(index) => join(0x81, &index.to_be_bytes()),
             RowKey::EndedInvoiceIndex(hash) => join(0x82, &hash.0),
@@ -109,6 +115,10 @@ impl State {
         keys.extend(self.streams.keys().copied().map(RowKey::Stream));
         keys.extend(self.requests.keys().cloned().map(RowKey::Request));
         keys.extend(self.peers.keys().copied().map(RowKey::Peer));
+        keys.extend(self.gossip.keys().copied().map(RowKey::Gossip));
+        if self.identity.is_some() {
+            keys.push(RowKey::Identity);
+        }
         if !self.wallet.is_empty() {
             keys.push(RowKey::Wallet);
         }
@@ -126,6 +136,8 @@ impl State {
             RowKey::Request(id) => self.requests.get(id).map(encode),
             RowKey::Peer(peer) => self.peers.get(peer).map(encode),
             RowKey::Wallet => Some(self.wallet.to_bytes()),
+            RowKey::Gossip(id) => self.gossip.get(id).map(encode),
+            RowKey::Identity => self.identity.as_ref().map(encode),
             _ => unreachable!("the archive is written with its turn"),
         }
     }
@@ -159,6 +171,8 @@ impl State {
             b'S' => drop(self.streams.insert(SessionId(id()?), decode(value)?)),
             b'R' => drop(self.requests.insert(String::from_utf8(rest.to_vec()).ok()?, decode(value)?)),
             b'N' => drop(self.peers.insert(NodeId(secp256k1::PublicKey::from_slice(rest).ok()?), decode(value)?)),
+            b'G' => drop(self.gossip.insert(ChannelId(id()?), decode(value)?)),
+            b'M' => self.identity = Some(decode(value)?),
             b'W' => self.wallet = WalletState::from_bytes(value).ok()?,
             _ => return None,
         }

@@ -2,6 +2,7 @@
 
 mod close;
 mod crash;
+mod gossip;
 mod pay;
 mod stream;
 mod world;

@@ -51,6 +51,8 @@ pub struct Member {
     pub payments: Vec<Payment>,
     pub replies: BTreeMap<u64, Vec<Result<Reply, Refusal>>>,
     pub statuses: BTreeMap<u64, StreamStatus>,
+    /// What it told everybody, in order.
+    pub gossip: Vec<Message>,
     pub turns: u64,
     /// Crash at this turn.
     pub crash_at: Option<(u64, Crash)>,
@@ -67,6 +69,7 @@ pub struct World {
     pub mempool: Vec<Transaction>,
     requests: u64,
     clock: u64,
+    held_chain: Option<usize>,
 }
 
 fn settings() -> Settings {
@@ -83,6 +86,8 @@ fn settings() -> Settings {
         fallback_feerate: FeeratePerKw::FLOOR,
         development: true,
         listen_addresses: Vec::new(),
+        color: [1, 2, 3],
+        announced_addresses: Vec::new(),
     }
 }
 
@@ -111,6 +116,7 @@ impl World {
             mempool: Vec::new(),
             requests: 0,
             clock,
+            held_chain: None,
         };
         (0..2).for_each(|who| world.settle(who));
         world
@@ -169,23 +175,28 @@ impl World {
     }
 
     pub fn open(&mut self, who: usize, capacity: u64, push_msat: u64) -> ChannelId {
+        let id = self.begin_open(who, capacity, push_msat, false);
+        self.mine(6);
+        assert!(self.channel(0, id).expect("the opener has it").usable);
+        assert!(self.channel(1, id).expect("the accepter has it").usable);
+        id
+    }
+
+    /// A channel whose funding transaction waits for a block.
+    pub fn begin_open(&mut self, who: usize, capacity: u64, push_msat: u64, announce: bool) -> ChannelId {
         let open = crate::node::command::OpenChannel {
             peer: self.id(1 - who),
             capacity: crate::node::command::AmountOrAll::Sat(capacity),
             push: crate::units::Msat::new(push_msat),
             funding_feerate: None,
-            announce: false,
+            announce,
             without_anchors: false,
             validate_only: false,
         };
-        let id = match self.ask(who, Command::OpenChannel(open)) {
+        match self.ask(who, Command::OpenChannel(open)) {
             Ok(Reply::Channel(info)) => info.channel_id,
             other => panic!("{other:?}"),
-        };
-        self.mine(6);
-        assert!(self.channel(0, id).expect("the opener has it").usable);
-        assert!(self.channel(1, id).expect("the accepter has it").usable);
-        id
+        }
     }
 
     pub fn channel(&mut self, who: usize, id: ChannelId) -> Option<ChannelInfo> {
@@ -318,6 +329,7 @@ impl World {
                 Effect::Stream { request, status, .. } => {
                     self.members[who].statuses.insert(request.0, *status);
                 }
+                Effect::Gossip(message) => self.members[who].gossip.push(message),
                 Effect::Broadcast(package) => package.into_iter().for_each(|transaction| self.accept(transaction)),
                 _ => {}
             }
@@ -351,6 +363,38 @@ impl World {
             (0..2).for_each(|who| self.tell_chain(who));
             self.run();
         }
+    }
+
+    /// A block of which both hear, and nothing is carried yet.
+    pub fn mine_silently(&mut self) {
+        self.mine_one();
+        (0..2).for_each(|who| self.tell_chain(who));
+    }
+
+    /// The chain of a node stands still for it until it is released.
+    pub fn hold_chain(&mut self, who: usize) {
+        self.held_chain = Some(who);
+    }
+
+    /// What was held is told.
+    pub fn release_chain(&mut self, who: usize) {
+        self.held_chain = None;
+        self.tell_chain(who);
+        self.run();
+    }
+
+    /// Signs with a node's key.
+    pub fn sign(&self, who: usize, digest: [u8; 32]) -> secp256k1::ecdsa::Signature {
+        self.members[who].signer.sign_node(digest)
+    }
+
+    /// One node says something that it would not by itself: what the other answers at once.
+    pub fn say(&mut self, who: usize, message: Message) -> Vec<Message> {
+        let (peer, session) = (self.id(who), self.session.expect("a connection"));
+        self.input(1 - who, Input::Messages { peer, session, messages: vec![message] });
+        let answers = self.wire.iter().filter(|(to, ..)| *to == who).map(|(.., message)| message.clone()).collect();
+        self.run();
+        answers
     }
 
     fn mine_one(&mut self) {
@@ -397,6 +441,9 @@ impl World {
     }
 
     fn tell_chain(&mut self, who: usize) {
+        if self.held_chain == Some(who) {
+            return;
+        }
         loop {
             let height = self.members[who].node.state().height().height() as usize + 1;
             let Some(block) = self.blocks.get(height).cloned() else { break };
@@ -445,6 +492,7 @@ impl Member {
             payments: Vec::new(),
             replies: BTreeMap::new(),
             statuses: BTreeMap::new(),
+            gossip: Vec::new(),
             turns: 0,
             crash_at: None,
         }
