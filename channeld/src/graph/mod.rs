@@ -6,10 +6,23 @@
 //! that are not announced. One owner has the graph; snapshots are shared and cost a few thousand pointers.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod apply;
+mod error;
+mod message;
+mod node;
+mod prune;
+mod query;
 pub mod route;
 mod snapshot;
 mod store;
+mod verify;
 
+pub use apply::{FundingOutput, Graph, LEAST_CONFIRMATIONS};
+pub use error::{Reaction, Refusal};
+pub use message::{Announcement, Kind};
+pub use node::{Address, NodeDetails};
+pub use prune::{Pruned, SPENT_BLOCKS};
 pub use route::{BlindedHop, BlindedTail, DirectedChannel, Direction, Route, RouteHop};
 pub use snapshot::{Channel, DirectedPolicy, Snapshot};
 pub use store::edge::{ChannelIndex, Edge, NodeIndex};
+pub use verify::{MOST_AHEAD_SECONDS, STALE_SECONDS, Verified, VerifiedChannel, VerifiedNode, VerifiedUpdate};

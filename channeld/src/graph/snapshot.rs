@@ -1,10 +1,13 @@
 //! The graph as it was at one moment, to be read by anybody at any time.
 
+use std::sync::Arc;
+
+use crate::graph::apply::Extras;
 use crate::graph::route::Direction;
 use crate::graph::store::adjacency::Adjacency;
 use crate::graph::store::edge::{ChannelIndex, Edge, NodeIndex};
 use crate::graph::store::paged::Paged;
-use crate::graph::store::record::{ChannelRecord, KeyBytes, NodeRecord};
+use crate::graph::store::record::{ChannelRecord, KeyBytes, NodeRecord, Proof};
 use crate::graph::store::sorted::Sorted;
 use crate::units::{Msat, NodeId, ShortChannelId};
 
@@ -16,6 +19,12 @@ pub struct Snapshot {
     pub(in crate::graph) adjacency: Adjacency,
     pub(in crate::graph) by_id: Sorted<KeyBytes, u32>,
     pub(in crate::graph) by_scid: Sorted<u64, u32>,
+    /// By channel.
+    pub(in crate::graph) proofs: Paged<Proof, 16>,
+    /// Of the updates of both ends, by channel.
+    pub(in crate::graph) signatures: Paged<[[u8; 64]; 2], 64>,
+    pub(in crate::graph) extras: Arc<Extras>,
+    pub(in crate::graph) chain_hash: [u8; 32],
 }
 
 /// A channel as its announcement says.
@@ -158,6 +167,11 @@ impl Snapshot {
     /// All nodes in rising order of their ids.
     pub fn nodes(&self) -> impl Iterator<Item = NodeIndex> + '_ {
         self.by_id.iter().map(|(_, index)| NodeIndex(index))
+    }
+
+    /// Whether that place is the node's.
+    pub(in crate::graph) fn has_id(&self, node: u32, id: &KeyBytes) -> bool {
+        self.nodes.get(node as usize).is_some_and(|record| record.id == *id)
     }
 
     pub(in crate::graph) fn record(&self, channel: ChannelIndex) -> Option<&ChannelRecord> {

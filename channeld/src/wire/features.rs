@@ -61,6 +61,34 @@ pub enum Feature {
     NettedTransfers = 1_020,
 }
 
+/// All of them.
+const KNOWN: [Feature; 24] = [
+    Feature::DataLossProtect,
+    Feature::UpfrontShutdownScript,
+    Feature::GossipQueries,
+    Feature::VarOnion,
+    Feature::GossipQueriesEx,
+    Feature::StaticRemotekey,
+    Feature::PaymentSecret,
+    Feature::BasicMpp,
+    Feature::LargeChannel,
+    Feature::Anchors,
+    Feature::RouteBlinding,
+    Feature::ShutdownAnySegwit,
+    Feature::DualFund,
+    Feature::Quiesce,
+    Feature::AttributionData,
+    Feature::OnionMessages,
+    Feature::ProvideStorage,
+    Feature::ChannelType,
+    Feature::ScidAlias,
+    Feature::PaymentMetadata,
+    Feature::ZeroConf,
+    Feature::Keysend,
+    Feature::SimpleClose,
+    Feature::Splice,
+];
+
 /// What a feature needs beside itself (BOLT 9, and what LND checks: 55 → 9).
 const DEPENDENCIES: [(Feature, Feature); 5] = [
     (Feature::BasicMpp, Feature::PaymentSecret),
@@ -223,6 +251,11 @@ impl Features {
             }
         }
         remote.check_dependencies()
+    }
+
+    /// The lowest even bit of a feature that has no name here: whoever announces it must not be routed through (BOLT 7).
+    pub fn unknown_even_bit(&self) -> Option<usize> {
+        self.bits().find(|bit| bit % 2 == 0 && !KNOWN.iter().any(|feature| *feature as usize == *bit))
     }
 
     /// Whether each feature comes with those that it needs.

@@ -60,6 +60,8 @@ impl Edge {
     pub(in crate::graph) const UNKNOWN_FEATURE: u32 = 1;
     /// The funding output is spent: by a close, or by a splice whose new announcement may come yet.
     pub(in crate::graph) const SPENT: u32 = 2;
+    /// All of them.
+    pub(in crate::graph) const ALL_MARKS: u32 = 0xff;
 
     /// The direction.
     pub const fn direction(&self) -> Direction {
