@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod money;
 pub mod process;
 pub mod refusal;
+pub mod synthetic;
 pub mod wait;
 
 #[path = "../simulation/mod.rs"]
