@@ -16,6 +16,8 @@ pub mod open;
 pub mod packet;
 pub mod path;
 pub mod payload;
+#[cfg(test)]
+mod tests;
 
 pub use answer::{Answer, ReturnPath};
 pub use attribution::{HoldTime, fulfil, read_fulfil};

@@ -10,4 +10,6 @@ mod packet;
 mod tests;
 
 pub use message::{BADONION, Failure, NODE, PERM, UPDATE};
+#[cfg(test)]
+pub(super) use packet::pack;
 pub use packet::{Attributed, Garbled, build, read, wrap};

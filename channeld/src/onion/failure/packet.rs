@@ -38,15 +38,17 @@ pub struct Garbled {
 /// The `reason` and `attribution_data` of `update_fail_htlc`, made by the hop that fails the HTLC, shares `secret` with the
 /// payer and held it for `hold_time`.
 pub fn build(failure: &Failure, secret: &SharedSecret, hold_time: HoldTime) -> (Vec<u8>, AttributionData) {
-    build_from_message(&failure.encode(), secret, hold_time)
+    pack(&failure.encode(), PADDED_LENGTH, secret, hold_time)
 }
 
-pub(super) fn build_from_message(
+/// The same for any message and length.
+pub(in super::super) fn pack(
     failuremsg: &[u8],
+    padded_length: usize,
     secret: &SharedSecret,
     hold_time: HoldTime,
 ) -> (Vec<u8>, AttributionData) {
-    let padding = PADDED_LENGTH.saturating_sub(failuremsg.len());
+    let padding = padded_length.saturating_sub(failuremsg.len());
     let mut reason = vec![0; HMAC_LENGTH];
     write_bytes_u16(failuremsg, &mut reason);
     write_bytes_u16(&vec![0; padding], &mut reason);
