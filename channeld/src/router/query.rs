@@ -214,4 +214,7 @@ pub enum NoRoute {
     /// Nothing that is not excluded leads there.
     #[error("no way leads to the payee")]
     NoPath,
+    /// The pathfinder has more questions than it takes: nothing was searched, and the same question may be put again.
+    #[error("too many routes are searched at once")]
+    Busy,
 }
