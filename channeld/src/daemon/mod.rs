@@ -23,6 +23,7 @@ use crate::channel::Policy;
 use crate::config::{Config, Forwarding, Network};
 use crate::driver::inlet::{self, PeerInlet};
 use crate::driver::outlet::{Outlet, Sessions};
+use crate::driver::pathfinder::{Pathfinder, into_mailbox};
 use crate::driver::{Clients, Driver, Mailbox, RecoverError, moment, recover};
 use crate::keys::{Seed, Signer};
 use crate::node::state::State;
@@ -46,6 +47,8 @@ const ADDRESS_NETWORK: bitcoin::Network = bitcoin::Network::Regtest;
 const CHAIN_EVENTS: usize = 4;
 /// How long calls under way are waited for at the end.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// What was learned about liquidity; losing it loses no money.
+const LIQUIDITY: &str = "liquidity";
 
 /// Why the daemon did not start, or ended. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +97,7 @@ pub fn show_words(config: &Config) -> Result<zeroize::Zeroizing<String>, DaemonE
 /// A running daemon.
 pub struct Daemon {
     driver: Driver,
+    pathfinder: Pathfinder,
     clients: Arc<Clients>,
     peers: Peers,
     watcher: JoinHandle<()>,
@@ -128,7 +132,13 @@ impl Daemon {
         let settings = settings(config, features, chain_hash, listen);
         let node = Node::new(settings.clone(), Arc::clone(&signer), wallet, state, moment());
         let tip = node.state().tip().map(|(height, hash)| ChainTip { height, hash });
+        // Empty until there is an owner of the graph that fills it.
+        let (_, snapshots) = watch::channel(Arc::default());
+        let liquidity = Some(folder.join(LIQUIDITY));
+        let pathfinder =
+            Pathfinder::start(snapshots, liquidity, into_mailbox(Arc::clone(&mailbox))).map_err(io("threads"))?;
         let outlet = Outlet {
+            pathfinder: pathfinder.asker(),
             clients: Arc::clone(&clients),
             sessions,
             peers: peers.clone(),
@@ -152,7 +162,7 @@ impl Daemon {
         };
         presence.write(&folder).map_err(io("daemon.json"))?;
         tracing::info!(node_id = presence.node_id, %listen, grpc = ?presence.grpc, "the daemon runs");
-        Ok(Daemon { driver, clients, peers, watcher, servers, stop, folder })
+        Ok(Daemon { driver, pathfinder, clients, peers, watcher, servers, stop, folder })
     }
 
     /// Takes nothing more in, finishes what was taken, and ends.
@@ -160,8 +170,12 @@ impl Daemon {
         tracing::info!("the daemon stops");
         self.stop.send_replace(true);
         self.watcher.abort();
-        let driver = self.driver;
-        if tokio::task::spawn_blocking(move || driver.stop()).await.is_err() {
+        let (driver, pathfinder) = (self.driver, self.pathfinder);
+        let stop = move || {
+            driver.stop();
+            pathfinder.stop();
+        };
+        if tokio::task::spawn_blocking(stop).await.is_err() {
             tracing::error!("the node's thread could not be waited for");
         }
         // What waited for an answer that cannot come any more is told so; then the servers have nothing under way.

@@ -7,6 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use super::archive;
 use super::client::{Answer, Clients};
 use super::mailbox::{Credit, Mailbox};
+use super::pathfinder::Asker;
 use crate::node::client::request_refusal;
 use crate::node::command::{Command, OpenStream, PaymentTarget, Query, RequestKey, SendPayment};
 use crate::node::event::Event;
@@ -25,6 +26,7 @@ pub struct Handle {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) clients: Arc<Clients>,
     pub(super) reader: Reader,
+    pub(super) pathfinder: Asker,
     pub(super) newest_event: watch::Receiver<u64>,
     pub(super) network: bitcoin::Network,
 }
@@ -157,6 +159,11 @@ impl Handle {
                 Err(other.err().unwrap_or(Refusal::ShuttingDown))
             }
         }
+    }
+
+    /// Who searches routes: for `QueryRoutes`, which the node's thread is not asked for.
+    pub fn pathfinder(&self) -> &Asker {
+        &self.pathfinder
     }
 
     /// The network in which addresses and invoices are written.

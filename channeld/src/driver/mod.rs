@@ -10,6 +10,7 @@ pub mod handle;
 pub mod inlet;
 mod mailbox;
 pub mod outlet;
+pub mod pathfinder;
 pub mod stream;
 #[cfg(test)]
 mod tests;
@@ -99,6 +100,7 @@ impl Driver {
             mailbox: Arc::clone(&mailbox),
             clients: Arc::clone(&outlet.clients),
             reader: store.reader(),
+            pathfinder: outlet.pathfinder.clone(),
             newest_event: newest_event(&outlet.newest_event, node.state()),
             network: settings.address_network,
         };

@@ -8,6 +8,7 @@ use tokio::runtime;
 use tokio::sync::watch;
 
 use super::client::Clients;
+use super::pathfinder::Asker;
 use crate::chain::{Backend, Broadcast};
 use crate::node::input::{Effect, SessionNumber};
 use crate::peer::{Peers, SessionHandle};
@@ -49,6 +50,8 @@ pub struct Outlet {
     pub backend: Backend,
     /// Where the chain is waited for.
     pub runtime: runtime::Handle,
+    /// Who searches routes.
+    pub pathfinder: Asker,
     /// The newest durable event.
     pub newest_event: watch::Sender<u64>,
 }
@@ -100,7 +103,8 @@ impl Outlet {
             Effect::Gossip(_) | Effect::FollowUpdates(_) => {}
             Effect::Events(newest) => drop(self.newest_event.send_replace(newest)),
             // `pathfinder` takes these as soon as it is there; nobody asks before.
-            Effect::FindRoute { .. } | Effect::Learned(_) => {}
+            Effect::FindRoute { payment_hash, attempt, query } => self.pathfinder.find(payment_hash, attempt, query),
+            Effect::Learned(lessons) => self.pathfinder.learn(lessons),
         }
     }
 

@@ -10,6 +10,7 @@ use tokio::runtime;
 use tokio::sync::watch;
 
 use super::outlet::{Outlet, Sessions};
+use super::pathfinder::{Pathfinder, into_mailbox};
 use super::{Clients, Driver, Mailbox, inlet::PeerInlet, moment, recover};
 use crate::chain::{Backend, Credentials};
 use crate::channel::Policy;
@@ -61,7 +62,10 @@ fn start(folder: &Path) -> Driver {
     let inlet = PeerInlet { mailbox: Arc::clone(&mailbox), sessions: Arc::clone(&sessions) };
     let config = PeerConfig { features: Features::init(), chain_hash };
     let nowhere = Credentials::Basic { user: String::new(), password: String::new() };
+    let (_, snapshots) = watch::channel(Arc::default());
+    let pathfinder = Pathfinder::start(snapshots, None, into_mailbox(Arc::clone(&mailbox))).expect("a thread");
     let outlet = Outlet {
+        pathfinder: pathfinder.asker(),
         clients: Arc::new(Clients::default()),
         sessions,
         peers: Peers::new(config, signer, Arc::new(inlet)),
