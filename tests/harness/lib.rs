@@ -8,10 +8,13 @@
 pub mod chain;
 pub mod cluster;
 pub mod daemon;
+pub mod ldk;
 pub mod money;
 pub mod network;
 pub mod process;
+pub mod proxy;
 pub mod refusal;
+pub mod synthetic;
 pub mod wait;
 
 #[path = "../simulation/mod.rs"]
@@ -20,4 +23,6 @@ pub mod simulation;
 pub use chain::ChainNode;
 pub use cluster::Cluster;
 pub use daemon::Daemon;
+pub use ldk::{LdkNode, LdkTerms};
+pub use proxy::Proxy;
 pub use wait::until;

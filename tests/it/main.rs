@@ -6,6 +6,7 @@ mod bad_input;
 mod breach;
 mod close;
 mod crash;
+mod interop;
 mod ldk;
 mod onchain;
 mod open;

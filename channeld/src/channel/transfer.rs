@@ -100,7 +100,7 @@ impl Channel {
         if funded.shutdown_by(Side::Remote) {
             return Err(Violation::AfterShutdown.into());
         }
-        let transfer = Transfer {
+        let mut transfer = Transfer {
             id: message.id,
             session: message.session_id,
             first_sequence: message.first_sequence,
@@ -110,6 +110,11 @@ impl Channel {
         };
         let session = transfer.session;
         let objection = funded.commitments.check_receive_transfer(&transfer)?;
+        let log = &funded.commitments.incoming_transfers;
+        let payments = transfer.payments.take_if(|payments| !log.may_keep(payments));
+        if payments.is_some() {
+            tracing::debug!(channel = %self.id, "payments of too many transfers are told: some are not kept");
+        }
         let solicited = objection.is_none();
         decision.log(commitment::Change::Transferred { payer: Side::Remote, transfer, solicited });
         if let Some(reason) = objection {

@@ -19,6 +19,9 @@ pub const MAX_CLOSED_SESSIONS: usize = 16;
 /// So many transfers a direction may be on their way: no peer fills our memory with small ones.
 pub const MAX_PENDING_TRANSFERS: usize = 256;
 
+/// So many bytes of what single payments are may be told in all of them; what is told beyond is not kept.
+const MAX_TOLD: usize = 2 << 20;
+
 /// One `update_transfer`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transfer {
@@ -158,6 +161,12 @@ impl TransferLog {
             return Some(TransferCloseReason::WindowExceeded);
         }
         (!transfer.payments_agree()).then_some(TransferCloseReason::NotAccepted)
+    }
+
+    /// Whether what a peer tells of single payments may be kept: the money counts without.
+    pub fn may_keep(&self, payments: &Payments) -> bool {
+        let told = self.pending.iter().filter_map(|pending| pending.transfer.payments.as_ref());
+        told.map(Payments::encoded_length).sum::<usize>() + payments.encoded_length() <= MAX_TOLD
     }
 
     /// How many sessions are open.

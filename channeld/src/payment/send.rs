@@ -10,6 +10,9 @@ use crate::wire::{AttributionData, OnionRoutingPacket};
 
 /// Blocks that may be found while an HTLC is under way to the payee: added to the least that it wants to be left.
 pub const BLOCKS_IN_FLIGHT: u32 = 3;
+/// Blocks that a payment by key leaves its payee: nobody says what it wants, and LDK takes nothing below 42 (its
+/// `MIN_FINAL_CLTV_EXPIRY_DELTA`).
+pub const KEYSEND_FINAL_CLTV_DELTA: u16 = 42;
 
 /// A payment of ours, from the moment it is journaled. One final outcome, never two.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -499,7 +499,7 @@ fn payments_are_told_in_runs() {
         assert!(payments.push(Msat::new(100), None));
     }
     assert!(payments.push(Msat::new(100), Some([7; 32])));
-    assert_eq!(payments.runs().len(), 2);
+    assert_eq!(payments.runs().count(), 2);
     assert_eq!((payments.count(), payments.sum()), (Some(1_001), Some(Msat::new(100_100))));
     let transfer = |first_sequence, last_sequence, amount| UpdateTransfer {
         channel_id: ChannelId([1; 32]),

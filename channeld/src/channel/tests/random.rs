@@ -30,11 +30,19 @@ impl Run {
             true => CommitmentFormat::Anchors,
             false => CommitmentFormat::StaticRemotekey,
         };
-        let push = random.random_range(0..980) * 1_000_000;
+        // Now and then the opener has hardly more than its reserve, fee and anchors: 354 + 1,124 + 660 sat.
+        let push = match random.random_ratio(1, 3) {
+            true => FUNDING.to_sat() * 1_000 - random.random_range(2_140..6_000) * 1_000,
+            false => random.random_range(0..980) * 1_000_000,
+        };
         let mut policies = [Policy::default(), Policy::default()];
         for policy in &mut policies {
             policy.max_accepted_htlcs = random.random_range(3..60);
             policy.dust_limit = Amount::from_sat(random.random_range(354..546));
+            if push > 980_000_000 {
+                policy.dust_limit = Amount::from_sat(354);
+                (policy.reserve_permille, policy.min_reserve) = (0, policy.dust_limit);
+            }
         }
         let pair = Pair::open_with(format, push, policies);
         Run { pair, random, tally: Tally::default() }
@@ -47,6 +55,20 @@ impl Run {
             30..50 => self.pair.side(side).step(Input::Seal),
             50..98 => self.update(side),
             _ => self.cut(),
+        }
+        self.assert_payable();
+    }
+
+    /// No commitment pays more than its funding output holds: where fees have risen in a race, an opener pays what it has,
+    /// and that is always the anchors at least.
+    fn assert_payable(&self) {
+        for node in [&self.pair.a, &self.pair.b] {
+            let commitments = node.commitments();
+            let anchors = commitments.parameters.format.anchors_cost();
+            for tally in commitments.main().tallies.all() {
+                let balance = tally.balance(commitments.parameters.opener).to_amount_floor();
+                assert!(balance >= anchors, "the opener has {balance}");
+            }
         }
     }
 

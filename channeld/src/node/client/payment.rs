@@ -11,8 +11,9 @@ use crate::node::api::reply::Reply;
 use crate::node::input::RequestNumber;
 use crate::node::state::change::{Answer, Change};
 use crate::payment::invoice::{PaymentRequest, PaymentRequestError, parse_invoice};
-use crate::payment::receive::MIN_FINAL_CLTV_EXPIRY_DELTA;
-use crate::payment::send::{Attempt, BLOCKS_IN_FLIGHT, Parcel, Payment, PaymentKind, PaymentStatus, Proof};
+use crate::payment::send::{
+    Attempt, BLOCKS_IN_FLIGHT, KEYSEND_FINAL_CLTV_DELTA, Parcel, Payment, PaymentKind, PaymentStatus, Proof,
+};
 use crate::units::{ChannelId, CltvExpiry, Msat, NodeId, PaymentHash, Preimage};
 
 /// A payment before a channel was found for it.
@@ -134,7 +135,7 @@ impl Node {
                     destination: *destination,
                     amount,
                     proof: Proof::Keysend(preimage),
-                    final_delta: MIN_FINAL_CLTV_EXPIRY_DELTA,
+                    final_delta: KEYSEND_FINAL_CLTV_DELTA,
                     kind: PaymentKind::Keysend,
                 })
             }

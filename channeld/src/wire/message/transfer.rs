@@ -65,10 +65,13 @@ impl UpdateTransfer {
 
 /// The payments of a transfer: runs of equal ones. The value of the TLV `payments` is one run after the other, each
 /// `bigsize` 2 × count + (1 if there is a tag), `bigsize` amount in msat, then the 32 bytes of the tag if there is one.
+///
+/// Kept as they are encoded: a peer's message takes no more memory than it has bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payments {
-    runs: Vec<PaymentRun>,
-    encoded_length: u32,
+    encoded: Vec<u8>,
+    /// Where the last run begins.
+    last: u32,
 }
 
 /// Payments in a row with the same amount and the same tag.
@@ -90,6 +93,23 @@ impl PaymentRun {
         self.count << 1 | u64::from(self.tag.is_some())
     }
 
+    fn write(&self, out: &mut Vec<u8>) {
+        write_bigsize(self.header(), out);
+        write_bigsize(self.amount_msat.msat(), out);
+        out.extend(self.tag.iter().flatten());
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<PaymentRun, DecodeError> {
+        let header = reader.bigsize()?;
+        let count = header >> 1;
+        if count == 0 {
+            return Err(DecodeError::InvalidPaymentRun);
+        }
+        let amount_msat = Msat::new(reader.bigsize()?);
+        let tag = if header & 1 == 1 { Some(reader.array()?) } else { None };
+        Ok(PaymentRun { count, amount_msat, tag })
+    }
+
     fn encoded_length(&self) -> usize {
         let tag = if self.tag.is_some() { 32 } else { 0 };
         bigsize_length(self.header()) + bigsize_length(self.amount_msat.msat()) + tag
@@ -102,49 +122,56 @@ impl Payments {
 
     /// None yet.
     pub const fn new() -> Payments {
-        Payments { runs: Vec::new(), encoded_length: 0 }
+        Payments { encoded: Vec::new(), last: 0 }
     }
 
     /// Adds a payment behind the others, or gives `false` where no more fit into a message.
     pub fn push(&mut self, amount_msat: Msat, tag: Option<[u8; 32]>) -> bool {
-        let longer = match self.runs.last() {
-            Some(last) if last.amount_msat == amount_msat && last.tag == tag && last.count < PaymentRun::MAX_COUNT => {
-                Some(PaymentRun { count: last.count + 1, ..*last })
-            }
-            _ => None,
+        let begin = self.last as usize;
+        let last = PaymentRun::read(&mut Reader::new(&self.encoded[begin..])).ok();
+        let grows = |last: &PaymentRun| {
+            last.amount_msat == amount_msat && last.tag == tag && last.count < PaymentRun::MAX_COUNT
         };
-        let run = longer.unwrap_or(PaymentRun { count: 1, amount_msat, tag });
-        let replaced = longer.and(self.runs.last()).map_or(0, PaymentRun::encoded_length);
-        let encoded_length = self.encoded_length as usize - replaced + run.encoded_length();
-        if encoded_length > Payments::MAX_ENCODED_LENGTH {
+        let (begin, run) = match last.filter(grows) {
+            Some(last) => (begin, PaymentRun { count: last.count + 1, ..last }),
+            None => (self.encoded.len(), PaymentRun { count: 1, amount_msat, tag }),
+        };
+        if begin + run.encoded_length() > Payments::MAX_ENCODED_LENGTH {
             return false;
         }
-        if longer.is_some() {
-            self.runs.pop();
-        }
-        self.runs.push(run);
-        self.encoded_length = encoded_length as u32;
+        self.encoded.truncate(begin);
+        run.write(&mut self.encoded);
+        self.last = begin as u32;
         true
     }
 
     /// The runs in order.
-    pub fn runs(&self) -> &[PaymentRun] {
-        &self.runs
+    pub fn runs(&self) -> impl Iterator<Item = PaymentRun> + '_ {
+        let mut reader = Reader::new(&self.encoded);
+        std::iter::from_fn(move || {
+            let more = !reader.is_empty();
+            more.then(|| PaymentRun::read(&mut reader).expect("what is kept was read or written once"))
+        })
+    }
+
+    /// The bytes that they take, on the wire and in memory.
+    pub fn encoded_length(&self) -> usize {
+        self.encoded.len()
     }
 
     /// Whether there is no payment in it.
     pub fn is_empty(&self) -> bool {
-        self.runs.is_empty()
+        self.encoded.is_empty()
     }
 
     /// How many payments, or `None` on overflow.
     pub fn count(&self) -> Option<u64> {
-        self.runs.iter().try_fold(0u64, |count, run| count.checked_add(run.count))
+        self.runs().try_fold(0u64, |count, run| count.checked_add(run.count))
     }
 
     /// The sum of all, or `None` on overflow.
     pub fn sum(&self) -> Option<Msat> {
-        self.runs.iter().try_fold(Msat::ZERO, |sum, run| {
+        self.runs().try_fold(Msat::ZERO, |sum, run| {
             let amount = run.amount_msat.msat().checked_mul(run.count)?;
             sum.checked_add(Msat::new(amount))
         })
@@ -153,27 +180,17 @@ impl Payments {
 
 impl TlvValue for Payments {
     fn write_value(&self, out: &mut Vec<u8>) {
-        for run in &self.runs {
-            write_bigsize(run.header(), out);
-            write_bigsize(run.amount_msat.msat(), out);
-            out.extend(run.tag.iter().flatten());
-        }
+        out.extend(&self.encoded);
     }
 
     fn read_value(reader: &mut Reader<'_>) -> Result<Payments, DecodeError> {
-        let encoded_length = u32::try_from(reader.remaining()).map_err(|_| DecodeError::TooShort)?;
-        let mut runs = Vec::new();
-        while !reader.is_empty() {
-            let header = reader.bigsize()?;
-            let count = header >> 1;
-            if count == 0 {
-                return Err(DecodeError::InvalidPaymentRun);
-            }
-            let amount_msat = Msat::new(reader.bigsize()?);
-            let tag = if header & 1 == 1 { Some(reader.array()?) } else { None };
-            runs.push(PaymentRun { count, amount_msat, tag });
+        let encoded = reader.take_rest().to_vec();
+        let (mut runs, mut last) = (Reader::new(&encoded), 0);
+        while !runs.is_empty() {
+            last = u32::try_from(encoded.len() - runs.remaining()).map_err(|_| DecodeError::TooShort)?;
+            PaymentRun::read(&mut runs)?;
         }
-        Ok(Payments { runs, encoded_length })
+        Ok(Payments { encoded, last })
     }
 }
 

@@ -1,0 +1,52 @@
+//! The wire breaks in the middle of every exchange: after reconnecting both agree, and nothing is lost or doubled.
+
+use lightning::events::Event;
+use proto::v1::{ChannelType, PaymentState};
+use tests::Proxy;
+
+use super::{Meeting, Opener, cells};
+
+/// Breaks a run: every so many bytes of an exchange of two payments, which takes about 12,000.
+const BREAKS: u64 = 24;
+const STRIDE: u64 = 419;
+
+cells! { broken:
+    ours_opens_anchors_and_the_wire_breaks = (Ours, Anchors),
+    ldk_opens_anchors_and_the_wire_breaks = (Ldk, Anchors),
+    ours_opens_static_remotekey_and_the_wire_breaks = (Ours, StaticRemotekey),
+    ldk_opens_static_remotekey_and_the_wire_breaks = (Ldk, StaticRemotekey),
+}
+
+async fn broken(opener: Opener, format: ChannelType) {
+    let mut meeting = Meeting::prepare(format, false).await;
+    let (id, address) = {
+        let address = meeting.ldk.peer_address();
+        let (id, address) = address.split_once('@').unwrap();
+        (id.to_owned(), address.parse().unwrap())
+    };
+    let proxy = Proxy::start(address).await;
+    meeting.connect(format!("{id}@{}", proxy.address())).await;
+    meeting.open_channel(opener, format).await;
+    let before = meeting.settled().await;
+    let (mut sent, mut received) = (0, 0);
+    for round in 0..BREAKS {
+        proxy.break_after(round * STRIDE);
+        let (paid, got) = tokio::join!(meeting.pay(1_000_000 + round), meeting.is_paid(2_000_000 + round));
+        if paid.state() == PaymentState::Succeeded {
+            sent += 1_000_000 + round;
+        }
+        if got.is_ok() {
+            received += 2_000_000 + round;
+        }
+        meeting.usable().await;
+    }
+    assert!(proxy.breaks() >= BREAKS / 2, "the wire broke {} times", proxy.breaks());
+    let after = meeting.settled().await;
+    assert_eq!(after.local_msat, before.local_msat - sent + received, "what both say was paid is what moved");
+    let claimed = |event: &Event| match event {
+        Event::PaymentClaimed { amount_msat, .. } => *amount_msat,
+        _ => 0,
+    };
+    assert_eq!(meeting.ldk.events().iter().map(claimed).sum::<u64>(), sent);
+    assert!(sent > 0 && received > 0);
+}

@@ -1,0 +1,210 @@
+//! How fast the graph takes announcements, loads and publishes, beside the crate `lightning` on the same messages in the same run.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use channeld::graph::{Announcement, Graph, Verified};
+use clap::Parser;
+use lightning::routing::gossip::NetworkGraph;
+use lightning::util::ser::{ReadableArgs, Writeable};
+use rayon::prelude::*;
+use serde_json::json;
+use tests::synthetic::{Chain, LdkGraph, Signing, Silent, Synthetic, announcement, ldk_channel, ldk_update};
+
+/// The graph beside LDK's; prints one JSON object
+#[derive(Parser)]
+#[command(about, long_about = None)]
+struct Args {
+    /// The seed of the network
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
+    /// How many nodes
+    #[arg(long, default_value_t = 15_000)]
+    nodes: usize,
+    /// How many channels
+    #[arg(long, default_value_t = 60_000)]
+    channels: usize,
+    /// How many of the channels are signed and verified by both
+    #[arg(long, default_value_t = 6_000)]
+    verified: usize,
+    /// How many announcements of channels in one batch of ours
+    #[arg(long, default_value_t = 500)]
+    batch: usize,
+}
+
+/// Bytes that are allocated, so that both graphs are measured alike.
+struct Counting;
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
+
+#[allow(unsafe_code, reason = "an allocator that counts can only be written so; nothing but the counting is ours")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED.fetch_add(layout.size(), Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        ALLOCATED.fetch_sub(layout.size(), Ordering::Relaxed);
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn main() {
+    let args = Args::parse();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() as u32;
+    let network = Synthetic::new(args.seed, args.nodes, args.channels, now);
+    let figures = json!({
+        "nodes": args.nodes,
+        "channels": args.channels,
+        "threads": rayon::current_num_threads(),
+        "verify": verify(&network, &args),
+        "store": store(&network),
+    });
+    println!("{figures:#}");
+}
+
+fn seconds(work: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    work();
+    start.elapsed().as_secs_f64()
+}
+
+fn median(runs: usize, mut work: impl FnMut() -> f64) -> f64 {
+    let mut times: Vec<f64> = (0..runs).map(|_| work()).collect();
+    times.sort_by(f64::total_cmp);
+    times[runs / 2]
+}
+
+/// Both from the bytes of the wire: decode, verify, hold against the chain, apply. In turns, so that both meet the same machine.
+fn verify(network: &Synthetic, args: &Args) -> serde_json::Value {
+    // Spread over the network, so that nodes come as often as they do in a sync.
+    let count = args.verified.min(network.channels.len());
+    let chosen: Vec<usize> = (0..count).map(|at| at * network.channels.len() / count).collect();
+    let channels: Vec<Vec<u8>> =
+        chosen.par_iter().map(|number| network.channel_announcement(*number, Signing::Real)).collect();
+    let updates: Vec<Vec<u8>> = chosen
+        .par_iter()
+        .flat_map_iter(|number| (0..2).filter_map(|end| network.channel_update(*number, end, Signing::Real)))
+        .collect();
+    let outputs: Vec<_> = chosen.par_iter().map(|number| network.funding_output(*number, Signing::Real)).collect();
+    let mut rounds: Vec<[f64; 6]> = (0..5).map(|_| round(network, args, &channels, &updates, &outputs)).collect();
+    let mut middle = |at: usize| {
+        rounds.sort_by(|a, b| a[at].total_cmp(&b[at]));
+        rounds[rounds.len() / 2][at]
+    };
+    let [ours_channels, ours_updates, ours_again, ldk_channels, ldk_updates, ldk_again] =
+        [0, 1, 2, 3, 4, 5].map(&mut middle);
+    let rate = |items: usize, seconds: f64| (items as f64 / seconds).round();
+    json!({
+        "channel_announcements": channels.len(),
+        "channel_updates": updates.len(),
+        "ours_announcements_per_s": rate(channels.len(), ours_channels),
+        "ldk_announcements_per_s": rate(channels.len(), ldk_channels),
+        "announcements_ratio": ldk_channels / ours_channels,
+        "ours_updates_per_s": rate(updates.len(), ours_updates),
+        "ldk_updates_per_s": rate(updates.len(), ldk_updates),
+        "updates_ratio": ldk_updates / ours_updates,
+        "all_ratio": (ldk_channels + ldk_updates) / (ours_channels + ours_updates),
+        "ours_duplicates_per_s": rate(channels.len() + updates.len(), ours_again),
+        "ldk_duplicates_per_s": rate(channels.len() + updates.len(), ldk_again),
+        "one_of_five_new_ratio": (ldk_channels + ldk_updates + 4.0 * ldk_again) / (ours_channels + ours_updates + 4.0 * ours_again),
+    })
+}
+
+/// Seconds: ours for announcements, updates, all of them again; LDK's for the same.
+fn round(
+    network: &Synthetic,
+    args: &Args,
+    channels: &[Vec<u8>],
+    updates: &[Vec<u8>],
+    outputs: &[channeld::graph::FundingOutput],
+) -> [f64; 6] {
+    let mut graph = Graph::new(Synthetic::chain_hash());
+    let mut at = 0;
+    let ours_channels = seconds(|| {
+        for batch in channels.chunks(args.batch) {
+            for verified in graph.verify_batch(read(batch), network.time()) {
+                let Ok(Verified::Channel(channel)) = verified else { panic!("nothing is wrong with it") };
+                graph.apply_channel(&channel, &outputs[at], network.time()).expect("nothing is wrong with it");
+                at += 1;
+            }
+        }
+    });
+    let ours_updates = seconds(|| {
+        for batch in updates.chunks(args.batch * 4) {
+            for verified in graph.verify_batch(read(batch), network.time()) {
+                let Ok(Verified::Update(update)) = verified else { panic!("nothing is wrong with it") };
+                graph.apply_update(&update, network.time()).expect("nothing is wrong with it");
+            }
+        }
+    });
+    let ours_again = seconds(|| {
+        for batch in channels.chunks(args.batch).chain(updates.chunks(args.batch)) {
+            assert!(graph.verify_batch(read(batch), network.time()).iter().all(Result::is_err));
+        }
+    });
+    let theirs: LdkGraph = NetworkGraph::new(bitcoin::Network::Regtest, &Silent);
+    // It gets no chain to look at, which would only cost it more.
+    let nowhere: Option<&Chain<'_>> = None;
+    let ldk_channels = seconds(|| {
+        for bytes in channels {
+            let added = theirs.update_channel_from_announcement(&ldk_channel(bytes), &nowhere);
+            added.expect("nothing is wrong with it");
+        }
+    });
+    let ldk_updates = seconds(|| {
+        for bytes in updates {
+            theirs.update_channel(&ldk_update(bytes)).expect("nothing is wrong with it");
+        }
+    });
+    let ldk_again = seconds(|| {
+        for bytes in channels {
+            assert!(theirs.update_channel_from_announcement(&ldk_channel(bytes), &nowhere).is_err());
+        }
+        for bytes in updates {
+            assert!(theirs.update_channel(&ldk_update(bytes)).is_err());
+        }
+    });
+    [ours_channels, ours_updates, ours_again, ldk_channels, ldk_updates, ldk_again]
+}
+
+fn read(batch: &[Vec<u8>]) -> Vec<Announcement> {
+    batch.iter().map(|bytes| announcement(bytes.clone())).collect()
+}
+
+/// Size in memory and on disk, time to load and to publish.
+fn store(network: &Synthetic) -> serde_json::Value {
+    let before = ALLOCATED.load(Ordering::Relaxed);
+    let graph = network.graph();
+    let ours = ALLOCATED.load(Ordering::Relaxed) - before;
+    let before = ALLOCATED.load(Ordering::Relaxed);
+    let theirs = network.ldk_graph();
+    let ldk = ALLOCATED.load(Ordering::Relaxed) - before;
+    let mut changing = graph.clone();
+    let mut held = changing.snapshot();
+    let publish = median(51, || {
+        let start = Instant::now();
+        held = changing.snapshot();
+        start.elapsed().as_secs_f64()
+    });
+    drop((held, changing.view().channel_count()));
+    changing = Graph::new(Synthetic::chain_hash());
+    drop(changing);
+    let ldk_bytes = theirs.encode();
+    let ldk_load = median(3, || {
+        seconds(|| drop(black_box(LdkGraph::read(&mut &ldk_bytes[..], &Silent).expect("it reads what it writes"))))
+    });
+    let channels = graph.view().channel_count();
+    json!({
+        "bytes_per_channel": ours / channels,
+        "ldk_bytes_per_channel_without_messages": ldk / channels,
+        "publish_us": publish * 1e6,
+        "ldk_file_bytes": ldk_bytes.len(),
+        "ldk_load_ms": ldk_load * 1e3,
+    })
+}
