@@ -6,6 +6,7 @@ mod bad_input;
 mod breach;
 mod close;
 mod crash;
+mod fees;
 mod interop;
 mod ldk;
 mod onchain;

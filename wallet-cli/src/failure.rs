@@ -90,7 +90,9 @@ impl From<Status> for Failure {
 
 fn exit(code: Code, reason: Option<ErrorReason>) -> Exit {
     match (code, reason) {
-        (_, Some(ErrorReason::InsufficientBalance | ErrorReason::InsufficientFunds)) => Exit::Insufficient,
+        (_, Some(ErrorReason::InsufficientBalance | ErrorReason::InsufficientFunds | ErrorReason::FeeAboveBudget)) => {
+            Exit::Insufficient
+        }
         (_, Some(ErrorReason::PeerUnreachable | ErrorReason::ChainUnavailable)) => Exit::Unreachable,
         (Code::InvalidArgument, _) => Exit::Usage,
         (Code::NotFound, _) => Exit::NotFound,
@@ -129,6 +131,12 @@ fn next(code: Code, reason: Option<ErrorReason>) -> String {
         Some(R::NoRoute) => "open a channel with the payee: `wallet-cli channel open`",
         Some(R::TransfersNotNegotiated) => "pay single payments to this peer: `wallet-cli pay key`",
         Some(R::PeerRefused | R::BelowMinimum) => "ask for what the peer takes",
+        Some(R::FeeAboveBudget) => "allow a higher fee with --max-fee, or take a lower --feerate-per-kw",
+        Some(R::TokenExpired | R::TokenRevoked) => {
+            "have the owner make a new one: `wallet-cli token create`; the admin token in the data directory stays"
+        }
+        Some(R::TokenNotFound) => "see `wallet-cli token list`",
+        Some(R::TooManyTokens) => "revoke some: `wallet-cli token list`, `wallet-cli token revoke ID`",
         Some(R::InsufficientFunds) => {
             "get coins: `wallet-cli wallet address`, and on regtest `wallet-cli chain fund ADDRESS`"
         }
@@ -166,7 +174,7 @@ mod tests {
 
     #[test]
     fn every_reason_says_what_to_do_next() {
-        for number in 1..=45 {
+        for number in 1..=50 {
             let reason = ErrorReason::try_from(number).unwrap();
             assert!(next(Code::Internal, Some(reason)).len() > 10, "{reason:?}");
         }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
-use super::archive;
 use super::client::{Answer, Clients};
 use super::mailbox::{Credit, Mailbox};
 use super::pathfinder::Asker;
+use super::{archive, audit};
+use crate::chain::Backend;
 use crate::node::client::request_refusal;
 use crate::node::command::{Command, OpenStream, PaymentTarget, Query, RequestKey, SendPayment};
 use crate::node::event::Event;
@@ -29,6 +30,7 @@ pub struct Handle {
     pub(super) pathfinder: Asker,
     pub(super) newest_event: watch::Receiver<u64>,
     pub(super) network: bitcoin::Network,
+    pub(super) backend: Backend,
 }
 
 impl Handle {
@@ -75,6 +77,7 @@ impl Handle {
             Query::ListPayments(page) => archive::payments(self, page).await,
             Query::ListChannels { peer, page } => archive::channels(self, peer, page).await,
             Query::ListInvoices(page) => archive::invoices(self, page).await,
+            query @ Query::AuditChannels { .. } => audit::channels(self, query).await,
             Query::Payment(hash) => match self.ask_node(Query::Payment(hash)).await {
                 Err(Refusal::PaymentNotFound) => archive::payment(&self.reader, &hash),
                 answer => answer,

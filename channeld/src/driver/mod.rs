@@ -4,6 +4,7 @@
 //! randomness. Decides nothing about money: it never looks into a channel. It never waits for a session or a client.
 
 mod archive;
+mod audit;
 mod client;
 mod committer;
 pub mod handle;
@@ -103,6 +104,7 @@ impl Driver {
             pathfinder: outlet.pathfinder.clone(),
             newest_event: newest_event(&outlet.newest_event, node.state()),
             network: settings.address_network,
+            backend: outlet.backend.clone(),
         };
         let reader = store.reader();
         let committer = Committer::start(store, Arc::clone(&mailbox))?;

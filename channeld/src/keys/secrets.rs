@@ -144,6 +144,25 @@ impl ReceivedSecrets {
         Ok(())
     }
 
+    /// Checks again that all that is kept comes from one seed: what an audit asks for.
+    ///
+    /// # Errors
+    /// [`SecretsError::NotFromOneSeed`] with the first commitment whose secret does not derive an earlier one.
+    pub fn verify(&self) -> Result<(), SecretsError> {
+        for (bucket, (index, secret)) in (0..).zip(&self.known) {
+            let number = CommitmentNumber::new(CommitmentNumber::LAST.number() - index);
+            let covered =
+                self.known.iter().take(bucket as usize).filter(|(known, _)| known >> bucket == index >> bucket);
+            let derives = |(known, kept): &(u64, PerCommitmentSecret)| {
+                bool::from(derive_secret(secret.0, bucket, *known).ct_eq(&kept.0))
+            };
+            if bucket_of(*index) != bucket || !covered.into_iter().all(derives) || secret.point().is_none() {
+                return Err(SecretsError::NotFromOneSeed(number));
+            }
+        }
+        Ok(())
+    }
+
     /// The secret of commitment `number`, or `None` where it has not been revealed.
     pub fn secret(&self, number: CommitmentNumber) -> Option<PerCommitmentSecret> {
         if number >= self.next_number() {

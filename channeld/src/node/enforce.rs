@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bitcoin::{Address, Block, OutPoint, Transaction, TxOut, Txid, Weight};
+use bitcoin::{Address, Block, OutPoint, Transaction, TxOut, Txid};
 
 use super::Node;
 use super::api::event::{CloseKind, EventKind};
@@ -17,10 +17,10 @@ use crate::onchain::{Resolver, relevant_transactions};
 use crate::payment::send::{FailureReason, PaymentStatus};
 use crate::transactions::{self, HtlcDirection, HtlcHistory};
 use crate::units::{BlockHeight, ChannelId, HtlcId};
-use crate::wallet::{Claim, ClaimFee, Coin};
+use crate::wallet::Coin;
 
 impl Node {
-    fn chain_context(&self) -> onchain::Context<'_> {
+    pub(super) fn chain_context(&self) -> onchain::Context<'_> {
         let feerates =
             onchain::Feerates { urgent: self.feerate(1), normal: self.feerate(6), relaxed: self.feerate(144) };
         let settings = onchain::Settings { burial_depth: self.settings.burial, ..onchain::Settings::default() };
@@ -102,7 +102,7 @@ impl Node {
     }
 
     /// Preimages that this node has given for the channel's incoming HTLCs.
-    fn settled_preimages(&self, id: ChannelId) -> Vec<crate::units::Preimage> {
+    pub(super) fn settled_preimages(&self, id: ChannelId) -> Vec<crate::units::Preimage> {
         let commitments = self.state.channels.get(&id).and_then(|entry| entry.channel.commitments());
         let removals =
             commitments.into_iter().flat_map(|it| it.incoming.values()).filter_map(|htlc| htlc.removal.as_ref());
@@ -176,7 +176,7 @@ impl Node {
     }
 
     /// Tells a resolver something, and does what it wants.
-    fn resolve(&mut self, channel: ChannelId, input: onchain::Input) {
+    pub(super) fn resolve(&mut self, channel: ChannelId, input: onchain::Input) {
         let Some(resolver) = self.state.resolvers.get(&channel) else { return };
         let (delta, effects) = resolver.decide(input, &self.chain_context());
         self.change(Change::Resolver { channel, delta });
@@ -245,20 +245,7 @@ impl Node {
     }
 
     fn fund(&mut self, id: ChannelId, request: &FundRequest) {
-        let claim = Claim {
-            transaction: request.transaction.clone(),
-            spent: request.spent.clone(),
-            witness_weight: Weight::from_wu(request.witness_weight),
-            fee: ClaimFee {
-                feerate: request.feerate,
-                parent_weight: Weight::from_wu(request.parent_weight),
-                parent_fee: request.parent_fee,
-                limit: request.limit,
-                floor: request.floor,
-            },
-        };
-        let coins = request.replaces.iter().flat_map(|(_, coins)| coins);
-        let reuse: Vec<Coin> = coins.filter_map(|(outpoint, output)| self.coin(*outpoint, output)).collect();
+        let (claim, reuse) = self.claim_of(request);
         match self.wallet.fund_claim(&claim, &reuse) {
             Ok(mut funded) => {
                 let own = request.transaction.input.len();
@@ -272,7 +259,7 @@ impl Node {
         }
     }
 
-    fn coin(&self, outpoint: OutPoint, output: &TxOut) -> Option<Coin> {
+    pub(super) fn coin(&self, outpoint: OutPoint, output: &TxOut) -> Option<Coin> {
         Some(Coin {
             outpoint,
             output: output.clone(),

@@ -34,6 +34,13 @@ pub enum Input {
     PreimageLearned(Preimage),
     /// The feerates of the context have changed.
     FeerateUpdated,
+    /// The operator wants a claim, or the child of our commitment, to pay at least this from now on.
+    Bump {
+        /// The first output that it takes.
+        key: OutPoint,
+        /// The feerate.
+        feerate: FeeratePerKw,
+    },
     /// The wallet's answer to [`Effect::Fund`], in the same turn.
     Funded {
         /// [`FundRequest::key`]
@@ -259,6 +266,8 @@ pub enum Change {
     Resolved,
     /// The spend of the funding output is buried, and the node was told.
     Buried,
+    /// The operator asked for a feerate for the claim of this name.
+    Asked(OutPoint, FeeratePerKw),
 }
 
 /// What one decision changes.

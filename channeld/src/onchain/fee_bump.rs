@@ -124,8 +124,14 @@ impl Turn<'_> {
         let old = facts.claimed.get(&key);
         let feerate = match old {
             // Without an HTLC nothing presses, but nobody wants to wait a day.
-            None => urgency.feerate(&self.cx.feerates).max(self.cx.feerates.normal),
-            Some(old) => urgency.replacement(&self.cx.feerates, old.feerate)?,
+            None => {
+                let feerate = urgency.feerate(&self.cx.feerates).max(self.cx.feerates.normal);
+                self.asked_above(&key, feerate).unwrap_or(feerate)
+            }
+            Some(old) => {
+                let due = urgency.replacement(&self.cx.feerates, old.feerate);
+                self.asked_above(&key, old.feerate).max(due)?
+            }
         };
         let (parent_weight, parent_fee) = (parent.weight().to_wu(), commitment.fee());
         let is_enough = parent_fee >= feerate.fee_ceil(parent_weight);

@@ -14,6 +14,7 @@ pub mod fee_bump;
 pub mod resolver;
 
 mod htlc;
+mod outlook;
 mod penalty;
 mod plan;
 mod sweep;
@@ -24,4 +25,5 @@ pub use fact::{
     Change, Claimed, Confirmed, Context, Delta, Effect, FundRequest, HtlcKey, HtlcOutcome, HtlcSide, Input, Settings,
 };
 pub use fee_bump::Feerates;
+pub use outlook::{Outlook, Prospect, ProspectKind};
 pub use resolver::{Resolver, relevant_transactions};

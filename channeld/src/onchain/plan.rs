@@ -125,7 +125,7 @@ impl Turn<'_> {
                 continue;
             }
             let urgency = self.urgency(&group, new_block);
-            let feerate = urgency.replacement(&self.cx.feerates, old.feerate);
+            let feerate = self.asked_above(&key, old.feerate).max(urgency.replacement(&self.cx.feerates, old.feerate));
             let replaced = feerate.is_some_and(|feerate| self.broadcast_claim(&group, feerate, Some((key, &old))));
             // A replacement that the wallet must fund may be refused: what is out stays out then.
             if new_block && (!replaced || !old.coins.is_empty()) {
@@ -156,6 +156,11 @@ impl Turn<'_> {
             let feerate = self.urgency(group, new_block).feerate(&self.cx.feerates);
             self.broadcast_claim(group, feerate, None);
         }
+    }
+
+    /// What the operator asked this claim to pay, where that is more than it pays.
+    pub(super) fn asked_above(&self, key: &OutPoint, paid: FeeratePerKw) -> Option<FeeratePerKw> {
+        self.resolver.facts().asked.get(key).copied().filter(|asked| *asked > paid)
     }
 
     fn urgency(&self, group: &[&Stake], new_block: bool) -> Urgency {

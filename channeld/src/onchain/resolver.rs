@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bitcoin::{Amount, OutPoint, Transaction, Witness};
+use bitcoin::{Amount, OutPoint, Transaction, Txid, Witness};
 use serde::{Deserialize, Serialize};
 
 use super::classify::{CloseKind, classify_with};
@@ -11,8 +11,8 @@ use super::closed::{Built, ClosedChannel};
 use super::fact::{Change, Claimed, Confirmed, Context, Delta, Effect, HtlcKey, Input, Spend};
 use crate::keys::Signer;
 use crate::transactions::htlc::revealed_preimage;
-use crate::transactions::{CommitmentTransaction, HtlcHistory};
-use crate::units::{BlockHeight, CommitmentNumber, PaymentHash, Preimage};
+use crate::transactions::{CommitmentTransaction, HtlcHistory, OutputRole};
+use crate::units::{BlockHeight, CommitmentNumber, FeeratePerKw, PaymentHash, Preimage};
 
 /// One channel on the chain.
 #[derive(Clone, Serialize, Deserialize)]
@@ -43,6 +43,8 @@ pub(super) struct Facts {
     pub(super) reported: BTreeSet<HtlcKey>,
     pub(super) resolved: bool,
     pub(super) buried: bool,
+    /// What the operator asked claims to pay at least.
+    pub(super) asked: BTreeMap<OutPoint, FeeratePerKw>,
 }
 
 impl Resolver {
@@ -60,6 +62,7 @@ impl Resolver {
             reported: BTreeSet::new(),
             resolved: false,
             buried: false,
+            asked: BTreeMap::new(),
         };
         Resolver { channel: Arc::new(channel), facts, built: Arc::default() }
     }
@@ -97,6 +100,10 @@ impl Resolver {
                 turn.plan(false);
             }
             Input::FeerateUpdated => turn.plan(false),
+            Input::Bump { key, feerate } => {
+                turn.record(Change::Asked(key, feerate));
+                turn.plan(false);
+            }
             Input::Funded { key, transaction, spent, fee } => turn.funded(key, transaction, spent, fee),
         }
         (turn.delta, turn.effects)
@@ -130,12 +137,16 @@ impl Resolver {
             }
             Change::Dropped(key) => {
                 facts.claimed.remove(key);
+                facts.asked.remove(key);
             }
             Change::Reported(key) => {
                 facts.reported.insert(*key);
             }
             Change::Resolved => facts.resolved = true,
             Change::Buried => facts.buried = true,
+            Change::Asked(key, feerate) => {
+                facts.asked.insert(*key, *feerate);
+            }
         }
     }
 
@@ -198,6 +209,22 @@ impl Resolver {
     /// The claims that are out and unconfirmed.
     pub fn claims(&self) -> impl Iterator<Item = &Claimed> {
         self.facts.claimed.values()
+    }
+
+    /// The claim that is out under this name.
+    pub fn claim(&self, key: &OutPoint) -> Option<&Claimed> {
+        self.facts.claimed.get(key)
+    }
+
+    /// The name of the claim that [`Input::Bump`] is to be about, by the id of a transaction that is out: a claim, the child
+    /// of our commitment, or our commitment itself, which only a child makes dearer.
+    pub fn bumpable(&self, txid: Txid) -> Option<OutPoint> {
+        let is_it = |claimed: &Claimed| claimed.transaction.compute_txid() == txid;
+        let claim = self.facts.claimed.iter().find(|(_, claimed)| is_it(claimed)).map(|(key, _)| *key);
+        let commitment = self.local_commitment();
+        let is_out = self.facts.closing && self.facts.confirmed.is_none() && commitment.txid() == txid;
+        let anchor = || Some(OutPoint { txid, vout: commitment.output_index(OutputRole::BroadcasterAnchor)? });
+        claim.or_else(|| is_out.then(anchor).flatten())
     }
 
     /// Outputs that are ours to take and are not taken yet, with what they hold and the first block that may hold the claim.

@@ -93,6 +93,9 @@ fn metadata(refusal: &Refusal) -> HashMap<String, String> {
         Refusal::InsufficientFunds { needed_sat, available_sat } => {
             vec![("needed_sat", needed_sat.to_string()), ("available_sat", available_sat.to_string())]
         }
+        Refusal::FeeAboveBudget { needed_sat, limit_sat } => {
+            vec![("needed_sat", needed_sat.to_string()), ("limit_sat", limit_sat.to_string())]
+        }
         Refusal::InsufficientBalance { needed, available } => {
             vec![("needed_msat", needed.msat().to_string()), ("available_msat", available.msat().to_string())]
         }
@@ -156,6 +159,7 @@ mod tests {
             Refusal::PeerRefused { message: description() },
             Refusal::NotReplaceable,
             Refusal::InsufficientFunds { needed_sat: 2, available_sat: 1 },
+            Refusal::FeeAboveBudget { needed_sat: 2, limit_sat: 1 },
             Refusal::InsufficientBalance { needed: Msat::new(2), available: Msat::new(1) },
             Refusal::SlotsExhausted,
             Refusal::DustExposureReached,

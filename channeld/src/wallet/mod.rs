@@ -6,6 +6,7 @@
 //! number, holds an output of a channel.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod bump;
 mod claim;
 mod coin;
 mod entropy;
@@ -24,6 +25,7 @@ use bitcoin::{Address, Amount, Block, BlockHash, Network, OutPoint, ScriptBuf, T
 
 use crate::units::BlockHeight;
 
+pub use bump::{Bump, Bumped};
 pub use claim::{Claim, ClaimFee, FundedClaim};
 pub use coin::{Coin, WalletBalance, WalletTransaction};
 pub use error::WalletError;

@@ -1,7 +1,7 @@
-//! Transactions of our own: payments, funding outputs, and replacements with a higher fee.
+//! Transactions of our own: payments and funding outputs.
 
-use bdk_wallet::error::{BuildFeeBumpError, CreateTxError};
-use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxOut, Txid};
+use bdk_wallet::error::CreateTxError;
+use bitcoin::{Amount, FeeRate, OutPoint, ScriptBuf, Transaction, TxOut};
 
 use super::entropy::Expander;
 use super::{DUST, Wallet, WalletError};
@@ -120,35 +120,6 @@ impl Wallet {
             }
             Err(_) => Amount::ZERO,
         }
-    }
-
-    /// Replaces an unconfirmed payment of ours by one with a higher feerate (BIP 125), signed. The transaction id changes, so
-    /// a funding transaction is never bumped this way: its child is.
-    ///
-    /// # Errors
-    /// [`WalletError::NotUnconfirmed`], [`WalletError::FeerateTooLow`], [`WalletError::InsufficientFunds`].
-    pub fn bump(&mut self, txid: Txid, feerate: FeeratePerKw, entropy: &[u8; 32]) -> Result<Draft, WalletError> {
-        let spendable = self.balance(Amount::ZERO).spendable;
-        let mut builder = self.inner.build_fee_bump(txid).map_err(|error| match error {
-            BuildFeeBumpError::FeeRateUnavailable => WalletError::FeerateTooLow,
-            _ => WalletError::NotUnconfirmed(txid),
-        })?;
-        builder.fee_rate(fee_rate(feerate));
-        let psbt = builder.finish_with_aux_rand(&mut Expander::new(entropy)).map_err(|error| match error {
-            CreateTxError::FeeTooLow { .. } | CreateTxError::FeeRateTooLow { .. } => WalletError::FeerateTooLow,
-            CreateTxError::CoinSelection(missing) => {
-                WalletError::InsufficientFunds { needed: missing.needed, available: missing.available }
-            }
-            _ => WalletError::InsufficientFunds { needed: spendable, available: spendable },
-        })?;
-        let spent: Vec<TxOut> = psbt.inputs.iter().filter_map(|input| input.witness_utxo.clone()).collect();
-        let mut transaction = psbt.unsigned_tx;
-        if spent.len() != transaction.input.len() || self.sign_inputs(&mut transaction, &spent) != spent.len() {
-            return Err(WalletError::NotUnconfirmed(txid));
-        }
-        let fee = spent.iter().map(|output| output.value).sum::<Amount>()
-            - transaction.output.iter().map(|output| output.value).sum::<Amount>();
-        Ok(Draft { transaction, fee, output_index: 0 })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The wallet on a chain of hand-made blocks: coins, payments, reserve, claims, reorganisations, restarts.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bitcoin::absolute::LockTime;
@@ -189,15 +190,25 @@ fn a_reorganisation_takes_coins_back() {
     assert_eq!(refused, Err(WalletError::UnconnectedBlock(BlockHeight::new(500))));
 }
 
+fn bump(txid: bitcoin::Txid, feerate: u32, fixed: &BTreeSet<bitcoin::Txid>) -> Bump<'_> {
+    Bump { txid, feerate: FeeratePerKw::new(feerate), limit: None, reserve: Amount::ZERO, fixed }
+}
+
 #[test]
 fn a_bump_pays_more_for_the_same() {
-    let mut fixture = Fixture::new(2);
+    let (mut fixture, none) = (Fixture::new(2), BTreeSet::new());
     let draft = fixture.wallet.build(&Spend::Exact(output(300_000)), FEERATE, Amount::ZERO, &[1; 32]).expect("enough");
     let txid = draft.transaction.compute_txid();
     fixture.wallet.apply_unconfirmed([Arc::new(draft.transaction)], 1_700_000_500);
-    assert_eq!(fixture.wallet.bump(txid, FEERATE, &[2; 32]), Err(WalletError::FeerateTooLow));
-    let bumped = fixture.wallet.bump(txid, FeeratePerKw::new(3_000), &[2; 32]).expect("enough");
-    assert!(bumped.fee > draft.fee);
+    let low = bump(txid, FEERATE.sat_per_kw(), &none);
+    assert_eq!(fixture.wallet.bump(&low, &[2; 32]), Err(WalletError::FeerateTooLow));
+    let tight = Bump { limit: Some(Amount::from_sat(1_000)), ..bump(txid, 3_000, &none) };
+    assert!(matches!(fixture.wallet.bump(&tight, &[2; 32]), Err(WalletError::FeeAboveLimit { .. })));
+    let bumped = fixture.wallet.bump(&bump(txid, 3_000, &none), &[2; 32]).expect("enough");
+    assert_eq!(bumped.replaces, Some(txid));
+    let bumped = bumped.draft;
+    let target = FeeratePerKw::new(3_000).fee_floor(bumped.transaction.weight().to_wu());
+    assert!(bumped.fee > draft.fee && bumped.fee >= target && bumped.fee < target + Amount::from_sat(50));
     assert!(bumped.transaction.output.contains(&output(300_000)));
     fixture.wallet.apply_unconfirmed([Arc::new(bumped.transaction.clone())], 1_700_000_600);
     fixture.mine(vec![bumped.transaction.clone()]);
@@ -205,9 +216,34 @@ fn a_bump_pays_more_for_the_same() {
     let transactions = fixture.wallet.transactions();
     let confirmed = transactions.iter().find(|known| known.txid == bumped.transaction.compute_txid());
     assert_eq!(confirmed.and_then(|known| known.confirmed_at), Some(BlockHeight::new(height)));
-    let unknown = bitcoin::Txid::all_zeros();
-    assert_eq!(fixture.wallet.bump(unknown, FEERATE, &[2; 32]), Err(WalletError::NotUnconfirmed(unknown)));
+    for txid in [bitcoin::Txid::all_zeros(), bumped.transaction.compute_txid()] {
+        let refused = fixture.wallet.bump(&bump(txid, 9_000, &none), &[2; 32]);
+        assert_eq!(refused, Err(WalletError::NotUnconfirmed(txid)));
+    }
     assert_eq!(fixture.wallet.balance(Amount::ZERO).total(), Amount::from_sat(2_000_000 - 300_000) - bumped.fee);
+}
+
+#[test]
+fn what_must_keep_its_id_gets_a_child_and_then_a_dearer_child() {
+    let mut fixture = Fixture::new(1);
+    let draft = fixture.wallet.build(&Spend::Exact(output(300_000)), FEERATE, Amount::ZERO, &[1; 32]).expect("enough");
+    let (txid, parent) = (draft.transaction.compute_txid(), draft.transaction.weight().to_wu());
+    let fixed = BTreeSet::from([txid]);
+    fixture.wallet.apply_unconfirmed([Arc::new(draft.transaction)], 1_700_000_500);
+    let first = fixture.wallet.bump(&bump(txid, 3_000, &fixed), &[2; 32]).expect("there is change");
+    assert_eq!(first.replaces, None);
+    let child = &first.draft.transaction;
+    assert!(child.input.iter().any(|input| input.previous_output.txid == txid));
+    let both = |fee: Amount, weight: u64, feerate: u32| {
+        let needed = FeeratePerKw::new(feerate).fee_floor(parent + weight);
+        assert!(fee + draft.fee >= needed && fee + draft.fee < needed + Amount::from_sat(50), "{fee} for {needed}");
+    };
+    both(first.draft.fee, child.weight().to_wu(), 3_000);
+    fixture.wallet.apply_unconfirmed([Arc::new(child.clone())], 1_700_000_600);
+    assert_eq!(fixture.wallet.bump(&bump(txid, 3_000, &fixed), &[3; 32]), Err(WalletError::FeerateTooLow));
+    let second = fixture.wallet.bump(&bump(txid, 6_000, &fixed), &[3; 32]).expect("the child is ours alone");
+    assert_eq!(second.replaces, Some(child.compute_txid()));
+    both(second.draft.fee, second.draft.transaction.weight().to_wu(), 6_000);
 }
 
 #[test]

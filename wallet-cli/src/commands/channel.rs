@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use proto::v1::{
-    Channel, ChannelState, ChannelType, CloseChannelRequest, CloseMode, GetChannelRequest, ListChannelsRequest,
-    OpenChannelRequest, open_channel_request,
+    AuditChannelsRequest, AuditCheck, Channel, ChannelAudit, ChannelState, ChannelType, CloseChannelRequest, CloseMode,
+    ClosePlan, FundingStatus, GetChannelRequest, ListChannelsRequest, OpenChannelRequest, PlanCloseRequest,
+    PlanCloseResponse, PlannedOutput, PlannedOutputKind, open_channel_request,
 };
 
 use crate::args::{Global, parse_duration};
@@ -35,6 +36,23 @@ pub enum ChannelCommand {
         after_help = "Examples:\n  wallet-cli channel close 100x1x0 --wait\n  wallet-cli channel close ID --force"
     )]
     Close(CloseArgs),
+    /// What closing would cost now, together and by force, and from which block on each output could be spent.
+    #[command(after_help = "Example:\n  wallet-cli channel plan-close 100x1x0")]
+    PlanClose {
+        /// Its id, or its short channel id.
+        channel: String,
+    },
+    /// Check that every channel could be enforced: the peer's signatures, the secrets and rows of penalties, the funding.
+    ///
+    /// Ends with exit code 1 where something is wrong.
+    #[command(after_help = "Examples:\n  wallet-cli channel audit\n  wallet-cli channel audit 100x1x0 --json")]
+    Audit {
+        /// Only this one: its id, or its short channel id.
+        channel: Option<String>,
+        /// How many.
+        #[command(flatten)]
+        list: ListArgs,
+    },
 }
 
 /// See `--help`.
@@ -108,6 +126,11 @@ pub async fn run(global: &Global, command: ChannelCommand) -> Result<(), Failure
             output.message(&promised(answer.channel, "channel")?, channel_text)
         }
         ChannelCommand::Close(args) => close(global, &client, args).await,
+        ChannelCommand::PlanClose { channel } => {
+            let request = PlanCloseRequest { channel_id: channel };
+            output.message(&client.channel().plan_close(request).await?.into_inner(), plan_text)
+        }
+        ChannelCommand::Audit { channel, list } => audit(global, &client, channel, &list).await,
     }
 }
 
@@ -190,6 +213,95 @@ async fn list(client: &Client, args: &ListArgs) -> Result<Vec<Channel>, Failure>
         }
     });
     channels.await
+}
+
+async fn audit(global: &Global, client: &Client, channel: Option<String>, args: &ListArgs) -> Result<(), Failure> {
+    let audits = args.gather(|page_size, page_token| {
+        let mut service = client.channel();
+        let request = AuditChannelsRequest { channel_id: channel.clone().unwrap_or_default(), page_size, page_token };
+        async move {
+            let page = service.audit_channels(request).await?.into_inner();
+            Ok((page.audits, page.next_page_token))
+        }
+    });
+    let audits = audits.await?;
+    global.output().list(&audits, audit_table)?;
+    let wrong = audits.iter().filter(|audit| !audit.ok).count();
+    if wrong == 0 {
+        return Ok(());
+    }
+    let message = format!("{wrong} of {} channels would not be enforced as they should", audits.len());
+    let next = "close these channels together with their peers, and report what the table says with the daemon's log";
+    Err(Failure::new(Exit::Refused, message, next))
+}
+
+fn audit_table(audits: &[ChannelAudit]) -> String {
+    let lower = |name: &str, prefix: &str| name.trim_start_matches(prefix).to_lowercase();
+    let rows = audits.iter().map(|audit| {
+        let status = FundingStatus::try_from(audit.funding_status).unwrap_or_default();
+        vec![
+            short(&audit.channel_id),
+            if audit.ok { "ok".into() } else { "WRONG".into() },
+            audit.signature_count.to_string(),
+            money::grouped(audit.revoked_count),
+            money::grouped(audit.penalty_row_count),
+            lower(status.as_str_name(), "FUNDING_STATUS_"),
+        ]
+    });
+    let mut text = table(&["channel", "audit", ">signatures", ">revoked", ">penalty rows", "funding"], rows);
+    for audit in audits {
+        for problem in &audit.problems {
+            let check = AuditCheck::try_from(problem.check).unwrap_or_default();
+            let check = lower(check.as_str_name(), "AUDIT_CHECK_");
+            text.push_str(&format!("\n{}: {check}: {}", short(&audit.channel_id), problem.description));
+        }
+    }
+    text
+}
+
+fn plan_text(plan: &PlanCloseResponse) -> String {
+    let mut text = format!(
+        "as of block {}; the closing transaction would be in block {}",
+        plan.block_height,
+        plan.block_height + 1
+    );
+    let ways = [
+        ("together", &plan.cooperative, "not possible: the peer is away, or the channel has failed"),
+        ("by force", &plan.forced, "not possible: this node lost data, only the peer can close"),
+    ];
+    for (name, way, otherwise) in ways {
+        text.push_str(&format!("\n\n{name}: "));
+        match way {
+            None => text.push_str(otherwise),
+            Some(way) => text.push_str(&way_text(way)),
+        }
+    }
+    if plan.pending_htlc_count > 0 {
+        let waits = format!("\n\n{} HTLCs are on their way: closing together waits for them", plan.pending_htlc_count);
+        text.push_str(&waits);
+    }
+    text
+}
+
+fn way_text(way: &ClosePlan) -> String {
+    let figures = pairs(&[
+        ("  reaches the wallet", money::sat(way.net_sat)),
+        ("  transaction fee", format!("{}, {} of it ours", money::sat(way.fee_sat), money::sat(way.own_fee_sat))),
+        ("  claims and child", money::sat(way.claim_fee_sat)),
+    ]);
+    let row = |output: &PlannedOutput| {
+        let kind = match output.kind() {
+            PlannedOutputKind::Closing => "our share",
+            PlannedOutputKind::ToLocal => "our balance, delayed",
+            PlannedOutputKind::OfferedHtlc => "HTLC out, if the peer does not take it",
+            PlannedOutputKind::ReceivedHtlc => "HTLC in",
+            PlannedOutputKind::Unspecified => "",
+        };
+        let figures = [output.amount_sat, output.claim_fee_sat].map(money::grouped);
+        [vec![kind.to_owned()], figures.to_vec(), vec![output.spendable_height.to_string()]].concat()
+    };
+    let outputs = table(&["output", ">sat", ">claim fee", ">spendable from block"], way.outputs.iter().map(row));
+    format!("\n{figures}\n{outputs}")
 }
 
 fn state_text(channel: &Channel) -> String {

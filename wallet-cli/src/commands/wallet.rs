@@ -2,8 +2,9 @@
 
 use clap::Subcommand;
 use proto::v1::{
-    CreateAddressRequest, GetBalancesRequest, ListTransactionsRequest, ListUnspentOutputsRequest, SendCoinsRequest,
-    SendCoinsResponse, UnspentOutput, WalletTransaction, send_coins_request,
+    BumpKind, BumpTransactionRequest, BumpTransactionResponse, CreateAddressRequest, GetBalancesRequest,
+    ListTransactionsRequest, ListUnspentOutputsRequest, SendCoinsRequest, SendCoinsResponse, UnspentOutput,
+    WalletTransaction, send_coins_request,
 };
 
 use crate::args::Global;
@@ -40,6 +41,28 @@ pub enum WalletCommand {
         /// The feerate in satoshi per 1,000 weight units [default: the node's estimate].
         #[arg(long, value_name = "SAT")]
         feerate_per_kw: Option<u32>,
+        /// Only say what it would cost.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Make an unconfirmed transaction confirm sooner.
+    ///
+    /// A transaction that this wallet made alone is replaced by one that pays more. One that cannot be replaced (a channel's
+    /// funding, a cooperative close, a payment to this wallet) gets a child that pays for both. The claims and the
+    /// commitment of a channel that was closed by force can be bumped as well: the node does that by itself as deadlines
+    /// come near, this makes it do it now.
+    #[command(
+        after_help = "Examples:\n  wallet-cli wallet transactions                         shows what is unconfirmed\n  wallet-cli wallet bump TXID                            to the estimate for the next block\n  wallet-cli wallet bump TXID --feerate-per-kw 5000 --max-fee 2000\n  wallet-cli wallet bump TXID --dry-run                  what it would cost"
+    )]
+    Bump {
+        /// The transaction.
+        txid: String,
+        /// The feerate it is to have, in satoshi per 1,000 weight units [default: the node's estimate for the next block].
+        #[arg(long, value_name = "SAT")]
+        feerate_per_kw: Option<u32>,
+        /// The most that the new transaction may pay, in satoshi unless it says otherwise [default: what it is worth].
+        #[arg(long, value_parser = money::parse_sat, value_name = "AMOUNT")]
+        max_fee: Option<u64>,
         /// Only say what it would cost.
         #[arg(long)]
         dry_run: bool,
@@ -96,6 +119,16 @@ pub async fn run(global: &Global, command: WalletCommand) -> Result<(), Failure>
             };
             output.message(&client.wallet().send_coins(request).await?.into_inner(), sent)
         }
+        WalletCommand::Bump { txid, feerate_per_kw, max_fee, dry_run } => {
+            let request = BumpTransactionRequest {
+                request_id: request_id()?,
+                validate_only: dry_run,
+                txid,
+                feerate_per_kw,
+                max_fee_sat: max_fee,
+            };
+            output.message(&client.wallet().bump_transaction(request).await?.into_inner(), bumped)
+        }
     }
 }
 
@@ -151,4 +184,14 @@ fn transaction_table(transactions: &[WalletTransaction]) -> String {
 fn sent(answer: &SendCoinsResponse) -> String {
     let costs = format!("{} arrive, {} fee", money::sat(answer.amount_sat), money::sat(answer.fee_sat));
     if answer.txid.is_empty() { format!("would be sent: {costs}") } else { format!("{}\n{costs}", answer.txid) }
+}
+
+fn bumped(answer: &BumpTransactionResponse) -> String {
+    let how = match answer.kind() {
+        BumpKind::Child => "a child that pays for both".to_owned(),
+        BumpKind::Claim if answer.replaced_txid.is_empty() => "a child of the commitment".to_owned(),
+        _ => format!("in place of {}", answer.replaced_txid),
+    };
+    let costs = format!("{} fee, {how}", money::sat(answer.fee_sat));
+    if answer.txid.is_empty() { format!("would be made: {costs}") } else { format!("{}\n{costs}", answer.txid) }
 }

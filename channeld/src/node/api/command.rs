@@ -23,13 +23,8 @@ pub enum Command {
     CreateAddress,
     /// Coins to an address. Answer: `Reply::Sent`.
     SendCoins(SendCoins),
-    /// A higher fee for an unconfirmed transaction of the wallet. Answer: `Reply::Sent`.
-    BumpTransaction {
-        /// The transaction to make dearer.
-        txid: Txid,
-        /// The feerate it should have; an estimate for the next block where it is `None`.
-        feerate: Option<FeeratePerKw>,
-    },
+    /// A higher fee for an unconfirmed transaction: the wallet's, or one of a closing channel's. Answer: `Reply::Bumped`.
+    BumpTransaction(BumpTransaction),
     /// A connection that is kept up from now on. Answer, when `init` is exchanged or it failed: `Reply::Peer`.
     ConnectPeer {
         /// Who.
@@ -93,6 +88,20 @@ pub struct SendCoins {
     /// The feerate; an estimate for six blocks where it is `None`.
     pub feerate: Option<FeeratePerKw>,
     /// Only say what it would be: nothing is signed or kept.
+    pub validate_only: bool,
+}
+
+/// See [`Command::BumpTransaction`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BumpTransaction {
+    /// The transaction to make dearer.
+    pub txid: Txid,
+    /// The feerate it should have with its unconfirmed parents and children; an estimate for the next block where it is
+    /// `None`.
+    pub feerate: Option<FeeratePerKw>,
+    /// The most that the new transaction may pay; what it is worth where it is `None`.
+    pub max_fee_sat: Option<u64>,
+    /// Only say what it would be: nothing is broadcast or kept.
     pub validate_only: bool,
 }
 
@@ -282,10 +291,13 @@ pub enum Query {
     },
     /// What a close would cost and when each output is spendable. Answer: `Reply::ClosePlan`.
     PlanClose(ChannelId),
-    /// Each commitment and each penalty against the chain. Answer: `Reply::Audits`.
+    /// Each commitment and each secret, checked again. Answer: `Reply::Audits`; the driver adds what the archive and the
+    /// chain say.
     AuditChannels {
         /// Only this one.
         channel: Option<ChannelId>,
+        /// Which part, by the channels' indexes, the oldest first.
+        page: Page,
     },
     /// Answer: `Reply::Invoice`.
     Invoice(PaymentHash),

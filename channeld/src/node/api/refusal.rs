@@ -116,6 +116,14 @@ pub enum Refusal {
         /// What may be spent, in satoshi: the reserve is not in it.
         available_sat: u64,
     },
+    /// The fee would be above what the caller allows.
+    #[error("a fee of {needed_sat} sat is needed, at most {limit_sat} sat may be paid")]
+    FeeAboveBudget {
+        /// What it would cost, in satoshi.
+        needed_sat: u64,
+        /// What it may cost, in satoshi.
+        limit_sat: u64,
+    },
     /// The channel does not hold enough on our side.
     #[error("{needed} needed, {available} available")]
     InsufficientBalance {
@@ -233,6 +241,7 @@ impl Refusal {
             Refusal::PeerRefused { .. } => (Precondition, "PEER_REFUSED"),
             Refusal::NotReplaceable => (Precondition, "NOT_REPLACEABLE"),
             Refusal::InsufficientFunds { .. } => (Exhausted, "INSUFFICIENT_FUNDS"),
+            Refusal::FeeAboveBudget { .. } => (Exhausted, "FEE_ABOVE_BUDGET"),
             Refusal::InsufficientBalance { .. } => (Exhausted, "INSUFFICIENT_BALANCE"),
             Refusal::SlotsExhausted => (Exhausted, "SLOTS_EXHAUSTED"),
             Refusal::DustExposureReached => (Exhausted, "DUST_EXPOSURE_REACHED"),

@@ -1,6 +1,6 @@
 //! What a client is answered: the resources of the API, in the core's own types.
 
-use bitcoin::{Amount, BlockHash, OutPoint, Txid};
+use bitcoin::{Amount, BlockHash, OutPoint, TxOut, Txid};
 use serde::{Deserialize, Serialize};
 
 use crate::payment::forward::ForwardingPolicy;
@@ -8,7 +8,6 @@ use crate::payment::receive::Invoice;
 use crate::payment::send::Payment;
 use crate::units::{
     BlockHeight, ChannelId, CommitmentNumber, FeeratePerKw, Msat, NodeId, PaymentHash, SessionId, ShortChannelId,
-    UnixTime,
 };
 
 /// An answer. Which command or query gives which variant stands at the command.
@@ -53,7 +52,9 @@ pub enum Reply {
     /// What a close would bring.
     ClosePlan(ClosePlan),
     /// What the audit found, one entry a channel.
-    Audits(Vec<ChannelAudit>),
+    Audits(Paged<ChannelAudit>),
+    /// A transaction that confirms sooner.
+    Bumped(Bumped),
 }
 
 /// A part of a list.
@@ -356,15 +357,43 @@ pub enum FaultDone {
     Cut,
 }
 
+/// See `Command::BumpTransaction`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bumped {
+    /// The new transaction.
+    pub txid: Txid,
+    /// What it pays.
+    pub fee: Amount,
+    /// How it helps.
+    pub kind: BumpKind,
+    /// What it replaces.
+    pub replaces: Option<Txid>,
+}
+
+/// How a transaction was made to confirm sooner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BumpKind {
+    /// By one in its place.
+    Replacement,
+    /// By a child that pays for it.
+    Child,
+    /// By a new version of a channel's claim or of its anchor's child.
+    Claim,
+}
+
 /// What a close would cost and bring, at this instant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClosePlan {
     /// Which channel.
     pub channel: ChannelId,
+    /// The block that it counts from.
+    pub height: BlockHeight,
     /// By agreement; `None` where the peer is offline or the channel has failed.
     pub cooperative: Option<CloseEstimate>,
-    /// By our commitment.
-    pub forced: CloseEstimate,
+    /// By our commitment; `None` where only the peer can close.
+    pub forced: Option<CloseEstimate>,
+    /// HTLCs on their way.
+    pub pending_htlcs: u32,
 }
 
 /// One way of closing.
@@ -372,21 +401,40 @@ pub struct ClosePlan {
 pub struct CloseEstimate {
     /// What the transaction that closes costs.
     pub fee: Amount,
-    /// What we lose to dust and to claims' fees, estimated.
+    /// How much of that is ours.
+    pub own_fee: Amount,
+    /// What the commitment's child and all claims cost besides.
     pub claim_fees: Amount,
     /// What comes to us, and when.
     pub outputs: Vec<PlannedOutput>,
 }
 
 /// One output of a close.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedOutput {
-    /// What it is: `to_local`, `to_remote`, `htlc`, `anchor`, `closing`.
-    pub kind: String,
+    /// What it is.
+    pub kind: PlannedKind,
     /// How much.
     pub amount: Amount,
-    /// The blocks from its confirmation until it can be spent.
-    pub delay: u32,
+    /// What claiming it costs.
+    pub claim_fee: Amount,
+    /// The first block that may hold a transaction of ours that spends it.
+    pub spendable_at: BlockHeight,
+    /// Of an HTLC.
+    pub payment_hash: Option<PaymentHash>,
+}
+
+/// What an output of a close is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PlannedKind {
+    /// Our share in a cooperative close.
+    Closing,
+    /// Our delayed balance.
+    ToLocal,
+    /// An HTLC of ours, which the peer may still fulfil.
+    OfferedHtlc,
+    /// An HTLC of the peer's whose preimage we know.
+    ReceivedHtlc,
 }
 
 /// What the audit of one channel found.
@@ -394,12 +442,54 @@ pub struct PlannedOutput {
 pub struct ChannelAudit {
     /// Which channel.
     pub channel: ChannelId,
-    /// Our commitment's id, fully signed and checked.
+    /// Its place in the list.
+    pub index: u64,
+    /// Our commitment's id, signed by both.
     pub commitment_txid: Option<Txid>,
-    /// How many revoked commitments of the peer could be punished.
-    pub penalties: u64,
-    /// What is wrong, in words; empty where all is well.
-    pub problems: Vec<String>,
-    /// When the newest change was made.
-    pub checked: UnixTime,
+    /// Its number.
+    pub commitment_number: CommitmentNumber,
+    /// How many signatures of the peer's verified.
+    pub signatures: u32,
+    /// How many commitments of the peer's are revoked.
+    pub revoked: u64,
+    /// How many HTLCs each side has offered so far: the bounds of the archive's rows.
+    pub offered: [u64; 2],
+    /// Rows of ended HTLCs; the driver counts them.
+    pub penalty_rows: u64,
+    /// The funding output, with what it must hold.
+    pub funding: Option<(OutPoint, TxOut)>,
+    /// Whether it should be unspent as far as the node knows.
+    pub expects_funding: bool,
+    /// Where it stands; the driver asks the chain.
+    pub funding_status: FundingStatus,
+    /// What is wrong.
+    pub problems: Vec<(AuditCheck, String)>,
+}
+
+/// What an audit checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AuditCheck {
+    /// The sums of our commitment.
+    Balance,
+    /// The peer's signatures.
+    Signature,
+    /// The peer's secrets.
+    Secret,
+    /// The archive's rows for penalties.
+    Penalty,
+    /// The funding output on the chain.
+    Funding,
+}
+
+/// Where a funding output stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FundingStatus {
+    /// In a block, and unspent.
+    Unspent,
+    /// Unspent, and in no block yet.
+    Unconfirmed,
+    /// Spent, or never seen.
+    Missing,
+    /// Nobody could be asked.
+    Unknown,
 }

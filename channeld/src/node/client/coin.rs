@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bitcoin::address::NetworkUnchecked;
-use bitcoin::{Address, Amount, ScriptBuf, Txid};
+use bitcoin::{Address, Amount, ScriptBuf};
 
 use super::{Outcome, wallet_refusal};
 use crate::node::Node;
@@ -33,23 +33,6 @@ impl Node {
         let (reserve, entropy) = (self.reserve(), self.draw("wallet/send"));
         let draft = self.wallet.build(&spend, feerate, reserve, &entropy).map_err(wallet_refusal)?;
         Ok(Reply::Sent(self.hand_out(draft, send.validate_only)))
-    }
-
-    pub(super) fn bump(&mut self, txid: Txid, feerate: Option<FeeratePerKw>) -> Outcome {
-        if self.wallet.transaction(&txid).is_none() {
-            return Err(Refusal::TransactionNotFound);
-        }
-        let is_funding = self.state.channels.values().any(|entry| {
-            entry.channel.commitments().is_some_and(|commitments| commitments.main().funding().outpoint().txid == txid)
-        });
-        if is_funding {
-            // A replacement has another id, and the channel's commitments spend this one.
-            return Err(Refusal::NotReplaceable);
-        }
-        let feerate = feerate.map_or_else(|| Ok(self.feerate(1)), |feerate| self.checked_feerate(Some(feerate)))?;
-        let entropy = self.draw("wallet/bump");
-        let draft = self.wallet.bump(txid, feerate, &entropy).map_err(wallet_refusal)?;
-        Ok(Reply::Sent(self.hand_out(draft, false)))
     }
 
     fn hand_out(&mut self, draft: Draft, validate_only: bool) -> Sent {

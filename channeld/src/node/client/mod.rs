@@ -1,5 +1,7 @@
 //! What clients ask: each command and query in the file of its subject; here, who is answered and what is answered again.
 
+mod audit;
+mod bump;
 mod channel;
 mod coin;
 mod fault;
@@ -42,8 +44,8 @@ impl Node {
                 let outcome = self.send_coins(&send);
                 self.answer(request, outcome);
             }
-            Command::BumpTransaction { txid, feerate } => {
-                let outcome = self.bump(txid, feerate);
+            Command::BumpTransaction(bump) => {
+                let outcome = self.bump(&bump);
                 self.answer(request, outcome);
             }
             Command::ConnectPeer { node_id, address } => self.connect_peer(request, node_id, address),
@@ -181,6 +183,9 @@ pub(super) fn wallet_refusal(error: WalletError) -> Refusal {
     match error {
         WalletError::InsufficientFunds { needed, available } => {
             Refusal::InsufficientFunds { needed_sat: needed.to_sat(), available_sat: available.to_sat() }
+        }
+        WalletError::FeeAboveLimit { needed, limit } => {
+            Refusal::FeeAboveBudget { needed_sat: needed.to_sat(), limit_sat: limit.to_sat() }
         }
         WalletError::Dust(_) => Refusal::InvalidArgument { field: "amount_sat", description: error.to_string() },
         WalletError::NotUnconfirmed(_) => Refusal::NotReplaceable,

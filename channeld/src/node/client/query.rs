@@ -27,7 +27,7 @@ impl Node {
             Query::Channel(id) => self.channel_info(id).map(|info| Reply::Channel(Box::new(info))),
             Query::ListChannels { peer, page } => Ok(Reply::Channels(self.channels(peer, page))),
             Query::PlanClose(id) => self.plan_close(id),
-            Query::AuditChannels { channel } => self.audit(channel),
+            Query::AuditChannels { channel, page } => self.audit(channel, page),
             Query::Invoice(hash) => self
                 .state
                 .invoices
@@ -273,7 +273,7 @@ fn htlcs(commitments: &Commitments) -> Vec<HtlcInfo> {
 }
 
 /// The part of a list, in rising order of index, that a page asks for.
-fn paged<T>(items: Vec<(u64, T)>, page: Page) -> Paged<T> {
+pub(super) fn paged<T>(items: Vec<(u64, T)>, page: Page) -> Paged<T> {
     let size = page.size as usize;
     let after = page.after;
     let mut chosen: Vec<(u64, T)> = if page.newest_first {

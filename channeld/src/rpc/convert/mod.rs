@@ -1,11 +1,13 @@
 //! How the core's types are written as messages of the contract.
 
 mod channel;
+mod close;
 mod event;
 mod node;
 mod payment;
 
 pub use channel::{channel, peer};
+pub use close::{audit, bumped, close_plan};
 pub use event::event;
 pub use node::{balances, node, unspent_output, wallet_transaction};
 pub use payment::{failure_reason, invoice, payment, payment_request, progress, stream_closed, window};

@@ -2,8 +2,9 @@
 
 use proto::v1::channel_service_server::ChannelService;
 use proto::v1::{
-    ChannelType, CloseChannelRequest, CloseChannelResponse, CloseMode, GetChannelRequest, GetChannelResponse,
-    ListChannelsRequest, ListChannelsResponse, OpenChannelRequest, OpenChannelResponse, open_channel_request,
+    AuditChannelsRequest, AuditChannelsResponse, ChannelType, CloseChannelRequest, CloseChannelResponse, CloseMode,
+    GetChannelRequest, GetChannelResponse, ListChannelsRequest, ListChannelsResponse, OpenChannelRequest,
+    OpenChannelResponse, Order, PlanCloseRequest, PlanCloseResponse, open_channel_request,
 };
 use tonic::{Request, Response, Status};
 
@@ -118,5 +119,32 @@ impl ChannelService for Channels {
             }
             _ => Err(internal("a channel expected")),
         }
+    }
+    async fn plan_close(&self, request: Request<PlanCloseRequest>) -> Result<Response<PlanCloseResponse>, Status> {
+        let message = request.into_inner();
+        let channel = request::channel_id(&self.handle, "channel_id", &message.channel_id).await?;
+        match self.handle.query(Query::PlanClose(channel)).await.map_err(refused)? {
+            Reply::ClosePlan(plan) => Ok(Response::new(convert::close_plan(plan))),
+            _ => Err(internal("a plan expected")),
+        }
+    }
+
+    async fn audit_channels(
+        &self,
+        request: Request<AuditChannelsRequest>,
+    ) -> Result<Response<AuditChannelsResponse>, Status> {
+        let message = request.into_inner();
+        let order = Order::OldestFirst.into();
+        let page = request::page("audits", message.page_size, &message.page_token, order)?;
+        let channel = match message.channel_id.as_str() {
+            "" => None,
+            text => Some(request::channel_id(&self.handle, "channel_id", text).await?),
+        };
+        let reply = self.handle.query(Query::AuditChannels { channel, page }).await.map_err(refused)?;
+        let Reply::Audits(paged) = reply else { return Err(internal("audits expected")) };
+        Ok(Response::new(AuditChannelsResponse {
+            audits: paged.items.into_iter().map(convert::audit).collect(),
+            next_page_token: request::page_token("audits", false, paged.next),
+        }))
     }
 }

@@ -2,13 +2,14 @@
 
 use proto::v1::wallet_service_server::WalletService;
 use proto::v1::{
-    CreateAddressRequest, CreateAddressResponse, ListTransactionsRequest, ListTransactionsResponse,
-    ListUnspentOutputsRequest, ListUnspentOutputsResponse, SendCoinsRequest, SendCoinsResponse, send_coins_request,
+    BumpTransactionRequest, BumpTransactionResponse, CreateAddressRequest, CreateAddressResponse,
+    ListTransactionsRequest, ListTransactionsResponse, ListUnspentOutputsRequest, ListUnspentOutputsResponse,
+    SendCoinsRequest, SendCoinsResponse, send_coins_request,
 };
 use tonic::{Request, Response, Status};
 
 use crate::driver::handle::Handle;
-use crate::node::command::{AmountOrAll, Command, Query, SendCoins};
+use crate::node::command::{AmountOrAll, BumpTransaction, Command, Query, SendCoins};
 use crate::node::reply::Reply;
 use crate::rpc::status::{internal, invalid, refused};
 use crate::rpc::{convert, request};
@@ -101,5 +102,25 @@ impl WalletService for Wallets {
             fee_sat: sent.fee.to_sat(),
             amount_sat: sent.amount.to_sat(),
         }))
+    }
+    async fn bump_transaction(
+        &self,
+        request: Request<BumpTransactionRequest>,
+    ) -> Result<Response<BumpTransactionResponse>, Status> {
+        let mut message = request.into_inner();
+        let id = std::mem::take(&mut message.request_id);
+        let key = request::key("BumpTransaction", &id, &message)?;
+        let validate_only = message.validate_only;
+        let max_fee_sat = message.max_fee_sat.map(|sat| request::sat("max_fee_sat", sat)).transpose()?;
+        let command = Command::BumpTransaction(BumpTransaction {
+            txid: request::id("txid", &message.txid, "64 hexadecimal digits")?,
+            feerate: request::feerate(message.feerate_per_kw)?,
+            max_fee_sat,
+            validate_only,
+        });
+        match self.handle.command(command, key.filter(|_| !validate_only)).await.map_err(refused)? {
+            Reply::Bumped(bumped) => Ok(Response::new(convert::bumped(bumped, validate_only))),
+            _ => Err(internal("a transaction expected")),
+        }
     }
 }
