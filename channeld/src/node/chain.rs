@@ -129,6 +129,7 @@ impl Node {
             self.enforce_late(id);
             self.gossip_block(id);
         }
+        self.forward_deadlines();
         self.rebroadcast();
     }
 

@@ -14,6 +14,7 @@ use crate::channel::{self, Phase};
 use crate::commitment::{Htlc, PenaltyRow, Side, View};
 use crate::onchain::{self, ClosedChannel, FundRequest, HtlcOutcome, HtlcSide, LocalCommitment, RemoteCommitment};
 use crate::onchain::{Resolver, relevant_transactions};
+use crate::payment::forward::{Cause, ForwardStatus};
 use crate::payment::send::{FailureReason, PaymentStatus};
 use crate::transactions::{self, HtlcDirection, HtlcHistory};
 use crate::units::{BlockHeight, ChannelId, HtlcId};
@@ -106,12 +107,15 @@ impl Node {
         let commitments = self.state.channels.get(&id).and_then(|entry| entry.channel.commitments());
         let removals =
             commitments.into_iter().flat_map(|it| it.incoming.values()).filter_map(|htlc| htlc.removal.as_ref());
-        removals
-            .filter_map(|pending| match &pending.removal {
-                crate::commitment::Removal::Fulfilled { preimage, .. } => Some(*preimage),
-                _ => None,
-            })
-            .collect()
+        let given = removals.filter_map(|pending| match &pending.removal {
+            crate::commitment::Removal::Fulfilled { preimage, .. } => Some(*preimage),
+            _ => None,
+        });
+        let forwarded = self.state.forwards_from(id).filter_map(|forward| match forward.status {
+            ForwardStatus::Fulfilled(preimage) => Some(preimage),
+            _ => None,
+        });
+        given.chain(forwarded).collect()
     }
 
     /// The funding output is spent in the best chain: whatever it is, it is followed from here on.
@@ -274,8 +278,11 @@ impl Node {
     fn htlc_resolved(&mut self, channel: ChannelId, htlc: HtlcId, outcome: HtlcOutcome) {
         let at = self.moment.now;
         match outcome {
-            HtlcOutcome::Fulfilled(preimage) => self.outgoing_fulfilled(channel, htlc, preimage),
+            HtlcOutcome::Fulfilled(preimage) => self.outgoing_fulfilled(channel, htlc, preimage, None),
             HtlcOutcome::Failed => {
+                if let Some(Cause::Forward(incoming)) = self.state.cause_of(channel, htlc) {
+                    return self.forward_timed_out(incoming);
+                }
                 if let Some(payment) = self.state.payment_of(channel, htlc).cloned() {
                     self.end_payment(payment, PaymentStatus::Failed { reason: FailureReason::TimedOutOnChain, at });
                 }
@@ -323,6 +330,7 @@ impl Node {
             self.drive_quietly(id, channel::Input::Fail(channel::Failure::CloseUndone));
         }
         self.forget_unneeded_resolver(id);
+        self.judge_again(id);
     }
 
     /// A channel that goes on is followed anew, from what it is then, when its output is spent again.

@@ -16,6 +16,7 @@ mod chain;
 pub mod client;
 mod drive;
 mod enforce;
+mod forward;
 mod gossip;
 mod peer;
 mod seal;

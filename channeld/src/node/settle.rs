@@ -3,14 +3,17 @@
 use super::Node;
 use super::api::event::EventKind;
 use super::api::reply::Reply;
+use super::forward::Errand;
 use super::state::change::Change;
 use super::state::row::{RowKey, encode};
 use crate::channel::{self, Command, OutgoingFailure, Phase};
 use crate::commitment::{HtlcOffer, SessionMark, Side, Stage, Transfer};
 use crate::onion::{self, Answer, Failure, HoldTime, Incoming, Opened, ReturnPath};
+use crate::payment::forward::{Cause, HtlcPlace};
 use crate::payment::receive::{Arrival, InvoiceStatus, MAX_PARTS, PartSet, Verdict};
 use crate::payment::send::{self, FailureReason, Payment, PaymentStatus};
 use crate::units::{ChannelId, HtlcId, Msat, NodeId, PaymentHash, Preimage};
+use crate::wire::AttributionData;
 
 impl Node {
     /// The channel effects that are about money.
@@ -18,7 +21,9 @@ impl Node {
         use channel::Effect as E;
         match effect {
             E::IncomingHtlc { offer, must_fail } => self.incoming_htlc(id, &offer, must_fail),
-            E::OutgoingFulfilled { id: htlc, preimage, .. } => self.outgoing_fulfilled(id, htlc, preimage),
+            E::OutgoingFulfilled { id: htlc, preimage, attribution_data } => {
+                self.outgoing_fulfilled(id, htlc, preimage, attribution_data.as_ref());
+            }
             E::OutgoingFailed { id: htlc, failure, .. } => self.outgoing_failed(id, htlc, failure),
             E::SessionOpened { session, receipt_wanted } if receipt_wanted => self.send_receipt(id, peer, session),
             E::WindowGranted { session, .. } => self.stream_moved(session),
@@ -55,9 +60,12 @@ impl Node {
                 self.answer_htlc(id, offer.id, Answer::Malformed { sha256_of_onion, failure_code });
             }
             Opened::Failed(failure, return_path) => self.fail_htlc(id, offer.id, &failure, &return_path),
-            // Forwarding comes with the network (payment/forward.rs).
+            Opened::Forward(forwarding) if must_fail => {
+                self.fail_htlc(id, offer.id, &Failure::TemporaryNodeFailure, &forwarding.return_path);
+            }
             Opened::Forward(forwarding) => {
-                self.fail_htlc(id, offer.id, &Failure::UnknownNextPeer, &forwarding.return_path);
+                let incoming = HtlcPlace { channel: id, id: offer.id };
+                self.forward_htlc(&Errand { incoming, offer, forwarding: &forwarding });
             }
             Opened::Final(receiving) if must_fail => {
                 self.fail_htlc(id, offer.id, &Failure::TemporaryNodeFailure, &receiving.return_path);
@@ -108,18 +116,19 @@ impl Node {
         Some(onion::open(&incoming, |point| self.signer.ecdh_node(point)))
     }
 
-    fn fail_htlc(&mut self, channel: ChannelId, id: HtlcId, failure: &Failure, return_path: &ReturnPath) {
+    pub(super) fn fail_htlc(&mut self, channel: ChannelId, id: HtlcId, failure: &Failure, return_path: &ReturnPath) {
         self.answer_htlc(channel, id, return_path.fail(failure, HoldTime::UNKNOWN));
     }
 
-    fn answer_htlc(&mut self, channel: ChannelId, id: HtlcId, answer: Answer) {
+    /// Whether the channel took the answer: one that is over has no use for it.
+    pub(super) fn answer_htlc(&mut self, channel: ChannelId, id: HtlcId, answer: Answer) -> bool {
         let command = match answer {
             Answer::Fail { reason, attribution_data } => Command::FailHtlc { id, reason, attribution_data },
             Answer::Malformed { sha256_of_onion, failure_code } => {
                 Command::FailMalformedHtlc { id, sha256_of_onion, failure_code }
             }
         };
-        self.drive_quietly(channel, channel::Input::Command(command));
+        self.drive(channel, channel::Input::Command(command)).is_ok()
     }
 
     /// A part of a payment is good; all parts together are claimed in one turn.
@@ -203,13 +212,25 @@ impl Node {
         Some(commitments.incoming.get(&htlc)?.offer.clone())
     }
 
-    pub(super) fn outgoing_fulfilled(&mut self, channel: ChannelId, htlc: HtlcId, preimage: Preimage) {
+    pub(super) fn outgoing_fulfilled(
+        &mut self,
+        channel: ChannelId,
+        htlc: HtlcId,
+        preimage: Preimage,
+        attribution_data: Option<&AttributionData>,
+    ) {
+        if let Some(Cause::Forward(incoming)) = self.state.cause_of(channel, htlc) {
+            return self.forward_fulfilled(incoming, preimage, attribution_data);
+        }
         let Some(payment) = self.state.payment_of(channel, htlc).cloned() else { return };
         self.change(Change::Moved { channel, sent: payment.amount, received: Msat::ZERO });
         self.end_payment(payment, PaymentStatus::Succeeded { preimage, at: self.moment.now });
     }
 
     fn outgoing_failed(&mut self, channel: ChannelId, htlc: HtlcId, failure: OutgoingFailure) {
+        if let Some(Cause::Forward(incoming)) = self.state.cause_of(channel, htlc) {
+            return self.forward_failed(incoming, failure);
+        }
         let Some(payment) = self.state.payment_of(channel, htlc).cloned() else { return };
         let attempt = payment.attempts.iter().find(|attempt| (attempt.channel, attempt.htlc_id) == (channel, htlc));
         let reason = match failure {

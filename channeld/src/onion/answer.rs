@@ -55,6 +55,11 @@ impl ReturnPath {
         ReturnPath { secret, sha256_of_onion, place }
     }
 
+    /// By which an onion is known again: what nobody but payer and hop can know, and says nothing about the secret.
+    pub fn tag(&self) -> [u8; 32] {
+        self.secret.tag_bytes()
+    }
+
     /// Whether a blinded path begins here: then BOLT 4 asks for a random delay before any failure.
     pub fn is_introduction(&self) -> bool {
         self.place == Place::Introduction

@@ -19,6 +19,11 @@ impl SharedSecret {
         SharedSecret(bytes)
     }
 
+    /// The key of a type that no onion uses: to know an onion again without keeping its secret.
+    pub(super) fn tag_bytes(&self) -> [u8; 32] {
+        self.key(b"seen")
+    }
+
     /// The factor that blinds the ephemeral key for the next hop: SHA-256(key ‖ secret).
     pub(super) fn blinding_factor(
         &self,

@@ -4,11 +4,21 @@
 use serde::{Deserialize, Serialize};
 
 use crate::commitment::{Parameters, msat};
-use crate::onion::SharedSecret;
-use crate::units::{ChannelId, CltvDelta, CltvExpiry, HtlcId, Msat, NodeId, PaymentHash, Preimage, UnixTime};
+use crate::onion::{Failure, HoldTime, ReturnPath};
+use crate::units::{
+    BlockHeight, ChannelId, CltvDelta, CltvExpiry, HtlcId, Msat, NodeId, PaymentHash, Preimage, UnixTime,
+};
+use crate::wire::ChannelUpdate;
 
 /// A policy that was replaced is still honoured so long: the new one has not reached every payer (as CLN and LDK do).
 pub const GRACE_SECONDS: u64 = 600;
+/// `max_htlc_cltv` (BOLT 4): an HTLC that lasts longer than two weeks is not taken along.
+pub const MAX_CLTV_DELTA: u32 = 2_016;
+/// Blocks that the outgoing HTLC must have left: fewer may be gone before the next hop has it.
+pub const LEAST_OUTGOING_BLOCKS: u32 = 3;
+/// Blocks before its own deadline at which an incoming HTLC goes back, whatever became of the outgoing one: its peer
+/// would close the channel for it.
+pub const FAIL_BACK_MARGIN: u32 = 3;
 
 /// What a channel asks of what is forwarded over it, away from us: what `channel_update` says (BOLT 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +93,113 @@ impl PolicyUpdate {
     }
 }
 
+/// What is to be forwarded, as HTLC and onion say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passage {
+    /// What came.
+    pub incoming_amount: Msat,
+    /// When that times out.
+    pub incoming_expiry: CltvExpiry,
+    /// What is to go on.
+    pub outgoing_amount: Msat,
+    /// With which expiry.
+    pub outgoing_expiry: CltvExpiry,
+    /// Our best block.
+    pub height: BlockHeight,
+    /// Blocks before its expiry at which an incoming HTLC is claimed on the chain.
+    pub fulfil_margin: u32,
+}
+
+/// A rule that forbids a passage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PassageRefusal {
+    /// `amount_below_minimum`
+    #[error("the channel carries nothing so small")]
+    AmountBelowMinimum,
+    /// `temporary_channel_failure`: above `htlc_maximum_msat`.
+    #[error("the channel carries nothing so large")]
+    AmountAboveMaximum,
+    /// `fee_insufficient`
+    #[error("the fee is too low")]
+    FeeInsufficient,
+    /// `incorrect_cltv_expiry`
+    #[error("the expiries are too near to each other")]
+    IncorrectCltvExpiry,
+    /// `expiry_too_soon`
+    #[error("an expiry is too near")]
+    ExpiryTooSoon,
+    /// `expiry_too_far`
+    #[error("the expiry is too far away")]
+    ExpiryTooFar,
+}
+
+impl Passage {
+    /// The checks of BOLT 4 against what a channel asks, in the order of the failure codes.
+    ///
+    /// # Errors
+    /// The first rule that is not met.
+    pub fn check(&self, policy: &ForwardingPolicy) -> Result<(), PassageRefusal> {
+        if self.outgoing_amount < policy.htlc_minimum {
+            return Err(PassageRefusal::AmountBelowMinimum);
+        }
+        let needed = policy.fee(self.outgoing_amount).and_then(|fee| self.outgoing_amount.checked_add(fee));
+        if needed.is_none_or(|needed| self.incoming_amount < needed) {
+            return Err(PassageRefusal::FeeInsufficient);
+        }
+        let (incoming, outgoing) = (self.incoming_expiry.height(), self.outgoing_expiry.height());
+        if incoming < outgoing.saturating_add(u32::from(policy.cltv_expiry_delta.blocks())) {
+            return Err(PassageRefusal::IncorrectCltvExpiry);
+        }
+        let height = self.height.height();
+        // BOLT 2: an HTLC whose fulfilment deadline is past is not forwarded.
+        if outgoing <= height.saturating_add(LEAST_OUTGOING_BLOCKS)
+            || incoming <= height.saturating_add(self.fulfil_margin)
+        {
+            return Err(PassageRefusal::ExpiryTooSoon);
+        }
+        if outgoing > height.saturating_add(MAX_CLTV_DELTA) {
+            return Err(PassageRefusal::ExpiryTooFar);
+        }
+        if self.outgoing_amount > policy.htlc_maximum {
+            return Err(PassageRefusal::AmountAboveMaximum);
+        }
+        Ok(())
+    }
+
+    /// The same, where what the channel asked a short while ago is good enough, too.
+    ///
+    /// # Errors
+    /// The first rule of today's policy that is not met.
+    pub fn check_with_grace(
+        &self,
+        policy: &ForwardingPolicy,
+        before: Option<&(ForwardingPolicy, UnixTime)>,
+        now: UnixTime,
+    ) -> Result<(), PassageRefusal> {
+        self.check(policy).or_else(|refusal| {
+            let honoured = before.filter(|(_, until)| now.micros_since(*until) <= GRACE_SECONDS * 1_000_000);
+            let was_right = honoured.is_some_and(|(before, _)| self.check(before).is_ok());
+            if was_right { Ok(()) } else { Err(refusal) }
+        })
+    }
+
+    /// The failure that the payer is told (BOLT 4), with what the channel asks.
+    pub fn failure(&self, refusal: PassageRefusal, update: Option<Box<ChannelUpdate>>) -> Failure {
+        match refusal {
+            PassageRefusal::AmountBelowMinimum => {
+                Failure::AmountBelowMinimum { htlc_msat: self.outgoing_amount, update }
+            }
+            PassageRefusal::AmountAboveMaximum => Failure::TemporaryChannelFailure { update },
+            PassageRefusal::FeeInsufficient => Failure::FeeInsufficient { htlc_msat: self.incoming_amount, update },
+            PassageRefusal::IncorrectCltvExpiry => {
+                Failure::IncorrectCltvExpiry { cltv_expiry: self.outgoing_expiry, update }
+            }
+            PassageRefusal::ExpiryTooSoon => Failure::ExpiryTooSoon { update },
+            PassageRefusal::ExpiryTooFar => Failure::ExpiryTooFar,
+        }
+    }
+}
+
 /// Names an HTLC of one direction on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct HtlcPlace {
@@ -120,8 +237,8 @@ pub struct Forward {
     pub incoming_expiry: CltvExpiry,
     /// When the outgoing one times out.
     pub outgoing_expiry: CltvExpiry,
-    /// What we share with the payer: to wrap a failure.
-    pub secret: SharedSecret,
+    /// For the answer to the incoming one.
+    pub return_path: ReturnPath,
     /// When the incoming one was irrevocable.
     pub started: UnixTime,
     /// How far it is.
@@ -144,6 +261,23 @@ impl Forward {
     pub const fn fee(&self) -> Msat {
         self.incoming_amount.saturating_sub(self.outgoing_amount)
     }
+
+    /// How long we have held it, for the payer to see.
+    pub fn held(&self, now: UnixTime) -> HoldTime {
+        HoldTime::from_micros(now.micros_since(self.started))
+    }
+
+    /// Whether the incoming HTLC must go back at this height, though the outgoing one is not decided.
+    pub const fn must_fail_back(&self, height: BlockHeight) -> bool {
+        let undecided = matches!(self.status, ForwardStatus::InFlight);
+        undecided && height.height().saturating_add(FAIL_BACK_MARGIN) >= self.incoming_expiry.height()
+    }
+
+    /// The height at which half of the time between the two deadlines is over.
+    pub const fn warning_height(&self) -> BlockHeight {
+        let (first, last) = (self.outgoing_expiry.height(), self.incoming_expiry.height());
+        BlockHeight::new(first.saturating_add(last.saturating_sub(first) / 2))
+    }
 }
 
 #[cfg(test)]
@@ -158,6 +292,50 @@ mod tests {
         assert_eq!(policy.fee(Msat::new(4_999_999)), Some(Msat::new(10_199)));
         let dear = ForwardingPolicy { fee_proportional_millionths: u32::MAX, ..policy };
         assert_eq!(dear.fee(Msat::new(u64::MAX)), None);
+    }
+
+    fn passage() -> Passage {
+        Passage {
+            incoming_amount: Msat::new(1_002_000),
+            incoming_expiry: CltvExpiry::new(200),
+            outgoing_amount: Msat::new(1_000_000),
+            outgoing_expiry: CltvExpiry::new(160),
+            height: BlockHeight::new(100),
+            fulfil_margin: 18,
+        }
+    }
+
+    #[test]
+    fn each_rule_has_its_failure() {
+        use PassageRefusal as R;
+        let policy = ForwardingPolicy {
+            htlc_minimum: Msat::new(1_000),
+            htlc_maximum: Msat::new(5_000_000),
+            ..ForwardingPolicy::default()
+        };
+        let good = passage();
+        let code = |passage: Passage| passage.check(&policy).map_err(|refusal| passage.failure(refusal, None).code());
+        assert_eq!(code(good), Ok(()));
+        assert_eq!(good.check(&ForwardingPolicy { fee_base_msat: 2_000, ..policy }), Err(R::FeeInsufficient));
+        assert_eq!(code(Passage { outgoing_amount: Msat::new(999), ..good }), Err(0x1000 | 11));
+        assert_eq!(code(Passage { incoming_amount: Msat::new(1_001_000), ..good }), Err(0x1000 | 12));
+        assert_eq!(code(Passage { incoming_expiry: CltvExpiry::new(199), ..good }), Err(0x1000 | 13));
+        let soon = Passage { incoming_expiry: CltvExpiry::new(143), outgoing_expiry: CltvExpiry::new(103), ..good };
+        assert_eq!(code(soon), Err(0x1000 | 14));
+        let far = Passage { incoming_expiry: CltvExpiry::new(2_157), outgoing_expiry: CltvExpiry::new(2_117), ..good };
+        assert_eq!(code(far), Err(21));
+        let large = Passage { outgoing_amount: Msat::new(5_000_001), incoming_amount: Msat::new(6_000_000), ..good };
+        assert_eq!(code(large), Err(0x1000 | 7));
+    }
+
+    #[test]
+    fn what_was_asked_before_is_honoured_for_a_while() {
+        let before = ForwardingPolicy::default();
+        let now = ForwardingPolicy { fee_base_msat: 5_000, ..before };
+        let changed = UnixTime::from_seconds(1_000);
+        let check = |at| passage().check_with_grace(&now, Some(&(before, changed)), UnixTime::from_seconds(at));
+        assert_eq!(check(1_600), Ok(()));
+        assert_eq!(check(1_601), Err(PassageRefusal::FeeInsufficient));
     }
 
     #[test]

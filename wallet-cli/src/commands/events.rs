@@ -90,6 +90,11 @@ fn detail(event: &Event) -> String {
             format!("{} +{received} -{sent}", transaction.txid)
         }
         Detail::Warning(warning) => warning.message.clone(),
+        Detail::Forward(forward) => {
+            let (came, fee) = (money::msat(forward.incoming_msat), money::msat(forward.fee_msat));
+            let end = forward.failure_code.map(|code| format!(", failure {code:#06x}")).unwrap_or_default();
+            format!("{} {came}, fee {fee}{end}", short(&forward.payment_hash))
+        }
     }
 }
 

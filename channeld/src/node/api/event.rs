@@ -221,6 +221,32 @@ pub enum EventKind {
         /// What, in words.
         message: String,
     },
+    /// Somebody's payment went through us.
+    Forwarded {
+        /// Its hash.
+        payment_hash: PaymentHash,
+        /// The channel it came on.
+        incoming: ChannelId,
+        /// The channel it went on.
+        outgoing: ChannelId,
+        /// What came in.
+        incoming_amount: Msat,
+        /// What went out; the rest is what we earned.
+        outgoing_amount: Msat,
+    },
+    /// Somebody's payment did not go through us; it costs nobody anything.
+    ForwardFailed {
+        /// Its hash.
+        payment_hash: PaymentHash,
+        /// The channel it came on.
+        incoming: ChannelId,
+        /// The channel it went on, where it got so far.
+        outgoing: Option<ChannelId>,
+        /// What came in.
+        incoming_amount: Msat,
+        /// What we told the payer (BOLT 4); `None` where a node behind us did.
+        code: Option<u16>,
+    },
 }
 
 /// How a channel was closed.

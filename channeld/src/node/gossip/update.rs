@@ -103,7 +103,6 @@ impl Node {
     }
 
     /// Our newest update, as a failure brings it to a payer that named the channel `by`: an alias stays an alias (BOLT 4).
-    #[allow(dead_code, reason = "forwarding asks for it")]
     pub(in crate::node) fn update_for_payer(&self, id: ChannelId, by: ShortChannelId) -> Option<ChannelUpdate> {
         let mut update = self.gossip_of(id)?.update.clone()?;
         if update.short_channel_id != by {

@@ -7,7 +7,7 @@ use super::gossip::GossipChange;
 use crate::channel::{self, Channel};
 use crate::node::api::reply::Reply;
 use crate::onchain::{self, Resolver};
-use crate::payment::forward::ForwardingPolicy;
+use crate::payment::forward::{Forward, ForwardStatus, ForwardingPolicy, HtlcPlace};
 use crate::payment::receive::Invoice;
 use crate::payment::send::{Attempt, Payment};
 use crate::payment::stream::{OutgoingStream, StreamChange};
@@ -170,6 +170,22 @@ pub enum Change {
     },
     /// We told everybody about ourselves.
     NodeAnnounced(Box<NodeAnnouncement>),
+    /// An incoming HTLC is forwarded: the outgoing one is added in the same turn.
+    ForwardAdded(Box<Forward>),
+    /// A forward goes on.
+    ForwardProgressed {
+        /// Its incoming HTLC.
+        incoming: HtlcPlace,
+        /// How far it is now.
+        status: ForwardStatus,
+    },
+    /// The incoming HTLC is answered, and the outgoing one decided.
+    ForwardEnded {
+        /// Its incoming HTLC.
+        incoming: HtlcPlace,
+        /// What we earned by it, where it was not counted before.
+        earned: Option<Msat>,
+    },
 }
 
 /// The answer to a mutating call, kept for repetitions.

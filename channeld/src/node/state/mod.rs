@@ -1,6 +1,7 @@
 //! What the node knows and must not forget. `apply` is the only thing that changes it, and recovery is a fold of it.
 
 pub mod change;
+mod forward;
 pub mod gossip;
 pub mod row;
 
@@ -11,15 +12,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::Channel;
 use crate::onchain::Resolver;
-use crate::payment::forward::{Cause, ForwardingPolicy, HtlcPlace};
+use crate::payment::forward::{Cause, Forward, ForwardStatus, ForwardingPolicy, HtlcPlace};
 use crate::payment::receive::Invoice;
 use crate::payment::send::Payment;
 use crate::payment::stream::OutgoingStream;
-use crate::units::{BlockHeight, ChannelId, HtlcId, Msat, NodeId, PaymentHash, SessionId, ShortChannelId, UnixTime};
+use crate::units::{
+    BlockHeight, ChannelId, CltvExpiry, HtlcId, Msat, NodeId, PaymentHash, SessionId, ShortChannelId, UnixTime,
+};
 use crate::wallet::WalletState;
 use crate::wire::NodeAnnouncement;
 
 use change::{Answered, Change, PeerRecord};
+pub use forward::OnionTag;
 use gossip::ChannelGossip;
 use row::RowKey;
 
@@ -43,6 +47,12 @@ pub struct State {
     pub invoices: BTreeMap<PaymentHash, Invoice>,
     /// Streams in which we pay.
     pub streams: BTreeMap<SessionId, OutgoingStream>,
+    /// HTLCs that are forwarded, by the incoming one.
+    pub forwards: BTreeMap<HtlcPlace, Forward>,
+    /// Onions that were forwarded, by a tag of the secret, until they expire: none is forwarded twice.
+    seen_onions: BTreeMap<OnionTag, CltvExpiry>,
+    /// The same by expiry: follows from it.
+    seen_until: BTreeSet<(CltvExpiry, OnionTag)>,
     /// Answers to mutating calls.
     pub requests: BTreeMap<String, Answered>,
     /// Peers to remember.
@@ -80,6 +90,10 @@ pub struct Head {
     pub invoices: u64,
     /// The newest channel's index.
     pub channels: u64,
+    /// How many HTLCs were forwarded with success.
+    pub forwarded: u64,
+    /// What that brought.
+    pub forwarding_fees: Msat,
     /// Blocks of the best chain, the newest last.
     pub blocks: VecDeque<(BlockHeight, BlockHash)>,
 }
@@ -146,6 +160,11 @@ impl State {
         self.causes.get(&HtlcPlace { channel, id }).copied()
     }
 
+    /// Every outgoing HTLC whose end is not known, and why it is there.
+    pub fn causes(&self) -> impl Iterator<Item = (HtlcPlace, Cause)> {
+        self.causes.iter().map(|(place, cause)| (*place, *cause))
+    }
+
     /// The channel that an onion or a gossip message means by a name: its place on the chain, or our alias for it.
     pub fn channel_named(&self, name: ShortChannelId) -> Option<ChannelId> {
         self.names.get(&name).copied()
@@ -196,6 +215,9 @@ impl State {
             | Change::StreamAdded { .. }
             | Change::Stream { .. }
             | Change::StreamRemoved { .. } => self.apply_payment(change),
+            Change::ForwardAdded(_) | Change::ForwardProgressed { .. } | Change::ForwardEnded { .. } => {
+                self.apply_forward(change);
+            }
             _ => self.apply_rest(change),
         }
     }
@@ -273,6 +295,7 @@ impl State {
                     for name in entry.names() {
                         self.names.remove(&name);
                     }
+                    self.forget_forwards_of(*channel);
                 }
             }
             _ => unreachable!("sorted by `apply`"),
@@ -378,6 +401,7 @@ impl State {
                 if self.head.blocks.len() > RECENT_BLOCKS {
                     self.head.blocks.pop_front();
                 }
+                self.forget_onions(*height);
             }
             Change::BlockDisconnected => {
                 self.dirty.insert(RowKey::Head);

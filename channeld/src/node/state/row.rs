@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{ChannelEntry, Head, State};
-use crate::payment::forward::Cause;
+use super::{ChannelEntry, Head, OnionTag, State};
+use crate::payment::forward::{Cause, HtlcPlace};
 use crate::units::{ChannelId, NodeId, PaymentHash, SessionId};
 use crate::wallet::WalletState;
 
@@ -38,6 +38,10 @@ pub enum RowKey {
     Gossip(ChannelId),
     /// What we told of ourselves.
     Identity,
+    /// A forward, by its incoming HTLC.
+    Forward(HtlcPlace),
+    /// An onion that was forwarded.
+    SeenOnion(OnionTag),
     /// Archive: the place of an ended payment in its history.
     EndedPayment(PaymentHash),
     /// Archive: an ended invoice, by its index.
@@ -73,6 +77,8 @@ impl RowKey {
             RowKey::Wallet => vec![b'W'],
             RowKey::Gossip(id) => join(b'G', &id.0),
             RowKey::Identity => vec![b'M'],
+            RowKey::Forward(place) => join(b'F', &[place.channel.0.as_slice(), &place.id.id().to_be_bytes()].concat()),
+            RowKey::SeenOnion(tag) => join(b'X', &tag.0),
             RowKey::EndedPayment(hash) => join(0x80, &hash.0),
             RowKey::EndedInvoice(index) => join(0x81, &index.to_be_bytes()),
             RowKey::EndedInvoiceIndex(hash) => join(0x82, &hash.0),
@@ -119,6 +125,8 @@ impl State {
         if self.identity.is_some() {
             keys.push(RowKey::Identity);
         }
+        keys.extend(self.forwards.keys().copied().map(RowKey::Forward));
+        keys.extend(self.seen_onions.keys().copied().map(RowKey::SeenOnion));
         if !self.wallet.is_empty() {
             keys.push(RowKey::Wallet);
         }
@@ -138,6 +146,8 @@ impl State {
             RowKey::Wallet => Some(self.wallet.to_bytes()),
             RowKey::Gossip(id) => self.gossip.get(id).map(encode),
             RowKey::Identity => self.identity.as_ref().map(encode),
+            RowKey::Forward(place) => self.forwards.get(place).map(encode),
+            RowKey::SeenOnion(tag) => self.seen_onions.get(tag).map(encode),
             _ => unreachable!("the archive is written with its turn"),
         }
     }
@@ -154,6 +164,8 @@ impl State {
         for (hash, payment) in &state.payments {
             state.causes.extend(payment.attempts.iter().map(|attempt| (attempt.place(), Cause::Payment(*hash))));
         }
+        let forwards: Vec<_> = state.forwards.values().cloned().collect();
+        forwards.iter().for_each(|forward| state.index_forward(forward));
         let channels: Vec<ChannelId> = state.channels.keys().copied().collect();
         channels.into_iter().for_each(|id| state.index_channel(id));
         Ok(state)
@@ -173,6 +185,11 @@ impl State {
             b'N' => drop(self.peers.insert(NodeId(secp256k1::PublicKey::from_slice(rest).ok()?), decode(value)?)),
             b'G' => drop(self.gossip.insert(ChannelId(id()?), decode(value)?)),
             b'M' => self.identity = Some(decode(value)?),
+            b'F' => {
+                let forward: crate::payment::forward::Forward = decode(value)?;
+                drop(self.forwards.insert(forward.incoming, forward));
+            }
+            b'X' => self.load_onion(OnionTag(rest.try_into().ok()?), decode(value)?),
             b'W' => self.wallet = WalletState::from_bytes(value).ok()?,
             _ => return None,
         }

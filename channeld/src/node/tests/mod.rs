@@ -2,7 +2,9 @@
 
 mod close;
 mod crash;
+mod forward;
 mod gossip;
 mod pay;
+mod route;
 mod stream;
 mod world;

@@ -22,6 +22,7 @@ use crate::node::reply::{ChannelInfo, Reply};
 use crate::node::state::State;
 use crate::node::state::row::RowKey;
 use crate::node::{Node, Record, Settings};
+use crate::payment::forward::Cause;
 use crate::payment::send::Payment;
 use crate::payment::stream::StreamStatus;
 use crate::units::{BlockHeight, ChannelId, FeeratePerKw, NodeId, UnixTime};
@@ -58,12 +59,14 @@ pub struct Member {
     pub crash_at: Option<(u64, Crash)>,
 }
 
-/// Two nodes, a wire and a chain.
+/// Nodes, the wires between them and a chain.
 pub struct World {
     pub members: Vec<Member>,
-    session: Option<SessionNumber>,
+    /// The connections that stand, by the two ends.
+    links: BTreeMap<(usize, usize), SessionNumber>,
     sessions: u64,
-    wire: VecDeque<(usize, SessionNumber, Message)>,
+    /// From whom, to whom, on which connection.
+    wire: VecDeque<(usize, usize, SessionNumber, Message)>,
     pub blocks: Vec<Block>,
     coins: BTreeMap<OutPoint, (TxOut, u32)>,
     pub mempool: Vec<Transaction>,
@@ -104,11 +107,16 @@ fn moment(clock: &mut u64) -> Moment {
 impl World {
     /// Two nodes at the genesis block, not connected.
     pub fn new() -> World {
+        World::with_nodes(2)
+    }
+
+    /// So many nodes at the genesis block, not connected.
+    pub fn with_nodes(count: u8) -> World {
         let mut clock = 0;
-        let members = [1u8, 2].map(|seed| Member::new(seed, moment(&mut clock))).into_iter().collect();
+        let members = (1..=count).map(|seed| Member::new(seed, moment(&mut clock))).collect();
         let mut world = World {
             members,
-            session: None,
+            links: BTreeMap::new(),
             sessions: 0,
             wire: VecDeque::new(),
             blocks: vec![genesis()],
@@ -118,7 +126,7 @@ impl World {
             clock,
             held_chain: None,
         };
-        (0..2).for_each(|who| world.settle(who));
+        (0..world.members.len()).for_each(|who| world.settle(who));
         world
     }
 
@@ -130,6 +138,16 @@ impl World {
         world.connect();
         let id = world.open(0, capacity, push_msat);
         (world, id)
+    }
+
+    /// A line of nodes, each connected with the next and with a channel that both sides can send over.
+    pub fn line(count: u8, capacity: u64) -> (World, Vec<ChannelId>) {
+        let mut world = World::with_nodes(count);
+        (0..usize::from(count)).for_each(|who| world.fund(who, 10_000_000));
+        world.connect();
+        let pairs = 0..usize::from(count) - 1;
+        let channels = pairs.map(|who| world.open_with(who, who + 1, capacity, capacity * 500)).collect();
+        (world, channels)
     }
 
     pub fn id(&self, who: usize) -> NodeId {
@@ -152,41 +170,70 @@ impl World {
         self.mine(1);
     }
 
+    /// Connects each node with the next.
     pub fn connect(&mut self) {
+        (1..self.members.len()).for_each(|next| self.connect_pair(next - 1, next));
+    }
+
+    pub fn connect_pair(&mut self, one: usize, other: usize) {
+        if self.links.contains_key(&(one, other)) {
+            return;
+        }
         self.sessions += 1;
         let session = SessionNumber(self.sessions);
-        self.session = Some(session);
-        for who in 0..2 {
-            let peer = self.id(1 - who);
-            let features = Features::init();
-            self.input(who, Input::Connected { peer, session, features, inbound: who == 1, address: None });
+        self.links.insert((one, other), session);
+        for (who, peer) in [(one, other), (other, one)] {
+            let (peer, features) = (self.id(peer), Features::init());
+            self.input(who, Input::Connected { peer, session, features, inbound: who == other, address: None });
         }
         self.run();
     }
 
+    /// Cuts every connection.
     pub fn disconnect(&mut self) {
-        let Some(session) = self.session.take() else { return };
-        self.wire.clear();
-        for who in 0..2 {
-            let peer = self.id(1 - who);
+        (1..self.members.len()).for_each(|next| self.cut(next - 1, next));
+        self.run();
+    }
+
+    /// Cuts one connection.
+    pub fn cut(&mut self, one: usize, other: usize) {
+        let Some(session) = self.links.remove(&(one, other)) else { return };
+        self.wire.retain(|(_, _, of, _)| *of != session);
+        for (who, peer) in [(one, other), (other, one)] {
+            let peer = self.id(peer);
             self.input(who, Input::Disconnected { peer, session });
         }
-        self.run();
+    }
+
+    fn stands(&self, session: SessionNumber) -> bool {
+        self.links.values().any(|standing| *standing == session)
+    }
+
+    fn place_of(&self, node: NodeId) -> usize {
+        (0..self.members.len()).find(|who| self.id(*who) == node).expect("a member")
     }
 
     pub fn open(&mut self, who: usize, capacity: u64, push_msat: u64) -> ChannelId {
-        let id = self.begin_open(who, capacity, push_msat, false);
+        self.open_with(who, 1 - who, capacity, push_msat)
+    }
+
+    pub fn open_with(&mut self, who: usize, peer: usize, capacity: u64, push_msat: u64) -> ChannelId {
+        let id = self.begin_open_with(who, peer, capacity, push_msat, false);
         self.mine(6);
-        assert!(self.channel(0, id).expect("the opener has it").usable);
-        assert!(self.channel(1, id).expect("the accepter has it").usable);
+        assert!(self.channel(who, id).expect("the opener has it").usable);
+        assert!(self.channel(peer, id).expect("the accepter has it").usable);
         id
     }
 
     /// A channel whose funding transaction waits for a block.
     pub fn begin_open(&mut self, who: usize, capacity: u64, push_msat: u64, announce: bool) -> ChannelId {
+        self.begin_open_with(who, 1 - who, capacity, push_msat, announce)
+    }
+
+    pub fn begin_open_with(&mut self, who: usize, peer: usize, sat: u64, push_msat: u64, announce: bool) -> ChannelId {
         let open = crate::node::command::OpenChannel {
-            peer: self.id(1 - who),
-            capacity: crate::node::command::AmountOrAll::Sat(capacity),
+            peer: self.id(peer),
+            capacity: crate::node::command::AmountOrAll::Sat(sat),
             push: crate::units::Msat::new(push_msat),
             funding_feerate: None,
             announce,
@@ -240,6 +287,12 @@ impl World {
         self.settle(who);
     }
 
+    /// The time by the next input's clock.
+    pub fn now(&self) -> UnixTime {
+        let mut clock = self.clock;
+        moment(&mut clock).now
+    }
+
     /// Lets time pass for a node.
     pub fn tick(&mut self, who: usize, seconds: u64) {
         self.clock += seconds * 1_000;
@@ -247,7 +300,7 @@ impl World {
         self.run();
     }
 
-    fn settle(&mut self, who: usize) {
+    pub fn settle(&mut self, who: usize) {
         loop {
             let moment = moment(&mut self.clock);
             let member = &mut self.members[who];
@@ -273,15 +326,18 @@ impl World {
         }
     }
 
-    /// The process dies and starts again; the connection is gone.
+    /// The process dies and starts again; its connections are gone.
     pub fn crash(&mut self, who: usize) {
         self.members[who].crash_at = None;
         let moment = moment(&mut self.clock);
         self.members[who].restart(moment);
-        self.wire.clear();
-        if let Some(session) = self.session.take() {
-            let peer = self.id(who);
-            self.input(1 - who, Input::Disconnected { peer, session });
+        let ends: Vec<_> = self.links.iter().filter(|((one, other), _)| who == *one || who == *other).collect();
+        let ends: Vec<_> = ends.into_iter().map(|(pair, session)| (*pair, *session)).collect();
+        for (pair, session) in ends {
+            self.links.remove(&pair);
+            self.wire.retain(|(_, _, of, _)| *of != session);
+            let (peer, other) = (self.id(who), if pair.0 == who { pair.1 } else { pair.0 });
+            self.input(other, Input::Disconnected { peer, session });
         }
         // What was mined while it was down comes now.
         self.tell_chain(who);
@@ -291,21 +347,20 @@ impl World {
     /// Carries messages until nothing moves.
     pub fn run(&mut self) {
         for _ in 0..100_000 {
-            let Some((who, session, message)) = self.wire.pop_front() else { return };
-            if self.session == Some(session) {
-                let peer = self.id(1 - who);
-                self.input(who, Input::Messages { peer, session, messages: vec![message] });
+            if self.wire.is_empty() {
+                return;
             }
+            self.deliver_one();
         }
         panic!("the nodes never come to rest");
     }
 
     /// Carries one message.
     pub fn deliver_one(&mut self) {
-        let Some((who, session, message)) = self.wire.pop_front() else { return };
-        if self.session == Some(session) {
-            let peer = self.id(1 - who);
-            self.input(who, Input::Messages { peer, session, messages: vec![message] });
+        let Some((from, to, session, message)) = self.wire.pop_front() else { return };
+        if self.stands(session) {
+            let peer = self.id(from);
+            self.input(to, Input::Messages { peer, session, messages: vec![message] });
         }
     }
 
@@ -318,11 +373,15 @@ impl World {
     fn carry_out(&mut self, who: usize, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Send { session, message, .. } => {
+                Effect::Send { peer, session, message } => {
                     let message = Message::decode(&message.encode()).expect("what we send can be read");
-                    self.wire.push_back((1 - who, session, message));
+                    let to = self.place_of(peer);
+                    self.wire.push_back((who, to, session, message));
                 }
-                Effect::Disconnect { session, .. } if self.session == Some(session) => self.disconnect(),
+                Effect::Disconnect { peer, session } if self.stands(session) => {
+                    let other = self.place_of(peer);
+                    self.cut(who.min(other), who.max(other));
+                }
                 Effect::Reply { request, answer, .. } => {
                     self.members[who].replies.entry(request.0).or_default().push(answer);
                 }
@@ -360,7 +419,7 @@ impl World {
     pub fn mine(&mut self, count: u32) {
         for _ in 0..count {
             self.mine_one();
-            (0..2).for_each(|who| self.tell_chain(who));
+            (0..self.members.len()).for_each(|who| self.tell_chain(who));
             self.run();
         }
     }
@@ -390,9 +449,9 @@ impl World {
 
     /// One node says something that it would not by itself: what the other answers at once.
     pub fn say(&mut self, who: usize, message: Message) -> Vec<Message> {
-        let (peer, session) = (self.id(who), self.session.expect("a connection"));
+        let (peer, session) = (self.id(who), self.links.values().next().copied().expect("a connection"));
         self.input(1 - who, Input::Messages { peer, session, messages: vec![message] });
-        let answers = self.wire.iter().filter(|(to, ..)| *to == who).map(|(.., message)| message.clone()).collect();
+        let answers = self.wire.iter().filter(|(_, to, ..)| *to == who).map(|(.., message)| message.clone()).collect();
         self.run();
         answers
     }
@@ -529,9 +588,35 @@ impl Member {
         }
     }
 
-    /// Memory is disk: the state equals the fold of what was stored.
+    /// Memory is disk: the state equals the fold of what was stored, and what its rows say.
     fn check_disk(&self) {
-        assert_eq!(self.node.state().rows(), self.disk.rows());
+        let rows = self.node.state().rows();
+        assert_eq!(rows, self.disk.rows());
+        let loaded = State::from_rows(&rows).expect("rows are read");
+        assert!(loaded.causes().eq(self.node.state().causes()), "causes follow from rows");
+        self.check_causes();
+    }
+
+    /// Each outgoing HTLC that is not decided has exactly one cause, and each cause has its HTLC.
+    fn check_causes(&self) {
+        let state = self.node.state();
+        let on_chain = |id: &ChannelId| state.resolvers.get(id).is_some_and(|it| it.confirmed().is_some());
+        let mut known = std::collections::BTreeSet::new();
+        for (id, entry) in &state.channels {
+            let Some(commitments) = entry.channel.commitments() else { continue };
+            for (htlc_id, htlc) in &commitments.outgoing {
+                known.insert((*id, *htlc_id));
+                let is_paid = htlc.removal.as_ref().is_some_and(|it| it.removal.is_fulfilled());
+                let cause = state.cause_of(*id, *htlc_id);
+                assert!(is_paid || on_chain(id) || cause.is_some(), "HTLC {htlc_id} of {id} has no cause");
+            }
+        }
+        for (place, cause) in state.causes() {
+            assert!(known.contains(&(place.channel, place.id)), "{cause:?} has no HTLC");
+        }
+        let forwards = state.forwards.values().filter(|it| state.cause_of(it.outgoing.channel, it.outgoing.id).is_some());
+        let of_forwards = state.causes().filter(|(_, cause)| matches!(cause, Cause::Forward(_)));
+        assert_eq!(forwards.count(), of_forwards.count(), "each forward is the cause of one HTLC");
     }
 
     fn history(&self, block: &Block) -> Vec<(ChannelId, crate::commitment::PenaltyRow)> {

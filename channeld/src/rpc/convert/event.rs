@@ -2,8 +2,8 @@
 
 use proto::v1::event::Detail;
 use proto::v1::{
-    ChannelEvent, ClaimEvent, CloseKind, Event, EventKind, InvoiceEvent, PaymentEvent, PaymentTag, PeerEvent,
-    StreamEvent, TransactionEvent, WarningEvent,
+    ChannelEvent, ClaimEvent, CloseKind, Event, EventKind, ForwardEvent, InvoiceEvent, PaymentEvent, PaymentTag,
+    PeerEvent, StreamEvent, TransactionEvent, WarningEvent,
 };
 
 use crate::node::event::{self, EventKind as Happened};
@@ -40,6 +40,7 @@ fn detail(kind: Happened) -> (EventKind, Detail) {
         | Happened::PaymentFailed { .. }
         | Happened::TransactionConfirmed { .. }
         | Happened::Warning { .. } => payment(kind),
+        Happened::Forwarded { .. } | Happened::ForwardFailed { .. } => forward(kind),
     }
 }
 
@@ -127,6 +128,35 @@ fn invoice(kind: Happened) -> (EventKind, Detail) {
     };
     let payment_hash = payment_hash.to_string();
     (kind, Detail::Invoice(InvoiceEvent { payment_hash, received_msat, channel_id }))
+}
+
+fn forward(kind: Happened) -> (EventKind, Detail) {
+    match kind {
+        Happened::Forwarded { payment_hash, incoming, outgoing, incoming_amount, outgoing_amount } => {
+            let detail = ForwardEvent {
+                payment_hash: payment_hash.to_string(),
+                incoming_channel_id: incoming.to_string(),
+                outgoing_channel_id: outgoing.to_string(),
+                incoming_msat: incoming_amount.msat(),
+                outgoing_msat: outgoing_amount.msat(),
+                fee_msat: incoming_amount.saturating_sub(outgoing_amount).msat(),
+                failure_code: None,
+            };
+            (EventKind::Forwarded, Detail::Forward(detail))
+        }
+        Happened::ForwardFailed { payment_hash, incoming, outgoing, incoming_amount, code } => {
+            let detail = ForwardEvent {
+                payment_hash: payment_hash.to_string(),
+                incoming_channel_id: incoming.to_string(),
+                outgoing_channel_id: outgoing.map(|channel| channel.to_string()).unwrap_or_default(),
+                incoming_msat: incoming_amount.msat(),
+                failure_code: code.map(u32::from),
+                ..Default::default()
+            };
+            (EventKind::ForwardFailed, Detail::Forward(detail))
+        }
+        _ => unsorted(),
+    }
 }
 
 fn stream(kind: Happened) -> (EventKind, Detail) {

@@ -53,19 +53,20 @@ impl Filter {
 
     fn admits(&self, event: &Event) -> bool {
         let kind = self.kinds.is_empty() || self.kinds.contains(&event.kind);
-        kind && self.channel.as_deref().is_none_or(|channel| Some(channel) == channel_of(event))
+        kind && self.channel.as_deref().is_none_or(|channel| channels_of(event).contains(&channel))
     }
 }
 
-/// The channel that an event is about.
-fn channel_of(event: &Event) -> Option<&str> {
-    match event.detail.as_ref()? {
-        Detail::Channel(detail) => Some(&detail.channel_id),
-        Detail::Claim(detail) => Some(&detail.channel_id),
-        Detail::Invoice(detail) => Some(&detail.channel_id),
-        Detail::Stream(detail) => Some(&detail.channel_id),
-        Detail::Warning(detail) => Some(&detail.channel_id),
-        Detail::Peer(_) | Detail::Payment(_) | Detail::Transaction(_) => None,
+/// The channels that an event is about.
+fn channels_of(event: &Event) -> Vec<&str> {
+    match event.detail.as_ref() {
+        Some(Detail::Channel(detail)) => vec![&detail.channel_id],
+        Some(Detail::Claim(detail)) => vec![&detail.channel_id],
+        Some(Detail::Invoice(detail)) => vec![&detail.channel_id],
+        Some(Detail::Stream(detail)) => vec![&detail.channel_id],
+        Some(Detail::Warning(detail)) => vec![&detail.channel_id],
+        Some(Detail::Forward(detail)) => vec![&detail.incoming_channel_id, &detail.outgoing_channel_id],
+        Some(Detail::Peer(_) | Detail::Payment(_) | Detail::Transaction(_)) | None => Vec::new(),
     }
 }
 
