@@ -177,12 +177,7 @@ impl Node {
 
     /// Shows the preimage to the peer before us, or to the chain; a reorganisation may bring the channel back, so there the
     /// record stays.
-    fn fulfil_upstream(
-        &mut self,
-        incoming: HtlcPlace,
-        preimage: Preimage,
-        attribution_data: Option<&AttributionData>,
-    ) {
+    fn fulfil_upstream(&mut self, incoming: HtlcPlace, preimage: Preimage, attribution_data: Option<&AttributionData>) {
         let Some(forward) = self.state.forwards.get(&incoming) else { return };
         let was_counted = matches!(forward.status, ForwardStatus::Fulfilled(_));
         let fee = forward.fee();

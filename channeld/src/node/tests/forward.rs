@@ -88,7 +88,8 @@ fn what_is_refused_has_the_failure_of_its_rule() {
 fn what_a_channel_asks_can_be_changed_and_what_it_asked_is_honoured_for_ten_minutes() {
     let (mut world, channels) = line(3);
     let legs = line_route(&world, &channels, 10_000_000);
-    let update = PolicyUpdate { fee_base_msat: Some(50_000), htlc_minimum: Some(Msat::new(1_000)), ..PolicyUpdate::default() };
+    let update =
+        PolicyUpdate { fee_base_msat: Some(50_000), htlc_minimum: Some(Msat::new(1_000)), ..PolicyUpdate::default() };
     let command = UpdateChannelPolicy { channel: channels[1], update, validate_only: false };
     world.ask(1, Command::UpdateChannelPolicy(command)).expect("updated");
     send(&mut world, &legs, &Proof::Keysend(preimage(7)), 50);
@@ -243,7 +244,9 @@ fn what_times_out_on_the_chain_goes_back_when_it_is_buried() {
     world.mine(legs[1].expiry - world.blocks.len() as u32 + 8);
     assert_eq!(code(&world), 0x4008);
     assert_eq!(local(&mut world, 0, channels[0]), 500_000_000);
-    assert!(!world.has_event(1, |kind| matches!(kind, EventKind::ChannelFailed { channel, .. } if *channel == channels[0])));
+    assert!(
+        !world.has_event(1, |kind| matches!(kind, EventKind::ChannelFailed { channel, .. } if *channel == channels[0]))
+    );
 }
 
 #[test]
@@ -262,7 +265,9 @@ fn the_incoming_htlc_goes_back_before_its_deadline_even_if_no_close_confirms() {
     }
     assert_eq!(code(&world), 0x4008);
     assert_eq!(local(&mut world, 0, channels[0]), 500_000_000);
-    assert!(world.has_event(1, |kind| matches!(kind, EventKind::Warning { message, .. } if message.contains("goes back"))));
+    assert!(
+        world.has_event(1, |kind| matches!(kind, EventKind::Warning { message, .. } if message.contains("goes back")))
+    );
     let forward = world.members[1].node.state().forwards.values().next().expect("it is still open behind us").clone();
     assert_eq!(forward.status, ForwardStatus::FailedBack);
     assert!(world.channel(1, channels[0]).expect("a channel").usable, "the channel before us goes on");
@@ -280,7 +285,10 @@ fn dust_never_closes_a_channel() {
     for who in 0..3 {
         assert!(!world.has_event(who, |kind| matches!(kind, EventKind::ChannelFailed { .. })), "{who}");
     }
-    assert!(world.has_event(1, |kind| matches!(kind, EventKind::Warning { message, .. } if message.contains("written off"))));
+    assert!(
+        world
+            .has_event(1, |kind| matches!(kind, EventKind::Warning { message, .. } if message.contains("written off")))
+    );
     // What is claimed behind us after that is our loss, and is said.
     hold(&mut world, 2, channels[1], false);
     world.run();

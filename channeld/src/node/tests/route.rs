@@ -83,13 +83,7 @@ pub fn send_from(world: &mut World, payer: usize, legs: &[Leg], proof: &Proof, k
         path_key: None,
     };
     node.drive(first.channel, channel::Input::Command(command)).expect("the payer can pay");
-    let attempt = Attempt {
-        channel: first.channel,
-        htlc_id,
-        started: now,
-        deadline_height: first.expiry + 6,
-        secrets,
-    };
+    let attempt = Attempt { channel: first.channel, htlc_id, started: now, deadline_height: first.expiry + 6, secrets };
     if node.state().payments.contains_key(&hash) {
         node.change(Change::PaymentAttempted { payment_hash: hash, attempt });
     } else {

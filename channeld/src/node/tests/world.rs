@@ -636,7 +636,8 @@ impl Member {
         for (place, cause) in state.causes() {
             assert!(known.contains(&(place.channel, place.id)), "{cause:?} has no HTLC");
         }
-        let forwards = state.forwards.values().filter(|it| state.cause_of(it.outgoing.channel, it.outgoing.id).is_some());
+        let forwards =
+            state.forwards.values().filter(|it| state.cause_of(it.outgoing.channel, it.outgoing.id).is_some());
         let of_forwards = state.causes().filter(|(_, cause)| matches!(cause, Cause::Forward(_)));
         assert_eq!(forwards.count(), of_forwards.count(), "each forward is the cause of one HTLC");
     }
