@@ -125,7 +125,6 @@ async fn refusals(cluster: &Cluster) {
         (by_key(&bob, u64::MAX), "INVALID_ARGUMENT"),
         (by_key("zz", 1_000), "INVALID_ARGUMENT"),
         (by_key(&alice.id(), 1_000), "SELF_PAYMENT"),
-        (by_key(stranger, 1_000), "NO_ROUTE"),
         (by_key(&bob, 700_000_000), "INSUFFICIENT_BALANCE"),
         (unknown_channel, "CHANNEL_NOT_FOUND"),
         (broken, "INVALID_PAYMENT_REQUEST"),
@@ -139,7 +138,9 @@ async fn refusals(cluster: &Cluster) {
     let own = alice.invoice(Some(1_000)).await;
     assert_eq!(refused(alice, by_invoice(&own, None)).await, "SELF_PAYMENT");
     assert_eq!(alice.payments().await.len(), before, "a refused payment is none");
-    // What is wrong only at the payee is a result, not a refusal.
+    // What is wrong only at the payee, or on the way, is a result, not a refusal.
+    let lost = send(alice, by_key(stranger, 1_000)).await.unwrap();
+    assert_eq!((lost.state(), lost.failure_reason()), (PaymentState::Failed, PaymentFailureReason::NoRoute));
     let request = CancelInvoiceRequest { payment_hash: invoice.payment_hash.clone(), ..Default::default() };
     let cancelled = cluster.bob().client().invoice().cancel_invoice(request).await.unwrap().into_inner().invoice;
     assert_eq!(cancelled.unwrap().state(), InvoiceState::Cancelled);

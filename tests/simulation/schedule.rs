@@ -196,7 +196,7 @@ impl World {
 
     fn send(&mut self, who: usize, target: PaymentTarget, amount: Option<Msat>) {
         let channel = if self.one_in(2) { self.some_channel() } else { None };
-        self.command(who, Command::SendPayment(SendPayment { target, amount, channel, validate_only: false }));
+        self.command(who, Command::SendPayment(SendPayment { channel, ..SendPayment::new(target, amount) }));
     }
 
     /// A channel; mostly one that carries payments.

@@ -38,6 +38,7 @@ impl Node {
             self.drive_quietly(id, channel::Input::Disconnected);
             self.judge_again(id);
         }
+        self.resume_payments();
         self.rebroadcast();
         self.start_gossip();
     }
@@ -227,6 +228,7 @@ impl Node {
 
     pub(super) fn tick(&mut self) {
         self.fail_late_parts();
+        self.advance_waiting();
         self.disconnect_silent_peers();
         self.close_settled_streams();
         self.begin_due_batches();

@@ -14,8 +14,7 @@ use crate::channel::{self, Phase};
 use crate::commitment::{Htlc, PenaltyRow, Side, View};
 use crate::onchain::{self, ClosedChannel, FundRequest, HtlcOutcome, HtlcSide, LocalCommitment, RemoteCommitment};
 use crate::onchain::{Resolver, relevant_transactions};
-use crate::payment::forward::{Cause, ForwardStatus};
-use crate::payment::send::{FailureReason, PaymentStatus};
+use crate::payment::forward::{Cause, ForwardStatus, HtlcPlace};
 use crate::transactions::{self, HtlcDirection, HtlcHistory};
 use crate::units::{BlockHeight, ChannelId, HtlcId};
 use crate::wallet::Coin;
@@ -276,7 +275,6 @@ impl Node {
     }
 
     fn htlc_resolved(&mut self, channel: ChannelId, htlc: HtlcId, outcome: HtlcOutcome) {
-        let at = self.moment.now;
         match outcome {
             HtlcOutcome::Fulfilled(preimage) => self.outgoing_fulfilled(channel, htlc, preimage, None),
             HtlcOutcome::Failed => {
@@ -284,7 +282,7 @@ impl Node {
                     return self.forward_timed_out(incoming);
                 }
                 if let Some(payment) = self.state.payment_of(channel, htlc).cloned() {
-                    self.end_payment(payment, PaymentStatus::Failed { reason: FailureReason::TimedOutOnChain, at });
+                    self.part_timed_out(&payment, HtlcPlace { channel, id: htlc });
                 }
             }
             HtlcOutcome::Claimed | HtlcOutcome::Lost => {}

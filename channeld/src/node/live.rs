@@ -9,6 +9,7 @@ use crate::commitment::PenaltyRow;
 use crate::node::api::command::{OpenChannel, RequestKey};
 use crate::node::gossip::LiveGossip;
 use crate::node::input::{ChainState, RequestNumber, SessionNumber};
+use crate::node::send::Search;
 use crate::payment::receive::PartSet;
 use crate::payment::stream::Receipt;
 use crate::units::{ChannelId, CommitmentNumber, Msat, NodeId, PaymentHash, SessionId, UnixTime};
@@ -23,6 +24,10 @@ pub(super) struct Live {
     pub openings: BTreeMap<(NodeId, ChannelId), Opening>,
     /// Who is answered when a channel's funding is signed.
     pub funding_waiters: BTreeMap<ChannelId, RequestNumber>,
+    /// Payments of ours that look for a way, or wait for a channel.
+    pub searches: BTreeMap<PaymentHash, Search>,
+    /// When the node started.
+    pub started: UnixTime,
     /// Who is answered when a payment is final.
     pub payment_waiters: BTreeMap<PaymentHash, Vec<RequestNumber>>,
     /// Who is answered when a peer is connected.

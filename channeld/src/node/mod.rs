@@ -20,6 +20,7 @@ mod forward;
 mod gossip;
 mod peer;
 mod seal;
+mod send;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -170,7 +171,7 @@ impl Node {
             }
             Input::BlockDisconnected { height, hash } => self.block_disconnected(height, hash),
             Input::ChainState(state) => self.chain_state(state),
-            Input::RouteFound { .. } => {}
+            Input::RouteFound { payment_hash, attempt, result } => self.route_found(payment_hash, attempt, result),
             Input::Tick => self.tick(),
         }
     }

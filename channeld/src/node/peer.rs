@@ -95,7 +95,11 @@ impl Node {
         match self.state.channels.get(&id) {
             Some(entry) if entry.peer == peer => {
                 let comes_back = matches!(message, Message::ChannelReestablish(_));
+                let may_be_usable = comes_back || matches!(message, Message::ChannelReady(_));
                 self.drive_quietly(id, channel::Input::Message(message));
+                if may_be_usable {
+                    self.advance_waiting();
+                }
                 if comes_back && self.state.channels.get(&id).is_some_and(|entry| entry.channel.is_usable()) {
                     self.gossip_live(id);
                 }

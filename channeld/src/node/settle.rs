@@ -2,7 +2,6 @@
 
 use super::Node;
 use super::api::event::EventKind;
-use super::api::reply::Reply;
 use super::forward::Errand;
 use super::state::change::Change;
 use super::state::row::{RowKey, encode};
@@ -11,7 +10,6 @@ use crate::commitment::{HtlcOffer, SessionMark, Side, Stage, Transfer};
 use crate::onion::{self, Answer, Failure, HoldTime, Incoming, Opened, ReturnPath};
 use crate::payment::forward::{Cause, HtlcPlace};
 use crate::payment::receive::{Arrival, InvoiceStatus, MAX_PARTS, PartSet, Verdict};
-use crate::payment::send::{self, FailureReason, Payment, PaymentStatus};
 use crate::units::{ChannelId, HtlcId, Msat, NodeId, PaymentHash, Preimage};
 use crate::wire::AttributionData;
 
@@ -215,53 +213,24 @@ impl Node {
     pub(super) fn outgoing_fulfilled(
         &mut self,
         channel: ChannelId,
-        htlc: HtlcId,
+        id: HtlcId,
         preimage: Preimage,
         attribution_data: Option<&AttributionData>,
     ) {
-        if let Some(Cause::Forward(incoming)) = self.state.cause_of(channel, htlc) {
+        if let Some(Cause::Forward(incoming)) = self.state.cause_of(channel, id) {
             return self.forward_fulfilled(incoming, preimage, attribution_data);
         }
-        let Some(payment) = self.state.payment_of(channel, htlc).cloned() else { return };
-        self.change(Change::Moved { channel, sent: payment.amount, received: Msat::ZERO });
-        self.end_payment(payment, PaymentStatus::Succeeded { preimage, at: self.moment.now });
+        if let Some(payment) = self.state.payment_of(channel, id).cloned() {
+            self.part_fulfilled(&payment, HtlcPlace { channel, id }, preimage, attribution_data);
+        }
     }
 
-    fn outgoing_failed(&mut self, channel: ChannelId, htlc: HtlcId, failure: OutgoingFailure) {
-        if let Some(Cause::Forward(incoming)) = self.state.cause_of(channel, htlc) {
+    fn outgoing_failed(&mut self, channel: ChannelId, id: HtlcId, failure: OutgoingFailure) {
+        if let Some(Cause::Forward(incoming)) = self.state.cause_of(channel, id) {
             return self.forward_failed(incoming, failure);
         }
-        let Some(payment) = self.state.payment_of(channel, htlc).cloned() else { return };
-        let attempt = payment.attempts.iter().find(|attempt| (attempt.channel, attempt.htlc_id) == (channel, htlc));
-        let reason = match failure {
-            OutgoingFailure::Failed { reason, attribution_data } => {
-                let secrets = attempt.map_or(&[][..], |attempt| &attempt.secrets);
-                send::read_failure(secrets, &reason, attribution_data.as_ref())
-            }
-            OutgoingFailure::Malformed { failure_code, .. } => FailureReason::Remote { code: failure_code },
-            OutgoingFailure::NeverCommitted => FailureReason::ChannelUnavailable,
-        };
-        self.end_payment(payment, PaymentStatus::Failed { reason, at: self.moment.now });
-    }
-
-    /// A payment gets its one final outcome and moves to the archive.
-    pub(super) fn end_payment(&mut self, mut payment: Payment, status: PaymentStatus) {
-        payment.status = status;
-        let payment_hash = payment.payment_hash;
-        let succeeded = matches!(status, PaymentStatus::Succeeded { .. });
-        self.change(Change::PaymentEnded { payment_hash, succeeded });
-        let place = self.state.head.ended_payments;
-        self.draft.payments.push((place, encode(&payment)));
-        self.draft.rows.push((RowKey::EndedPayment(payment_hash).bytes(), Some(encode(&place))));
-        let (index, amount, fee) = (payment.index, payment.amount, payment.fee);
-        match status {
-            PaymentStatus::Failed { reason, .. } => {
-                self.event(EventKind::PaymentFailed { payment_hash, index, reason });
-            }
-            _ => self.event(EventKind::PaymentSucceeded { payment_hash, index, amount, fee }),
-        }
-        for request in self.live.payment_waiters.remove(&payment_hash).unwrap_or_default() {
-            self.answer(request, Ok(Reply::Payment(Box::new(payment.clone()))));
+        if let Some(payment) = self.state.payment_of(channel, id).cloned() {
+            self.part_failed(&payment, HtlcPlace { channel, id }, &failure);
         }
     }
 

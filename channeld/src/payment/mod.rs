@@ -6,6 +6,7 @@
 
 pub mod forward;
 pub mod invoice;
+pub mod parcel;
 pub mod receive;
 pub mod send;
 pub mod stream;

@@ -173,10 +173,37 @@ pub struct SendPayment {
     /// How much: needed for a key and for an invoice of any amount; else it must be at least what the invoice asks and
     /// at most twice that.
     pub amount: Option<Msat>,
-    /// Over which channel; the node chooses one where it is `None`.
+    /// Over which channel of ours it leaves; the node chooses where it is `None`.
     pub channel: Option<ChannelId>,
+    /// The most that it may cost; a hundredth of the amount, or 10 sat where that is more, where it is `None`.
+    pub max_fee: Option<Msat>,
+    /// The most parts at a time: 1 to 64; 16 where it is `None`. One, where the payee takes no parts.
+    pub max_parts: Option<u32>,
+    /// The most blocks above the present height at which a part may expire: up to 4,032; 2,016 where it is `None`.
+    pub max_cltv_delta: Option<u32>,
+    /// For how long parts are sent, in seconds: 1 to 3,600; 60 where it is `None`. What is under way then is waited for.
+    pub timeout_seconds: Option<u32>,
+    /// For the payee, with a payment to a key: types from 65,537 on, odd, each once; at most 1,000 bytes together.
+    pub custom_records: Vec<(u64, Vec<u8>)>,
     /// Only check: nothing is sent.
     pub validate_only: bool,
+}
+
+impl SendPayment {
+    /// A payment with the node's own limits.
+    pub const fn new(target: PaymentTarget, amount: Option<Msat>) -> SendPayment {
+        SendPayment {
+            target,
+            amount,
+            channel: None,
+            max_fee: None,
+            max_parts: None,
+            max_cltv_delta: None,
+            timeout_seconds: None,
+            custom_records: Vec::new(),
+            validate_only: false,
+        }
+    }
 }
 
 /// What a payment pays.

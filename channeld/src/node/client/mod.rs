@@ -10,6 +10,7 @@ mod payment;
 mod query;
 mod stream;
 
+pub(in crate::node) use channel::channel_refusal;
 pub use payment::request_refusal;
 pub(in crate::node) use query::receivable;
 

@@ -1,30 +1,29 @@
-//! Payments of ours over a channel with the payee.
+//! Payments of ours as clients ask for them: what is paid, on which terms, and who hears of it.
 
-use secp256k1::SecretKey;
-
-use super::channel::channel_refusal;
-use crate::channel::{self, Command};
 use crate::node::Node;
 use crate::node::api::command::{PaymentTarget, SendPayment};
 use crate::node::api::refusal::Refusal;
 use crate::node::api::reply::Reply;
 use crate::node::input::RequestNumber;
+use crate::node::send::reach;
 use crate::node::state::change::{Answer, Change};
 use crate::payment::invoice::{PaymentRequest, PaymentRequestError, parse_invoice};
+use crate::payment::parcel::Proof;
 use crate::payment::send::{
-    Attempt, BLOCKS_IN_FLIGHT, KEYSEND_FINAL_CLTV_DELTA, Parcel, Payment, PaymentKind, PaymentStatus, Proof,
+    BLOCKS_IN_FLIGHT, DEFAULT_MAX_CLTV_DELTA, DEFAULT_PARTS, DEFAULT_TIMEOUT_SECONDS, KEYSEND_FINAL_CLTV_DELTA,
+    MAX_PARTS, Payment, PaymentKind, PaymentStatus, Terms, default_max_fee,
 };
-use crate::units::{ChannelId, CltvExpiry, Msat, NodeId, PaymentHash, Preimage};
+use crate::units::{Msat, NodeId, PaymentHash, Preimage};
+use crate::wire::Feature;
 
-/// A payment before a channel was found for it.
-struct Draft {
-    payment_hash: PaymentHash,
-    destination: NodeId,
-    amount: Msat,
-    proof: Proof,
-    final_delta: u16,
-    kind: PaymentKind,
-}
+/// Random blocks on top of what the payee wants, where there are hops between, at most.
+const MAX_SHADOW: u32 = 36;
+/// The longest time that a payment may be tried, in seconds.
+const MAX_TIMEOUT_SECONDS: u32 = 3_600;
+/// The most blocks above the present height that a caller may allow: four weeks.
+const LARGEST_CLTV_DELTA: u32 = 4_032;
+/// Custom records of a payment together, in bytes: more do not fit into an onion.
+const MAX_RECORDS: usize = 1_000;
 
 impl Node {
     pub(super) fn send_payment(&mut self, request: RequestNumber, send: &SendPayment) {
@@ -50,6 +49,9 @@ impl Node {
     pub(super) fn watch_payment(&mut self, request: RequestNumber, hash: PaymentHash) {
         match self.state.payments.get(&hash).cloned() {
             None => self.reply(request, Ok(Reply::EndedPayment(hash))),
+            Some(payment) if payment.status.is_final() => {
+                self.reply(request, Ok(Reply::Payment(Box::new(payment))));
+            }
             Some(payment) => {
                 self.reply_first(request, Reply::Payment(Box::new(payment)));
                 self.live.payment_waiters.entry(hash).or_default().push(request);
@@ -59,97 +61,120 @@ impl Node {
 
     /// Waits for a payment's end.
     pub(super) fn await_payment(&mut self, request: RequestNumber, hash: PaymentHash) {
-        if self.state.payments.contains_key(&hash) {
-            self.live.payment_waiters.entry(hash).or_default().push(request);
-        } else {
-            self.reply(request, Err(Refusal::PaymentNotFound));
+        match self.state.payments.get(&hash) {
+            None => self.reply(request, Err(Refusal::PaymentNotFound)),
+            Some(payment) if payment.status.is_final() => {
+                let payment = Box::new(payment.clone());
+                self.reply(request, Ok(Reply::Payment(payment)));
+            }
+            Some(_) => self.live.payment_waiters.entry(hash).or_default().push(request),
         }
     }
 
     fn begin_payment(&mut self, send: &SendPayment) -> Result<Option<Payment>, Refusal> {
-        let draft = self.draft_payment(send)?;
-        if draft.destination.0 == self.signer.node_id() {
+        let payment = self.draft_payment(send)?;
+        if payment.destination.0 == self.signer.node_id() {
             return Err(Refusal::SelfPayment);
         }
-        if self.state.payments.contains_key(&draft.payment_hash) {
-            return Err(Refusal::PaymentInFlight);
+        if let Some(known) = self.state.payments.get(&payment.payment_hash) {
+            let is_paid = known.status.is_success();
+            return Err(if is_paid { Refusal::AlreadyPaid } else { Refusal::PaymentInFlight });
         }
-        let id = self.choose_channel(&draft, send.channel)?;
-        let blocks = u32::from(draft.final_delta) + BLOCKS_IN_FLIGHT;
-        let cltv_expiry = CltvExpiry::new(self.state.height().plus(blocks).height());
-        let session_key = self.draw_key("payment/session_key");
-        let parcel =
-            Parcel::pack(draft.destination, draft.payment_hash, draft.amount, cltv_expiry, &draft.proof, &session_key)
-                .ok_or_else(|| Refusal::InvalidPaymentRequest { description: "its metadata is too long".to_owned() })?;
-        let entry = self.state.channels.get(&id).ok_or(Refusal::ChannelNotFound(id))?;
-        let htlc_id = entry.channel.commitments().ok_or(Refusal::ChannelNotFound(id))?.next_outgoing;
-        let command = channel::Input::Command(Command::AddHtlc {
-            amount: parcel.amount,
-            payment_hash: parcel.payment_hash,
-            cltv_expiry: parcel.cltv_expiry,
-            onion: parcel.onion,
-            path_key: None,
-        });
         if send.validate_only {
-            return match entry.channel.decide(command, &self.context()) {
-                Err(channel::Error::Refused(refusal)) => Err(channel_refusal(refusal)),
-                _ => Ok(None),
-            };
+            return self.check_payment(&payment).map(|()| None);
         }
-        self.drive(id, command).map_err(channel_refusal)?;
-        let attempt = Attempt {
-            channel: id,
-            htlc_id,
-            started: self.moment.now,
-            deadline_height: cltv_expiry.height() + self.settings.burial,
-            secrets: parcel.secrets,
-        };
-        let payment = Payment {
-            index: self.state.head.payments + 1,
-            payment_hash: draft.payment_hash,
-            destination: draft.destination,
-            amount: draft.amount,
-            fee: Msat::ZERO,
-            kind: draft.kind,
-            created: self.moment.now,
-            status: PaymentStatus::InFlight,
-            attempts: vec![attempt],
-        };
-        self.change(Change::PaymentAdded(Box::new(payment.clone())));
-        Ok(Some(payment))
+        self.start_payment(payment).map(Some)
     }
 
-    fn draft_payment(&mut self, send: &SendPayment) -> Result<Draft, Refusal> {
+    /// Journals a payment and sends it: at once to a peer whose channel carries it, else as soon as a way is found.
+    ///
+    /// # Errors
+    /// None of our channels carries it, alone or, in parts, with others.
+    pub(in crate::node) fn start_payment(&mut self, mut payment: Payment) -> Result<Payment, Refusal> {
+        let direct = self.channel_with_payee(&payment).and_then(|channel| {
+            let route = self.direct_route(channel, &payment, payment.amount)?;
+            self.begin_part(channel, &payment, route)
+        });
+        match direct {
+            Ok(attempt) => {
+                payment.attempts.push(attempt);
+                self.change(Change::PaymentAdded(Box::new(payment.clone())));
+            }
+            Err(refusal) => {
+                self.check_reach(&payment, refusal)?;
+                let shadow = u32::from(self.draw("payment/shadow")[0]) % (MAX_SHADOW + 1);
+                payment.terms.shadow = shadow;
+                self.change(Change::PaymentAdded(Box::new(payment.clone())));
+                self.search(payment.payment_hash, payment.amount);
+            }
+        }
+        Ok(payment)
+    }
+
+    /// What [`Node::start_payment`] would refuse.
+    fn check_payment(&mut self, payment: &Payment) -> Result<(), Refusal> {
+        let direct = self.channel_with_payee(payment).and_then(|channel| {
+            let route = self.direct_route(channel, payment, payment.amount)?;
+            self.check_part(channel, payment, route)
+        });
+        direct.or_else(|refusal| self.check_reach(payment, refusal))
+    }
+
+    /// Whether a search is worth while after the channel with the payee, if there is one, said no.
+    fn check_reach(&self, payment: &Payment, refusal: Refusal) -> Result<(), Refusal> {
+        let terms = &payment.terms;
+        let hops = self.first_hops(terms.channel, &std::collections::BTreeSet::new());
+        let is_peer = |hop: &crate::router::FirstHop| hop.peer == payment.destination;
+        let only_direct = hops.iter().all(is_peer) && (hops.len() < 2 || terms.max_parts < 2);
+        if only_direct || matches!(refusal, Refusal::InvalidPaymentRequest { .. }) {
+            return Err(refusal);
+        }
+        let available = reach(&hops, terms.max_parts);
+        if available < payment.amount {
+            let is_any_peer = hops.iter().any(is_peer);
+            let needed = payment.amount;
+            return Err(if is_any_peer { refusal } else { Refusal::InsufficientBalance { needed, available } });
+        }
+        Ok(())
+    }
+
+    fn draft_payment(&mut self, send: &SendPayment) -> Result<Payment, Refusal> {
         match &send.target {
             PaymentTarget::Invoice(text) => {
                 let request = parse_invoice(text, self.address_network()).map_err(request_refusal)?;
-                self.draft_invoice(&request, send.amount)
+                self.draft_invoice(&request, send)
             }
-            PaymentTarget::Request(request) => self.draft_invoice(request, send.amount),
+            PaymentTarget::Request(request) => self.draft_invoice(request, send),
             PaymentTarget::Node(destination) => {
                 let missing = || invalid("amount_msat", "needed for a payment to a key");
                 let amount = send.amount.filter(|amount| *amount > Msat::ZERO).ok_or_else(missing)?;
                 let preimage = Preimage(self.draw("payment/keysend"));
-                Ok(Draft {
-                    payment_hash: preimage.payment_hash(),
-                    destination: *destination,
-                    amount,
-                    proof: Proof::Keysend(preimage),
-                    final_delta: KEYSEND_FINAL_CLTV_DELTA,
-                    kind: PaymentKind::Keysend,
-                })
+                let mut payment = self.draft_keysend(*destination, amount, preimage);
+                payment.terms.proof.custom_records = records(&send.custom_records)?;
+                self.with_limits(payment, send)
             }
         }
     }
 
-    fn draft_invoice(&self, request: &PaymentRequest, amount: Option<Msat>) -> Result<Draft, Refusal> {
+    /// A payment to a key, on the terms that a caller gets who says nothing.
+    pub(in crate::node) fn draft_keysend(&self, destination: NodeId, amount: Msat, preimage: Preimage) -> Payment {
+        let delta = u32::from(KEYSEND_FINAL_CLTV_DELTA);
+        // One part: most payees put parts together by the secret of an invoice only.
+        let terms = self.default_terms(Proof::keysend(preimage), amount, delta, 1);
+        self.draft(preimage.payment_hash(), destination, amount, PaymentKind::Keysend, terms)
+    }
+
+    fn draft_invoice(&self, request: &PaymentRequest, send: &SendPayment) -> Result<Payment, Refusal> {
         if request.expires <= self.moment.now {
             return Err(Refusal::InvoiceExpired);
         }
         if self.state.ended_lately(&request.payment_hash) == Some(true) {
             return Err(Refusal::AlreadyPaid);
         }
-        let amount = match (request.amount, amount) {
+        if !send.custom_records.is_empty() {
+            return Err(invalid("custom_records", "only with a payment to a key"));
+        }
+        let amount = match (request.amount, send.amount) {
             (None, None) => return Err(invalid("amount_msat", "the invoice leaves the amount open")),
             (None, Some(amount)) => amount,
             (Some(asked), None) => asked,
@@ -161,48 +186,99 @@ impl Node {
         if amount == Msat::ZERO {
             return Err(invalid("amount_msat", "at least 1"));
         }
-        Ok(Draft {
-            payment_hash: request.payment_hash,
-            destination: request.payee,
+        let proof = Proof::invoice(request.payment_secret, request.payment_metadata.clone());
+        let delta = u32::from(request.min_final_cltv_expiry_delta.blocks());
+        // BOLT 4: parts only to a payee that says it waits for them.
+        let parts = if request.features.has(Feature::BasicMpp) { DEFAULT_PARTS } else { 1 };
+        let mut terms = self.default_terms(proof, amount, delta, parts);
+        terms.hints.clone_from(&request.route_hints);
+        let kind = PaymentKind::Invoice { payment_request: request.text.clone() };
+        let payment = self.draft(request.payment_hash, request.payee, amount, kind, terms);
+        self.with_limits(payment, send)
+    }
+
+    fn default_terms(&self, proof: Proof, amount: Msat, delta: u32, max_parts: u32) -> Terms {
+        Terms {
+            proof,
+            final_cltv_delta: delta.saturating_add(BLOCKS_IN_FLIGHT),
+            shadow: 0,
+            hints: Vec::new(),
+            max_fee: default_max_fee(amount),
+            max_cltv_delta: DEFAULT_MAX_CLTV_DELTA.max(delta.saturating_add(BLOCKS_IN_FLIGHT)),
+            max_parts,
+            until: self.moment.now.plus_seconds(u64::from(DEFAULT_TIMEOUT_SECONDS)),
+            channel: None,
+        }
+    }
+
+    fn draft(
+        &self,
+        payment_hash: PaymentHash,
+        destination: NodeId,
+        amount: Msat,
+        kind: PaymentKind,
+        terms: Terms,
+    ) -> Payment {
+        Payment {
+            index: self.state.head.payments + 1,
+            payment_hash,
+            destination,
             amount,
-            proof: Proof::Invoice {
-                payment_secret: request.payment_secret,
-                metadata: request.payment_metadata.clone(),
-            },
-            final_delta: request.min_final_cltv_expiry_delta.blocks(),
-            kind: PaymentKind::Invoice { payment_request: request.text.clone() },
-        })
+            kind,
+            created: self.moment.now,
+            status: PaymentStatus::InFlight,
+            given_up: None,
+            terms,
+            attempts: Vec::new(),
+        }
     }
 
-    /// The channel asked for, or of those with the payee the one that can send the most.
-    fn choose_channel(&self, draft: &Draft, wanted: Option<ChannelId>) -> Result<ChannelId, Refusal> {
-        if let Some(id) = wanted {
-            let entry = self.state.channels.get(&id).ok_or(Refusal::ChannelNotFound(id))?;
-            return if entry.peer == draft.destination { Ok(id) } else { Err(Refusal::NoRoute(draft.destination)) };
-        }
-        let mut all = self.state.channels_with(draft.destination).peekable();
-        if all.peek().is_none() {
-            return Err(Refusal::NoRoute(draft.destination));
-        }
-        if !self.live.sessions.contains_key(&draft.destination) {
-            return Err(Refusal::PeerOffline(draft.destination));
-        }
-        let usable = all.filter(|(_, entry)| entry.channel.is_usable());
-        usable
-            .max_by_key(|(_, entry)| entry.channel.available_for_htlc())
-            .map(|(id, _)| *id)
-            .ok_or_else(|| Refusal::ChannelNotUsable { description: "the channel is not open for payments".to_owned() })
-    }
-
-    fn draw_key(&mut self, label: &str) -> SecretKey {
-        loop {
-            // A hash that is no private key is a 2^-127 chance.
-            if let Ok(key) = SecretKey::from_slice(&self.draw(label)) {
-                return key;
+    /// What the caller allows, where it says so.
+    fn with_limits(&self, mut payment: Payment, send: &SendPayment) -> Result<Payment, Refusal> {
+        let terms = &mut payment.terms;
+        terms.channel = send.channel;
+        terms.max_fee = send.max_fee.unwrap_or(terms.max_fee);
+        if let Some(parts) = send.max_parts {
+            if !(1..=MAX_PARTS).contains(&parts) {
+                return Err(invalid("max_parts", "1 to 64"));
             }
+            terms.max_parts = if terms.max_parts == 1 { 1 } else { parts };
         }
+        if let Some(delta) = send.max_cltv_delta {
+            if delta < terms.final_cltv_delta || delta > LARGEST_CLTV_DELTA {
+                return Err(invalid("max_cltv_delta", "at least what the payee wants and 3, at most 4032 blocks"));
+            }
+            terms.max_cltv_delta = delta;
+        }
+        if let Some(seconds) = send.timeout_seconds {
+            if !(1..=MAX_TIMEOUT_SECONDS).contains(&seconds) {
+                return Err(invalid("timeout", "1 second to 1 hour"));
+            }
+            terms.until = self.moment.now.plus_seconds(u64::from(seconds));
+        }
+        Ok(payment)
     }
 }
+
+fn records(given: &[(u64, Vec<u8>)]) -> Result<Vec<(u64, Vec<u8>)>, Refusal> {
+    let mut records = given.to_vec();
+    records.sort_by_key(|(tlv_type, _)| *tlv_type);
+    let is_odd = |(tlv_type, _): &(u64, Vec<u8>)| *tlv_type >= 65_536 && tlv_type % 2 == 1;
+    let is_reserved = |(tlv_type, _): &(u64, Vec<u8>)| RESERVED_RECORDS.contains(tlv_type);
+    if !records.iter().all(is_odd) || records.iter().any(is_reserved) {
+        return Err(invalid("custom_records", "types are odd, from 65537 on, and none that has a meaning already"));
+    }
+    if records.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        return Err(invalid("custom_records", "a type twice"));
+    }
+    if records.iter().map(|(_, value)| value.len()).sum::<usize>() > MAX_RECORDS {
+        return Err(invalid("custom_records", "at most 1000 bytes together"));
+    }
+    Ok(records)
+}
+
+/// The preimage of keysend.
+const RESERVED_RECORDS: [u64; 1] = [5_482_373_484];
 
 fn invalid(field: &'static str, description: &str) -> Refusal {
     Refusal::InvalidArgument { field, description: description.to_owned() }

@@ -9,7 +9,7 @@ use crate::node::api::reply::Reply;
 use crate::onchain::{self, Resolver};
 use crate::payment::forward::{Forward, ForwardStatus, ForwardingPolicy, HtlcPlace};
 use crate::payment::receive::Invoice;
-use crate::payment::send::{Attempt, Payment};
+use crate::payment::send::{Attempt, Payment, PaymentChange};
 use crate::payment::stream::{OutgoingStream, StreamChange};
 use crate::units::{BlockHeight, ChannelId, Msat, NodeId, PaymentHash, SessionId, UnixTime};
 use crate::wire::NodeAnnouncement;
@@ -185,6 +185,13 @@ pub enum Change {
         incoming: HtlcPlace,
         /// What we earned by it, where it was not counted before.
         earned: Option<Msat>,
+    },
+    /// A payment of ours goes on.
+    Payment {
+        /// Which.
+        payment_hash: PaymentHash,
+        /// By what.
+        change: PaymentChange,
     },
 }
 

@@ -14,7 +14,7 @@ use crate::channel::Channel;
 use crate::onchain::Resolver;
 use crate::payment::forward::{Cause, Forward, ForwardStatus, ForwardingPolicy, HtlcPlace};
 use crate::payment::receive::Invoice;
-use crate::payment::send::Payment;
+use crate::payment::send::{Payment, PaymentChange};
 use crate::payment::stream::OutgoingStream;
 use crate::units::{
     BlockHeight, ChannelId, CltvExpiry, HtlcId, Msat, NodeId, PaymentHash, SessionId, ShortChannelId, UnixTime,
@@ -210,6 +210,7 @@ impl State {
             Change::PaymentAdded(_)
             | Change::PaymentAttempted { .. }
             | Change::PaymentEnded { .. }
+            | Change::Payment { .. }
             | Change::InvoiceAdded(_)
             | Change::InvoiceEnded { .. }
             | Change::StreamAdded { .. }
@@ -329,6 +330,13 @@ impl State {
                 let payment = self.payments.get_mut(payment_hash).expect("an attempt is of a payment");
                 payment.attempts.push(attempt.clone());
             }
+            Change::Payment { payment_hash, change } => {
+                self.dirty.insert(RowKey::Payment(*payment_hash));
+                if let PaymentChange::AttemptEnded { place, .. } = change {
+                    self.causes.remove(place);
+                }
+                self.payments.get_mut(payment_hash).expect("a change is of a payment").apply(change);
+            }
             Change::PaymentEnded { payment_hash, succeeded } => self.end_payment(*payment_hash, *succeeded),
             Change::InvoiceAdded(invoice) => {
                 self.head.invoices = invoice.index;
@@ -361,7 +369,8 @@ impl State {
         self.dirty.insert(RowKey::Head);
         self.dirty.insert(RowKey::Payment(hash));
         let payment = self.payments.remove(&hash).expect("a payment that ends was begun");
-        for attempt in &payment.attempts {
+        // The place of a part that is over may be another HTLC's by now: ids are rolled back.
+        for attempt in payment.pending() {
             self.causes.remove(&attempt.place());
         }
         self.recent.push_back(hash);

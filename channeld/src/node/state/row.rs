@@ -162,7 +162,7 @@ impl State {
             state.load(key, value).ok_or_else(|| UnreadableRow(key.clone()))?;
         }
         for (hash, payment) in &state.payments {
-            state.causes.extend(payment.attempts.iter().map(|attempt| (attempt.place(), Cause::Payment(*hash))));
+            state.causes.extend(payment.pending().map(|attempt| (attempt.place(), Cause::Payment(*hash))));
         }
         let forwards: Vec<_> = state.forwards.values().cloned().collect();
         forwards.iter().for_each(|forward| state.index_forward(forward));

@@ -11,7 +11,7 @@ use crate::units::{ChannelId, Msat};
 
 pub fn keysend(world: &World, to: usize, msat: u64) -> Command {
     let target = PaymentTarget::Node(world.id(to));
-    Command::SendPayment(SendPayment { target, amount: Some(Msat::new(msat)), channel: None, validate_only: false })
+    Command::SendPayment(SendPayment::new(target, Some(Msat::new(msat))))
 }
 
 fn invoice(world: &mut World, who: usize, msat: u64) -> Invoice {
@@ -30,7 +30,7 @@ fn invoice(world: &mut World, who: usize, msat: u64) -> Invoice {
 
 fn pay(invoice: &Invoice) -> Command {
     let target = PaymentTarget::Invoice(invoice.payment_request.clone());
-    Command::SendPayment(SendPayment { target, amount: None, channel: None, validate_only: false })
+    Command::SendPayment(SendPayment::new(target, None))
 }
 
 fn status(outcome: Result<Reply, Refusal>) -> PaymentStatus {

@@ -4,12 +4,14 @@ use secp256k1::SecretKey;
 
 use super::world::World;
 use crate::channel::{self, Command};
+use crate::graph::{Route, RouteHop};
 use crate::node::state::change::Change;
 use crate::onion::{self, FinalPayload, ForwardPayload, Hop, HopPayload, PaymentData};
 use crate::payment::forward::ForwardingPolicy;
+use crate::payment::parcel;
 use crate::payment::receive::Invoice;
-use crate::payment::send::{Attempt, Payment, PaymentKind, PaymentStatus};
-use crate::units::{ChannelId, CltvExpiry, Msat, PaymentHash, Preimage};
+use crate::payment::send::{Attempt, AttemptStatus, Payment, PaymentKind, PaymentStatus, Terms};
+use crate::units::{ChannelId, CltvExpiry, Msat, PaymentHash, Preimage, ShortChannelId, UnixTime};
 
 /// What goes over one channel.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +85,17 @@ pub fn send_from(world: &mut World, payer: usize, legs: &[Leg], proof: &Proof, k
         path_key: None,
     };
     node.drive(first.channel, channel::Input::Command(command)).expect("the payer can pay");
-    let attempt = Attempt { channel: first.channel, htlc_id, started: now, deadline_height: first.expiry + 6, secrets };
+    let attempt = Attempt {
+        channel: first.channel,
+        htlc_id,
+        started: now,
+        deadline_height: first.expiry + 6,
+        secrets,
+        route: route(world, legs),
+        status: AttemptStatus::Pending,
+        hold_times: Vec::new(),
+    };
+    let node = &mut world.members[payer].node;
     if node.state().payments.contains_key(&hash) {
         node.change(Change::PaymentAttempted { payment_hash: hash, attempt });
     } else {
@@ -92,15 +104,41 @@ pub fn send_from(world: &mut World, payer: usize, legs: &[Leg], proof: &Proof, k
             payment_hash: hash,
             destination: crate::units::NodeId(hops(world, payer, legs, proof).last().expect("a hop").node_id),
             amount: Msat::new(last.amount),
-            fee: Msat::new(first.amount - last.amount),
             kind: PaymentKind::Keysend,
             created: now,
             status: PaymentStatus::InFlight,
+            given_up: None,
+            terms: terms(now),
             attempts: vec![attempt],
         };
         world.members[payer].node.change(Change::PaymentAdded(Box::new(payment)));
     }
     world.settle(payer);
+}
+
+fn route(world: &World, legs: &[Leg]) -> Route {
+    let hop = |leg: &Leg| RouteHop {
+        node_id: world.id(leg.to),
+        short_channel_id: ShortChannelId::from_u64(1),
+        amount: Msat::new(leg.amount),
+        cltv_delta: 0,
+    };
+    Route { hops: legs.iter().map(hop).collect(), blinded_tail: None }
+}
+
+/// No time is left: what fails is not tried again.
+fn terms(now: UnixTime) -> Terms {
+    Terms {
+        proof: parcel::Proof::keysend(Preimage([0; 32])),
+        final_cltv_delta: 21,
+        shadow: 0,
+        hints: Vec::new(),
+        max_fee: Msat::ZERO,
+        max_cltv_delta: 2_016,
+        max_parts: 64,
+        until: now,
+        channel: None,
+    }
 }
 
 fn session_key(key: u8) -> SecretKey {

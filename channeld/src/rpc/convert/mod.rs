@@ -10,7 +10,9 @@ pub use channel::{channel, peer};
 pub use close::{audit, bumped, close_plan};
 pub use event::event;
 pub use node::{balances, node, unspent_output, wallet_transaction};
-pub use payment::{failure_reason, invoice, payment, payment_request, progress, stream_closed, window};
+pub use payment::{
+    failure_reason, invoice, payment, payment_request, payment_summary, progress, stream_closed, window,
+};
 
 use bitcoin::OutPoint;
 use proto::v1::Outpoint;

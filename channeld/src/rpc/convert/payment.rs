@@ -1,13 +1,15 @@
 //! Invoices, payments and streams.
 
 use proto::v1::{
-    DecodePaymentRequestResponse, Invoice, InvoiceState, Payment, PaymentAttempt, PaymentFailureReason, PaymentState,
-    StreamCloseReason, StreamClosed, StreamProgress, StreamReceipt, StreamWindow,
+    DecodePaymentRequestResponse, Invoice, InvoiceState, Payment, PaymentAttempt, PaymentAttemptFailure,
+    PaymentAttemptState, PaymentFailureReason, PaymentHop, PaymentState, StreamCloseReason, StreamClosed,
+    StreamProgress, StreamReceipt, StreamWindow,
 };
 
+use crate::graph::RouteHop;
 use crate::payment::invoice::{InvoiceDescription, PaymentRequest};
 use crate::payment::receive::{self, InvoiceStatus};
-use crate::payment::send::{self, FailureReason, PaymentKind, PaymentStatus};
+use crate::payment::send::{self, AttemptFailure, AttemptStatus, FailureReason, PaymentKind, PaymentStatus};
 use crate::payment::stream::{self, StreamStatus};
 use crate::rpc::convert::{duration, timestamp};
 
@@ -59,13 +61,13 @@ pub fn payment_request(request: PaymentRequest) -> DecodePaymentRequestResponse 
 
 /// A payment.
 pub fn payment(payment: send::Payment) -> Payment {
-    let deadline_height = payment.attempts.last().map(|attempt| attempt.deadline_height);
+    let deadline_height = payment.deadline_height();
     let mut message = Payment {
         index: payment.index,
         payment_hash: payment.payment_hash.to_string(),
         state: PaymentState::InFlight.into(),
         amount_msat: payment.amount.msat(),
-        fee_msat: payment.fee.msat(),
+        fee_msat: payment.fee().msat(),
         payee_node_id: payment.destination.to_string(),
         created_at: Some(timestamp(payment.created)),
         attempts: payment.attempts.into_iter().map(attempt).collect(),
@@ -94,12 +96,56 @@ pub fn payment(payment: send::Payment) -> Payment {
     message
 }
 
+/// A payment in a list: its attempts without their hops.
+pub fn payment_summary(payment: send::Payment) -> Payment {
+    let mut message = self::payment(payment);
+    message.attempts.iter_mut().for_each(|attempt| attempt.hops.clear());
+    message
+}
+
 fn attempt(attempt: send::Attempt) -> PaymentAttempt {
-    PaymentAttempt {
+    let mut message = PaymentAttempt {
         channel_id: attempt.channel.to_string(),
         htlc_id: attempt.htlc_id.id(),
         started_at: Some(timestamp(attempt.started)),
         deadline_height: attempt.deadline_height,
+        state: PaymentAttemptState::Pending.into(),
+        amount_msat: attempt.route.amount().msat(),
+        fee_msat: attempt.route.fee().msat(),
+        hops: attempt.route.hops.iter().map(hop).collect(),
+        hold_times: attempt.hold_times.iter().map(|held| duration(held.millis().saturating_mul(1_000))).collect(),
+        ..PaymentAttempt::default()
+    };
+    match attempt.status {
+        AttemptStatus::Pending => {}
+        AttemptStatus::Fulfilled => message.state = PaymentAttemptState::Fulfilled.into(),
+        AttemptStatus::Failed { at, failure } => {
+            message.state = PaymentAttemptState::Failed.into();
+            message.failed_at = Some(timestamp(at));
+            let source = |hop: u8| attempt.route.hops.get(usize::from(hop)).map(|hop| hop.node_id.to_string());
+            let (reason, hop) = match failure {
+                AttemptFailure::NeverCommitted => (PaymentAttemptFailure::NeverCommitted, None),
+                AttemptFailure::Remote { hop, code } => {
+                    message.failure_code = Some(code.into());
+                    (PaymentAttemptFailure::Remote, Some(hop))
+                }
+                AttemptFailure::Unreadable { hop } => (PaymentAttemptFailure::Unreadable, hop),
+                AttemptFailure::TimedOutOnChain => (PaymentAttemptFailure::TimedOutOnChain, None),
+            };
+            message.failure = reason.into();
+            message.failure_source_node_id = hop.and_then(source).unwrap_or_default();
+        }
+    }
+    message
+}
+
+/// One hop of a route.
+pub fn hop(hop: &RouteHop) -> PaymentHop {
+    PaymentHop {
+        node_id: hop.node_id.to_string(),
+        short_channel_id: hop.short_channel_id.to_string(),
+        amount_msat: hop.amount.msat(),
+        cltv_delta: hop.cltv_delta,
     }
 }
 
@@ -112,6 +158,9 @@ pub fn failure_reason(reason: FailureReason) -> PaymentFailureReason {
         FailureReason::UnreadableFailure => PaymentFailureReason::UnreadableFailure,
         FailureReason::ChannelUnavailable => PaymentFailureReason::ChannelUnavailable,
         FailureReason::TimedOutOnChain => PaymentFailureReason::TimedOutOnChain,
+        FailureReason::NoRoute => PaymentFailureReason::NoRoute,
+        FailureReason::TimedOut => PaymentFailureReason::TimedOut,
+        FailureReason::AttemptsExhausted => PaymentFailureReason::AttemptsExhausted,
     }
 }
 

@@ -40,7 +40,21 @@ impl Payments {
             "" => None,
             text => Some(request::channel_id(&self.handle, "channel_id", text).await?),
         };
-        Ok(SendPayment { target, amount, channel, validate_only: message.validate_only })
+        let timeout = request::duration("timeout", message.timeout)?;
+        if timeout.is_some_and(|timeout| timeout.subsec_nanos() != 0) {
+            return Err(invalid("timeout", "whole seconds"));
+        }
+        let records = message.custom_records.iter();
+        Ok(SendPayment {
+            channel,
+            max_fee: message.max_fee_msat.map(|msat| request::msat("max_fee_msat", msat)).transpose()?,
+            max_parts: message.max_parts,
+            max_cltv_delta: message.max_cltv_delta,
+            timeout_seconds: timeout.map(|timeout| u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX)),
+            custom_records: records.map(|record| (record.r#type, record.value.clone())).collect(),
+            validate_only: message.validate_only,
+            ..SendPayment::new(target, amount)
+        })
     }
 }
 
@@ -106,7 +120,7 @@ impl PaymentService for Payments {
         let reply = self.handle.query(Query::ListPayments(page)).await.map_err(refused)?;
         let Reply::Payments(paged) = reply else { return Err(internal("payments expected")) };
         Ok(Response::new(ListPaymentsResponse {
-            payments: paged.items.into_iter().map(convert::payment).collect(),
+            payments: paged.items.into_iter().map(convert::payment_summary).collect(),
             next_page_token: request::page_token("payments", page.newest_first, paged.next),
         }))
     }

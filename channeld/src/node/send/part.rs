@@ -1,0 +1,310 @@
+//! One part of a payment: which channel of ours carries it, what is asked of the router, and the HTLC that goes out.
+
+use std::collections::BTreeSet;
+
+use secp256k1::SecretKey;
+
+use crate::channel::{self, Command};
+use crate::graph::Route;
+use crate::graph::RouteHop;
+use crate::node::Node;
+use crate::node::api::refusal::Refusal;
+use crate::node::client::channel_refusal;
+use crate::node::state::ChannelEntry;
+use crate::node::state::change::Change;
+use crate::payment::invoice::HintHop;
+use crate::payment::parcel::Parcel;
+use crate::payment::send::{Attempt, AttemptStatus, Payment};
+use crate::router::{FirstHop, InFlight, RouteHint, RouteHintHop, RouteQuery};
+use crate::units::{ChannelId, Msat, NodeId, PaymentHash, ShortChannelId};
+
+/// HTLCs under way that a search is told of; they take liquidity on channels that are not ours.
+const MAX_TOLD_IN_FLIGHT: usize = 1_000;
+/// The most HTLCs in a row: what others allow as well.
+const MAX_HOPS: u32 = 20;
+
+/// What the router must not do. A breach is a fault of ours, and no money leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum RouteFault {
+    #[error("no route, or one without hops")]
+    Empty,
+    #[error("a route ends in a blinded path")]
+    Blinded,
+    #[error("a route ends at another node")]
+    OtherPayee,
+    #[error("a route begins with a channel that is not ours, or not the one asked for")]
+    OtherChannel,
+    #[error("a part of nothing")]
+    Nothing,
+    #[error("a hop would send on more than it gets, or longer")]
+    Rising,
+    #[error("less time is left at the payee than it wants")]
+    TooSoon,
+    #[error("an HTLC would last longer than allowed")]
+    TooLong,
+    #[error("more parts than allowed")]
+    TooManyParts,
+    #[error("the parts come to more than is left to send")]
+    TooMuch,
+    #[error("the parts cost more than allowed")]
+    TooDear,
+}
+
+impl Node {
+    /// Our channels that can carry something now, as the router sees them.
+    pub(in crate::node) fn first_hops(
+        &self,
+        wanted: Option<ChannelId>,
+        refused: &BTreeSet<ChannelId>,
+    ) -> Vec<FirstHop> {
+        let candidates = self.state.channels.iter().filter(|(id, _)| wanted.is_none_or(|wanted| wanted == **id));
+        let hops = candidates.filter(|(id, _)| !refused.contains(id)).filter_map(|(id, entry)| {
+            let commitments = entry.channel.commitments().filter(|_| entry.channel.is_usable())?;
+            let spendable = commitments.available_for_htlc();
+            (spendable > Msat::ZERO).then(|| FirstHop {
+                short_channel_id: name_of(entry),
+                channel: *id,
+                peer: entry.peer,
+                spendable,
+                htlc_minimum: commitments.parameters.remote.htlc_minimum,
+            })
+        });
+        hops.collect()
+    }
+
+    /// The question for what is left of a payment; `None` where our channels have less than that now.
+    pub(super) fn route_query(
+        &self,
+        hash: PaymentHash,
+        amount: Msat,
+        refused: &BTreeSet<ChannelId>,
+    ) -> Option<RouteQuery> {
+        let payment = self.state.payments.get(&hash)?;
+        let terms = &payment.terms;
+        let source = NodeId(self.signer.node_id());
+        let mut query = RouteQuery::new(source, payment.destination, amount, self.first_hops(terms.channel, refused));
+        let under_way = u32::try_from(payment.pending().count()).unwrap_or(u32::MAX);
+        query.max_parts = terms.max_parts.saturating_sub(under_way).max(1);
+        if amount > reach(&query.first_hops, query.max_parts) {
+            return None;
+        }
+        query.final_cltv_delta = terms.final_cltv_delta.saturating_add(terms.shadow).min(terms.max_cltv_delta);
+        query.hints = terms.hints.iter().map(|hops| RouteHint { hops: hops.iter().map(hint_hop).collect() }).collect();
+        query.max_fee = terms.max_fee.saturating_sub(payment.fee());
+        query.max_cltv_delta = terms.max_cltv_delta;
+        query.max_hops = MAX_HOPS;
+        query.final_payload_length = terms.proof.payload_length();
+        query.exclusions = super::failure::exclusions(payment, source);
+        query.in_flight = self.in_flight(source);
+        Some(query)
+    }
+
+    /// HTLCs of ours behind our peers.
+    fn in_flight(&self, source: NodeId) -> Vec<InFlight> {
+        let pending = self.state.payments.values().flat_map(Payment::pending);
+        let beyond = pending.flat_map(|part| part.route.channels(source).skip(1));
+        beyond.map(|(channel, amount)| InFlight { channel, amount }).take(MAX_TOLD_IN_FLIGHT).collect()
+    }
+
+    pub(super) fn check_routes(&self, hash: PaymentHash, routes: &[Route]) -> Result<(), RouteFault> {
+        let Some(payment) = self.state.payments.get(&hash) else { return Err(RouteFault::Empty) };
+        if routes.is_empty() {
+            return Err(RouteFault::Empty);
+        }
+        routes.iter().try_for_each(|route| self.check_route(payment, route))?;
+        let sum = |of: fn(&Route) -> Msat| Msat::checked_sum(routes.iter().map(of)).ok_or(RouteFault::TooMuch);
+        if payment.pending().count() + routes.len() > payment.terms.max_parts as usize {
+            return Err(RouteFault::TooManyParts);
+        }
+        if sum(Route::amount)? > payment.remaining() {
+            return Err(RouteFault::TooMuch);
+        }
+        if sum(Route::fee)? > payment.terms.max_fee.saturating_sub(payment.fee()) {
+            return Err(RouteFault::TooDear);
+        }
+        Ok(())
+    }
+
+    fn check_route(&self, payment: &Payment, route: &Route) -> Result<(), RouteFault> {
+        let (Some(first), Some(last)) = (route.hops.first(), route.hops.last()) else { return Err(RouteFault::Empty) };
+        if route.blinded_tail.is_some() {
+            return Err(RouteFault::Blinded);
+        }
+        if last.node_id != payment.destination {
+            return Err(RouteFault::OtherPayee);
+        }
+        let channel = self.state.channel_named(first.short_channel_id);
+        let entry = channel.and_then(|id| self.state.channels.get(&id));
+        let is_wanted = payment.terms.channel.is_none_or(|wanted| channel == Some(wanted));
+        if !is_wanted || entry.is_none_or(|entry| entry.peer != first.node_id) {
+            return Err(RouteFault::OtherChannel);
+        }
+        if last.amount == Msat::ZERO {
+            return Err(RouteFault::Nothing);
+        }
+        let falls = |pair: &[RouteHop]| pair[0].amount >= pair[1].amount && pair[0].cltv_delta >= pair[1].cltv_delta;
+        if !route.hops.windows(2).all(falls) {
+            return Err(RouteFault::Rising);
+        }
+        if last.cltv_delta < payment.terms.final_cltv_delta {
+            return Err(RouteFault::TooSoon);
+        }
+        if first.cltv_delta > payment.terms.max_cltv_delta {
+            return Err(RouteFault::TooLong);
+        }
+        Ok(())
+    }
+
+    /// Sends `amount` of a payment over a channel with the payee, in one HTLC.
+    pub(super) fn send_to_peer(&mut self, hash: PaymentHash, amount: Msat) -> Result<(), Refusal> {
+        let payment = self.state.payments.get(&hash).ok_or(Refusal::PaymentNotFound)?;
+        let channel = self.channel_with_payee(payment)?;
+        let route = self.direct_route(channel, payment, amount)?;
+        let attempt = self.begin_part(channel, &payment.clone(), route)?;
+        self.change(Change::PaymentAttempted { payment_hash: hash, attempt });
+        Ok(())
+    }
+
+    /// Sends one part along a route that was checked. Where our channel refuses it, it is not taken again.
+    pub(super) fn send_part(&mut self, payment_hash: PaymentHash, route: Route) {
+        let Some(payment) = self.state.payments.get(&payment_hash).cloned() else { return };
+        let Some(first) = route.hops.first() else { return };
+        let Some(channel) = self.state.channel_named(first.short_channel_id) else { return };
+        match self.begin_part(channel, &payment, route) {
+            Ok(attempt) => self.change(Change::PaymentAttempted { payment_hash, attempt }),
+            Err(refusal) => {
+                tracing::debug!(payment = %payment_hash, %channel, %refusal, "a part was refused by our own channel");
+                if let Some(search) = self.live.searches.get_mut(&payment_hash) {
+                    search.refused.insert(channel);
+                }
+            }
+        }
+    }
+
+    /// Adds the HTLC of a part. Who calls records the attempt in the same turn.
+    pub(in crate::node) fn begin_part(
+        &mut self,
+        channel: ChannelId,
+        payment: &Payment,
+        route: Route,
+    ) -> Result<Attempt, Refusal> {
+        let (command, attempt) = self.prepare_part(channel, payment, route)?;
+        self.drive(channel, command).map_err(channel_refusal)?;
+        Ok(attempt)
+    }
+
+    /// Whether the channel would take the part.
+    pub(in crate::node) fn check_part(
+        &mut self,
+        channel: ChannelId,
+        payment: &Payment,
+        route: Route,
+    ) -> Result<(), Refusal> {
+        let (command, _) = self.prepare_part(channel, payment, route)?;
+        let entry = self.state.channels.get(&channel).ok_or(Refusal::ChannelNotFound(channel))?;
+        match entry.channel.decide(command, &self.context()) {
+            Err(channel::Error::Refused(refusal)) => Err(channel_refusal(refusal)),
+            _ => Ok(()),
+        }
+    }
+
+    fn prepare_part(
+        &mut self,
+        channel: ChannelId,
+        payment: &Payment,
+        route: Route,
+    ) -> Result<(channel::Input, Attempt), Refusal> {
+        let session_key = self.draw_key("payment/session_key");
+        let height = self.state.height();
+        let proof = &payment.terms.proof;
+        let parcel = Parcel::pack(&route, height, payment.payment_hash, payment.amount, proof, &session_key)
+            .map_err(|error| Refusal::InvalidPaymentRequest { description: error.to_string() })?;
+        let entry = self.state.channels.get(&channel).ok_or(Refusal::ChannelNotFound(channel))?;
+        let htlc_id = entry.channel.commitments().ok_or(Refusal::ChannelNotFound(channel))?.next_outgoing;
+        let attempt = Attempt {
+            channel,
+            htlc_id,
+            started: self.moment.now,
+            deadline_height: parcel.cltv_expiry.height().saturating_add(self.settings.burial),
+            secrets: parcel.secrets,
+            route,
+            status: AttemptStatus::Pending,
+            hold_times: Vec::new(),
+        };
+        let command = Command::AddHtlc {
+            amount: parcel.amount,
+            payment_hash: parcel.payment_hash,
+            cltv_expiry: parcel.cltv_expiry,
+            onion: parcel.onion,
+            path_key: None,
+        };
+        Ok((channel::Input::Command(command), attempt))
+    }
+
+    /// The channel asked for, or of those with the payee the one that can send the most.
+    pub(in crate::node) fn channel_with_payee(&self, payment: &Payment) -> Result<ChannelId, Refusal> {
+        let destination = payment.destination;
+        if let Some(id) = payment.terms.channel {
+            let entry = self.state.channels.get(&id).ok_or(Refusal::ChannelNotFound(id))?;
+            return if entry.peer == destination { Ok(id) } else { Err(Refusal::NoRoute(destination)) };
+        }
+        let mut all = self.state.channels_with(destination).peekable();
+        if all.peek().is_none() {
+            return Err(Refusal::NoRoute(destination));
+        }
+        if !self.live.sessions.contains_key(&destination) {
+            return Err(Refusal::PeerOffline(destination));
+        }
+        let usable = all.filter(|(_, entry)| entry.channel.is_usable());
+        usable
+            .max_by_key(|(_, entry)| entry.channel.available_for_htlc())
+            .map(|(id, _)| *id)
+            .ok_or_else(|| Refusal::ChannelNotUsable { description: "the channel is not open for payments".to_owned() })
+    }
+
+    /// The route of one hop.
+    pub(in crate::node) fn direct_route(
+        &self,
+        channel: ChannelId,
+        payment: &Payment,
+        amount: Msat,
+    ) -> Result<Route, Refusal> {
+        let entry = self.state.channels.get(&channel).ok_or(Refusal::ChannelNotFound(channel))?;
+        let cltv_delta = payment.terms.final_cltv_delta;
+        let hop = RouteHop { node_id: entry.peer, short_channel_id: name_of(entry), amount, cltv_delta };
+        Ok(Route { hops: vec![hop], blinded_tail: None })
+    }
+
+    fn draw_key(&mut self, label: &str) -> SecretKey {
+        loop {
+            // A hash that is no private key is a 2^-127 chance.
+            if let Ok(key) = SecretKey::from_slice(&self.draw(label)) {
+                return key;
+            }
+        }
+    }
+}
+
+/// The name of a channel of ours in routes: its place on the chain, or our alias for it.
+fn name_of(entry: &ChannelEntry) -> ShortChannelId {
+    entry.channel.funded().and_then(|funded| funded.short_channel_id).unwrap_or(entry.channel.alias)
+}
+
+/// The most that can leave in so many parts.
+pub(in crate::node) fn reach(hops: &[FirstHop], max_parts: u32) -> Msat {
+    let each = hops.iter().map(|hop| hop.spendable);
+    match max_parts {
+        0 | 1 => each.max().unwrap_or(Msat::ZERO),
+        _ => Msat::checked_sum(each).unwrap_or(Msat::new(u64::MAX)),
+    }
+}
+
+fn hint_hop(hop: &HintHop) -> RouteHintHop {
+    RouteHintHop {
+        node_id: hop.node_id,
+        short_channel_id: hop.short_channel_id,
+        fee_base_msat: hop.fee_base_msat,
+        fee_proportional_millionths: hop.fee_proportional_millionths,
+        cltv_expiry_delta: hop.cltv_expiry_delta,
+    }
+}
