@@ -138,13 +138,13 @@ impl Channel {
         Ok(())
     }
 
-    pub(super) fn abandon(&self, decision: &mut Decision) -> Result<(), Error> {
+    pub(super) fn abandon(&self, reason: AbandonReason, decision: &mut Decision) -> Result<(), Error> {
         let opening = self.funded().is_none_or(|funded| funded.phase == Phase::AwaitingFundingSigned);
         if !opening || matches!(self.state, State::Abandoned(_)) {
             return Err(Refusal::NotOpening.into());
         }
         decision.send(wire::Error::new(self.id, "opening given up"));
-        self.give_up(AbandonReason::ByUser, decision);
+        self.give_up(reason, decision);
         Ok(())
     }
 

@@ -31,8 +31,10 @@ pub use port::{
 pub use state::{Change, Channel, Delta, Funded, Link, Negotiation, Phase, Proposal, Shutdown, State, Terms};
 pub use transfer::ReceiptContent;
 
+use bitcoin::Amount;
+
 use crate::commitment::{self, Commitments, Side};
-use crate::units::{FeeratePerKw, Msat};
+use crate::units::{CommitmentNumber, FeeratePerKw, Msat};
 use crate::wire::Message;
 
 /// What a decision is made of, while it is made.
@@ -57,6 +59,28 @@ impl Decision {
 
     fn send(&mut self, message: impl Into<Message>) {
         self.effect(Effect::Send(message.into()));
+    }
+}
+
+/// What a peer owes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// `funding_signed`
+    FundingSigned,
+    /// `channel_reestablish`
+    Reestablish,
+    /// `revoke_and_ack`, for its commitment of this number.
+    Revocation(CommitmentNumber),
+    /// `shutdown`, after ours, with nothing left in the channel.
+    Shutdown,
+    /// `closing_signed`, after that of ours.
+    ClosingSigned(Option<Amount>),
+}
+
+impl Awaited {
+    /// Whether a mutual close waits for it.
+    pub const fn is_of_a_close(self) -> bool {
+        matches!(self, Awaited::Shutdown | Awaited::ClosingSigned(_))
     }
 }
 
@@ -104,6 +128,29 @@ impl Channel {
     /// Whether the peer is connected and `channel_reestablish` was received or not needed.
     pub fn is_live(&self) -> bool {
         self.link.is_some_and(|link| link.reestablished)
+    }
+
+    /// What the peer owes us now, before anything can go on.
+    pub fn awaited(&self) -> Option<Awaited> {
+        let (link, funded) = (self.link?, self.funded()?);
+        let shutdown = &funded.shutdown;
+        match funded.phase {
+            Phase::AwaitingFundingSigned => Some(Awaited::FundingSigned),
+            // After both have signed a close, the peer may have forgotten the channel.
+            Phase::Open if !link.reestablished => {
+                (!funded.misses_transfers(&link.features)).then_some(Awaited::Reestablish)
+            }
+            Phase::Open if funded.commitments.awaiting_revocation => {
+                Some(Awaited::Revocation(funded.commitments.remote_number))
+            }
+            Phase::Open if !shutdown.sent || !funded.commitments.is_clean() => None,
+            Phase::Open if !shutdown.received => Some(Awaited::Shutdown),
+            // The opener begins; where the balances make no output it has nothing to offer.
+            Phase::Open if self.opener == Side::Remote || shutdown.negotiation.sent.is_some() => {
+                Some(Awaited::ClosingSigned(shutdown.negotiation.sent))
+            }
+            _ => None,
+        }
     }
 
     /// Whether payments may go: both sides ready, connected, not closing.

@@ -185,7 +185,7 @@ impl Channel {
     pub(super) fn command(&self, command: Command, cx: &Context<'_>, decision: &mut Decision) -> Result<(), Error> {
         match command {
             Command::FundingBuilt { outpoint } => self.funding_built(outpoint, cx, decision),
-            Command::Abandon => self.abandon(decision),
+            Command::Abandon(reason) => self.abandon(reason, decision),
             Command::AddHtlc { .. } => self.add_htlc(command, cx, decision),
             Command::FulfillHtlc { id, preimage, attribution_data } => {
                 self.remove_htlc(id, Removal::Fulfilled { preimage, attribution_data }, decision)

@@ -110,7 +110,9 @@ impl Default for Policy {
             exposure: ExposurePolicy { max_dust: Msat::new(50_000_000) },
             transfer_window: CreditWindow { amount: Msat::new(10_000_000_000), count: 1_000_000 },
             max_transfer_dust_limit: Amount::from_sat(546),
-            fulfil_margin: 18,
+            // 2R + G + S of BOLT 2 with R = 2, G = 2, S = 6. The least final delta that we take is 18: it must leave a peer
+            // some blocks to answer before its channel is closed.
+            fulfil_margin: 12,
             expiry_grace: 3,
         }
     }
@@ -242,8 +244,8 @@ pub enum Command {
         /// The output that pays what [`Effect::FundingNeeded`] said.
         outpoint: OutPoint,
     },
-    /// Opener: there will be no funding transaction.
-    Abandon,
+    /// There will be no funding transaction.
+    Abandon(AbandonReason),
     /// Offer an HTLC.
     AddHtlc {
         /// What it is worth.
@@ -519,6 +521,8 @@ pub enum AbandonReason {
     Failed(Failure),
     /// Accepter: no funding transaction for 2,016 blocks.
     NotFunded,
+    /// The peer did not answer in time.
+    NoAnswer,
 }
 
 /// What an operator should see; nothing depends on it.

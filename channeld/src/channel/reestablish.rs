@@ -253,7 +253,7 @@ impl Funded {
     }
 
     /// TRANSFER.md: a peer that comes back without transfers while a signed one is unacked has to wait.
-    fn misses_transfers(&self, features: &SessionFeatures) -> bool {
+    pub(super) fn misses_transfers(&self, features: &SessionFeatures) -> bool {
         let log = &self.commitments;
         let pending = !log.outgoing_transfers.pending.is_empty() || !log.incoming_transfers.pending.is_empty();
         pending && !features.transfers

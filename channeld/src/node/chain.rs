@@ -19,8 +19,6 @@ const KEEP_ANSWERS_SECONDS: u64 = 24 * 3_600;
 const CLEANING_MICROS: u64 = 30_000_000;
 /// A funding transaction so deep is not told of any more: channels and announcements are long done.
 const DEEP: u32 = 144;
-/// How long a signature of ours may go unanswered, in microseconds (PEERS.md A3).
-const UNANSWERED_MICROS: u64 = 60_000_000;
 
 impl Node {
     /// After a start: no session survived, and what was under way is taken up again.
@@ -68,26 +66,6 @@ impl Node {
         for (id, feerate) in far {
             self.drive_quietly(id, channel::Input::Command(channel::Command::UpdateFee { feerate }));
         }
-    }
-
-    /// A peer that leaves a signature of ours unanswered for a minute is disconnected (BOLT 2 leaves the time to us): both
-    /// sides start again from what is signed.
-    fn disconnect_silent_peers(&mut self) {
-        let now = self.moment.now;
-        let mut waiting = BTreeMap::new();
-        let mut silent = Vec::new();
-        for (id, entry) in self.state.channels.iter().filter(|(_, entry)| entry.channel.is_live()) {
-            let Some(commitments) = entry.channel.commitments().filter(|it| it.awaiting_revocation) else { continue };
-            let number = commitments.remote_number;
-            let known = self.live.unanswered.get(id).filter(|(before, _)| *before == number);
-            let since = known.map_or(now, |(_, since)| *since);
-            if now.micros_since(since) > UNANSWERED_MICROS {
-                silent.push(entry.peer);
-            }
-            waiting.insert(*id, (number, since));
-        }
-        self.live.unanswered = waiting;
-        silent.into_iter().for_each(|peer| self.disconnect(peer));
     }
 
     /// What must be on the chain, or on its way there, is handed to the backend again: there is no outbox.
@@ -229,7 +207,7 @@ impl Node {
     pub(super) fn tick(&mut self) {
         self.fail_late_parts();
         self.advance_waiting();
-        self.disconnect_silent_peers();
+        self.end_silence();
         self.close_settled_streams();
         self.begin_due_batches();
         if self.moment.now.micros_since(self.live.last_cleaning) > CLEANING_MICROS {

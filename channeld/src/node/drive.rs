@@ -261,7 +261,7 @@ impl Node {
                 {
                     self.answer(request, Err(super::client::wallet_refusal(error)));
                 }
-                self.drive_opening(key, channel::Input::Command(channel::Command::Abandon));
+                self.drive_opening(key, channel::Input::Command(channel::Command::Abandon(AbandonReason::ByUser)));
             }
         }
     }
@@ -312,6 +312,7 @@ fn abandon_refusal(peer: NodeId, reason: &AbandonReason) -> Refusal {
         AbandonReason::Disconnected => Refusal::ConnectionLost(peer),
         AbandonReason::ByUser => Refusal::PeerRefused { message: "the opening was given up".to_owned() },
         AbandonReason::Failed(failure) => Refusal::PeerRefused { message: failure.to_string() },
+        AbandonReason::NoAnswer => Refusal::PeerRefused { message: "the peer did not answer in time".to_owned() },
         AbandonReason::NotFunded => Refusal::PeerRefused { message: "never funded".to_owned() },
     }
 }

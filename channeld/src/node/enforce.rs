@@ -310,6 +310,7 @@ impl Node {
         self.change(Change::ResolverRemoved { channel: id });
         self.change(Change::ChannelRemoved { channel: id });
         self.live.kept.remove(&id);
+        self.live.silent_closes.remove(&id);
         self.event(EventKind::ChannelClosed { channel: id, how });
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bitcoin::Transaction;
 
-use crate::channel::{Channel, SessionFeatures};
+use crate::channel::{Awaited, Channel, SessionFeatures};
 use crate::commitment::PenaltyRow;
 use crate::node::api::command::{OpenChannel, RequestKey};
 use crate::node::gossip::LiveGossip;
@@ -50,8 +50,12 @@ pub(super) struct Live {
     pub history: Vec<(ChannelId, PenaltyRow)>,
     /// How many of them belong to turns: of the one that is being flushed, and of the open one.
     pub history_of_turns: (usize, usize),
-    /// Channels whose peer owes a revocation: of which commitment, and since when.
-    pub unanswered: BTreeMap<ChannelId, (CommitmentNumber, UnixTime)>,
+    /// Channels whose peer owes an answer: which, and since when.
+    pub unanswered: BTreeMap<ChannelId, (Awaited, UnixTime)>,
+    /// Channels whose `channel_reestablish` came on this connection.
+    pub greeted: BTreeSet<ChannelId>,
+    /// On how many connections a mutual close went unanswered.
+    pub silent_closes: BTreeMap<ChannelId, u32>,
     /// Streams whose clients are told how they stand when the turn closes.
     pub to_tell: BTreeSet<SessionId>,
     /// Channels that something happened to since the last seal.
@@ -93,6 +97,8 @@ pub(super) struct Opening {
     pub channel: Channel,
     /// The funding transaction, once it is built.
     pub funding: Option<Transaction>,
+    /// When the last message of it came or went.
+    pub since: UnixTime,
     /// Who is answered, where we open.
     pub request: Option<(RequestNumber, OpenChannel)>,
 }

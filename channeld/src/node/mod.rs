@@ -22,6 +22,7 @@ mod peer;
 mod seal;
 mod send;
 mod settle;
+mod silence;
 #[cfg(test)]
 mod tests;
 

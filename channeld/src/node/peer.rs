@@ -43,6 +43,7 @@ impl Node {
 
     fn session_over(&mut self, peer: NodeId) {
         self.live.sessions.remove(&peer);
+        self.forget_silence(peer);
         self.gossip_disconnected(peer);
         self.event(EventKind::PeerDisconnected { peer });
         let openings: Vec<_> = self.live.openings.keys().filter(|(of, _)| *of == peer).copied().collect();
@@ -88,7 +89,11 @@ impl Node {
 
     fn channel_message(&mut self, peer: NodeId, message: Message) {
         let Some(id) = message.channel_id() else { return };
-        if self.live.openings.contains_key(&(peer, id)) {
+        if matches!(message, Message::ChannelReestablish(_)) {
+            self.live.greeted.insert(id);
+        }
+        if let Some(opening) = self.live.openings.get_mut(&(peer, id)) {
+            opening.since = self.moment.now;
             self.drive_opening((peer, id), channel::Input::Message(message));
             return;
         }
@@ -129,7 +134,14 @@ impl Node {
     fn receive_open(&mut self, peer: NodeId, open: wire::OpenChannel) {
         let temporary = open.temporary_channel_id;
         let pending = self.live.openings.keys().filter(|(of, _)| *of == peer).count();
-        let refusal = if pending >= MAX_OPENINGS {
+        if self.live.openings.contains_key(&(peer, temporary)) {
+            // BOLT 2: the id is unique between the two. What it names already cannot be told apart from this any more.
+            let violation = channel::Violation::Unexpected { message_type: wire::OpenChannel::TYPE };
+            return self.drive_opening((peer, temporary), channel::Input::Violated(violation));
+        }
+        let refusal = if self.state.channels.contains_key(&temporary) {
+            Some("the temporary channel id is that of a channel")
+        } else if pending >= MAX_OPENINGS {
             Some("too many channels are being opened")
         } else if !self.is_synced() {
             Some("this node is not synced with the chain")
@@ -151,7 +163,8 @@ impl Node {
         };
         match Channel::accept(&open, request, &self.context()) {
             Ok((channel, effects)) => {
-                self.live.openings.insert((peer, temporary), Opening { channel, funding: None, request: None });
+                let opening = Opening { channel, funding: None, since: self.moment.now, request: None };
+                self.live.openings.insert((peer, temporary), opening);
                 self.carry_out_opening((peer, temporary), effects);
             }
             Err(error) => self.refuse_open(peer, temporary, error.to_string()),

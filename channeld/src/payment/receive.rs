@@ -8,6 +8,9 @@ use crate::units::{BlockHeight, ChannelId, CltvDelta, CltvExpiry, HtlcId, Msat, 
 
 /// The least number of blocks that must be left when a payment without invoice comes in (BOLT 11's default for `c`).
 pub const MIN_FINAL_CLTV_EXPIRY_DELTA: u16 = 18;
+/// What our invoices ask for, if nobody says otherwise: the claim margin, and blocks that the payer and a peer that is away
+/// for a while may take.
+pub const INVOICE_FINAL_CLTV_EXPIRY_DELTA: u16 = 30;
 /// How long parts of a payment wait for the rest (BOLT 4: at least 60 seconds).
 pub const MPP_TIMEOUT_SECONDS: u64 = 60;
 /// The most parts of one payment that are waited for.

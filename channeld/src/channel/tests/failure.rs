@@ -100,10 +100,10 @@ fn an_incoming_htlc_is_claimed_before_its_expiry() {
     pair.run();
     pair.disconnect();
     pair.b.fulfil(HtlcId::new(0), 1).expect("kept");
-    pair.b.height = BlockHeight::new(181);
+    pair.b.height = BlockHeight::new(187);
     pair.b.step(Input::Block);
     assert_eq!(pair.b.funded().phase, Phase::Open);
-    pair.b.height = BlockHeight::new(182);
+    pair.b.height = BlockHeight::new(188);
     pair.b.step(Input::Block);
     assert!(matches!(pair.b.funded().phase, Phase::Failed { failure: Failure::HtlcDeadline { .. } }));
     let facts = pair.b.channel.closing_facts().expect("funded");

@@ -141,6 +141,6 @@ fn an_opening_that_fails_says_so_with_the_temporary_id() {
     assert!(matches!(pair.b.channel.state, State::Abandoned(AbandonReason::Failed(_))));
     let mut pair = Pair::opening(CommitmentFormat::Anchors, 0, [Policy::default(), Policy::default()]);
     pair.run();
-    pair.a.command(Command::Abandon).expect("nothing is funded");
+    pair.a.command(Command::Abandon(AbandonReason::ByUser)).expect("nothing is funded");
     assert!(matches!(pair.a.channel.state, State::Abandoned(AbandonReason::ByUser)));
 }

@@ -49,7 +49,7 @@ fn states() {
     assert_eq!(pair.a.command(Command::ForceClose), refused(Refusal::NotReady));
     assert_eq!(pair.a.command(Command::FundingBuilt { outpoint: outpoint() }), refused(Refusal::NotOpening));
     pair.fund();
-    assert_eq!(pair.a.command(Command::Abandon), refused(Refusal::NotOpening));
+    assert_eq!(pair.a.command(Command::Abandon(AbandonReason::ByUser)), refused(Refusal::NotOpening));
     assert_eq!(pair.a.add(1_000_000, 1), refused(Refusal::NotReady));
     let fee = Command::UpdateFee { feerate: FeeratePerKw::new(2_000) };
     assert_eq!(pair.a.command(fee), refused(Refusal::NotReady));

@@ -25,7 +25,9 @@ impl Node {
             Ok(None) => self.answer(request, Ok(Reply::Done)),
             Ok(Some((channel, effects))) => {
                 let key = (open.peer, channel.id);
-                self.live.openings.insert(key, Opening { channel, funding: None, request: Some((request, open)) });
+                let since = self.moment.now;
+                let opening = Opening { channel, funding: None, since, request: Some((request, open)) };
+                self.live.openings.insert(key, opening);
                 self.carry_out_opening(key, effects);
             }
         }

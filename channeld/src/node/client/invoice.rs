@@ -8,7 +8,9 @@ use crate::node::api::refusal::Refusal;
 use crate::node::api::reply::Reply;
 use crate::node::state::change::Change;
 use crate::payment::invoice::{InvoiceDescription, InvoiceTerms, create_invoice};
-use crate::payment::receive::{Invoice, InvoiceStatus, MIN_FINAL_CLTV_EXPIRY_DELTA};
+use crate::payment::receive::{
+    INVOICE_FINAL_CLTV_EXPIRY_DELTA, Invoice, InvoiceStatus, MIN_FINAL_CLTV_EXPIRY_DELTA,
+};
 use crate::units::{CltvDelta, Msat, PaymentHash, Preimage};
 
 /// A year.
@@ -31,7 +33,7 @@ impl Node {
         if self.state.invoices.len() >= MAX_OPEN_INVOICES {
             return Err(Refusal::TooManyRequests);
         }
-        let delta = create.min_final_cltv_expiry_delta.unwrap_or(MIN_FINAL_CLTV_EXPIRY_DELTA);
+        let delta = create.min_final_cltv_expiry_delta.unwrap_or(INVOICE_FINAL_CLTV_EXPIRY_DELTA);
         if !(MIN_FINAL_CLTV_EXPIRY_DELTA..=MAX_CLTV_DELTA).contains(&delta) {
             return invalid("min_final_cltv_expiry_delta", "18 to 2016 blocks");
         }

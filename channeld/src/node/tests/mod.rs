@@ -6,5 +6,6 @@ mod forward;
 mod gossip;
 mod pay;
 mod route;
+mod silence;
 mod stream;
 mod world;

@@ -76,6 +76,8 @@ pub struct World {
     requests: u64,
     clock: u64,
     held_chain: Option<usize>,
+    /// Messages of these types are lost on the wire.
+    pub lost: Vec<u16>,
 }
 
 fn settings() -> Settings {
@@ -128,6 +130,7 @@ impl World {
             requests: 0,
             clock,
             held_chain: None,
+            lost: Vec::new(),
         };
         (0..world.members.len()).for_each(|who| world.settle(who));
         world
@@ -358,6 +361,16 @@ impl World {
         panic!("the nodes never come to rest");
     }
 
+    /// Has the wire say its next message twice.
+    pub fn repeat_next(&mut self) {
+        let next = self.wire.front().cloned();
+        self.wire.extend(next);
+    }
+
+    pub fn is_connected(&self) -> bool {
+        !self.links.is_empty()
+    }
+
     /// Carries one message.
     pub fn deliver_one(&mut self) {
         let Some((from, to, session, message)) = self.wire.pop_front() else { return };
@@ -376,6 +389,7 @@ impl World {
     fn carry_out(&mut self, who: usize, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
+                Effect::Send { message, .. } if self.lost.contains(&message.message_type()) => {}
                 Effect::Send { peer, session, message } => {
                     let message = Message::decode(&message.encode()).expect("what we send can be read");
                     let to = self.place_of(peer);
