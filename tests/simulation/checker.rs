@@ -47,8 +47,8 @@ impl World {
             self.connect();
             if block % 4 == 3 {
                 for id in self.open_channels() {
-                    let who = usize::from(self.one_in(2));
-                    self.ask_to_close(who, id, false);
+                    let side = usize::from(self.one_in(2));
+                    self.ask_to_close(self.ledger.channels[&id].ends[side], id, false);
                 }
             }
             self.drain();
@@ -83,14 +83,14 @@ impl World {
 
     /// The last checks.
     pub fn check_end(&mut self) {
-        for who in [0, 1] {
+        for who in self.everybody() {
             let page = Page { after: None, size: 1_000, newest_first: false };
             let query = self.clients.query(who, Query::ListUnspentOutputs(page));
             self.input(who, query);
         }
         self.drain();
         self.check_coins();
-        let wallets = [self.wallet(0), self.wallet(1)];
+        let everybody: Vec<Wallet> = self.everybody().map(|who| self.wallet(who)).collect();
         let transactions = self.transactions();
         let spenders = spenders(&transactions);
         for book in self.ledger.channels.values_mut() {
@@ -100,15 +100,16 @@ impl World {
         self.check_payments();
         let books: Vec<(ChannelId, Book)> = self.ledger.channels.iter().map(|(id, book)| (*id, book.clone())).collect();
         for (id, book) in books {
+            let wallets = book.ends.map(|who| &everybody[who]);
             let Some(spend) = spenders.get(&book.funding) else {
                 assert!(!transactions.contains_key(&book.funding.txid), "channel {id} is forgotten and not spent");
                 continue;
             };
             let Some((_, cheater, number)) = self.ledger.replayed.get(spend).copied() else {
-                self.check_channel(id, &book, &transactions[spend], &wallets, &transactions, &spenders);
+                self.check_channel(id, &book, &transactions[spend], wallets, &transactions, &spenders);
                 continue;
             };
-            let flow = flow(spend, &book, &wallets, &transactions, &spenders);
+            let flow = flow(spend, &book, wallets, &transactions, &spenders);
             if number < book.unrevoked[cheater] {
                 self.ledger.count("penalties");
                 assert!(
@@ -138,8 +139,8 @@ impl World {
         let mut coins = self.chain.unspent();
         let total: bitcoin::Amount = coins.values().map(|coin| coin.value).sum();
         assert_eq!(total, self.chain.mined(), "the chain makes or loses money");
-        for who in [0, 1] {
-            for (outpoint, amount) in &self.clients.coins[who] {
+        for (who, owned) in &self.clients.coins {
+            for (outpoint, amount) in owned {
                 let coin = coins.remove(outpoint);
                 assert_eq!(
                     coin.map(|coin| coin.value),
@@ -158,8 +159,9 @@ impl World {
         for (hash, paid) in &self.ledger.payments {
             let succeeded = paid.succeeded.unwrap_or_else(|| panic!("{hash:?} is never decided"));
             // An HTLC without output in a forced close is lost, though the payee has shown its preimage.
-            let mut channels = paid.earlier.iter().chain([&paid.channel]);
-            let failed_for_dust = channels.any(|id| self.ledger.channels.get(id).is_some_and(|book| book.forced));
+            let all = self.ledger.channels.iter();
+            let mut crossed = all.filter(|(id, _)| self.is_network() || paid.channels.contains(id));
+            let failed_for_dust = crossed.any(|(_, book)| book.forced);
             assert!(
                 succeeded == paid.received.is_some() || (failed_for_dust && !succeeded),
                 "{hash:?}: the payer says {succeeded}, the payee {:?}",
@@ -192,7 +194,7 @@ impl World {
         id: ChannelId,
         book: &Book,
         spend: &Transaction,
-        wallets: &[Wallet; 2],
+        wallets: [&Wallet; 2],
         transactions: &BTreeMap<Txid, Transaction>,
         spenders: &BTreeMap<OutPoint, Txid>,
     ) {
@@ -252,7 +254,7 @@ fn spenders(transactions: &BTreeMap<Txid, Transaction>) -> BTreeMap<OutPoint, Tx
 fn flow(
     first: &Txid,
     book: &Book,
-    wallets: &[Wallet; 2],
+    wallets: [&Wallet; 2],
     transactions: &BTreeMap<Txid, Transaction>,
     spenders: &BTreeMap<OutPoint, Txid>,
 ) -> Flow {

@@ -1,4 +1,4 @@
-//! Whoever sits at the two daemons' APIs: what was asked, what is waited for, and what can be asked next.
+//! Whoever sits at the daemons' APIs: what was asked, what is waited for, and what can be asked next.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ pub struct Clients {
     /// Streams that were opened.
     pub streams: Vec<Payer>,
     /// The coins of each daemon's wallet, as it said last.
-    pub coins: [BTreeMap<OutPoint, Amount>; 2],
+    pub coins: BTreeMap<usize, BTreeMap<OutPoint, Amount>>,
 }
 
 impl Clients {
@@ -94,7 +94,8 @@ impl Clients {
                 self.streams.push(Payer { who, session, next, detached: false, finished: false });
             }
             Ok(Reply::UnspentOutputs(page)) => {
-                self.coins[who] = page.items.iter().map(|coin| (coin.outpoint, coin.amount)).collect();
+                let coins = page.items.iter().map(|coin| (coin.outpoint, coin.amount)).collect();
+                self.coins.insert(who, coins);
             }
             Err(Refusal::StreamNotFound(session)) => self.streams.retain(|stream| stream.session != *session),
             _ => {}

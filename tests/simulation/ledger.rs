@@ -1,4 +1,4 @@
-//! What an outsider writes down of both daemons' durable turns, and the rules that it holds them to after every step.
+//! What an outsider writes down of the daemons' durable turns, and the rules that it holds them to after every step.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,23 +12,23 @@ use channeld::node::state::change::Change;
 use channeld::node::state::{ChannelEntry, State};
 use channeld::payment::send::{Payment, PaymentStatus};
 use channeld::transactions::CommitmentFormat;
-use channeld::units::{ChannelId, Msat, PaymentHash, SessionId};
+use channeld::units::{ChannelId, Msat, NodeId, PaymentHash, SessionId};
 use channeld::wire::Message;
 
 use super::disk::Turn;
 use super::party::Party;
 
-/// A payment as both ends have it on disk.
+/// A payment as payer and payee have it on disk.
 #[derive(Clone, Debug)]
 pub struct Paid {
     /// Who pays.
     pub payer: usize,
     /// How much.
     pub amount: Msat,
-    /// The channel of its last attempt.
-    pub channel: ChannelId,
-    /// Those of attempts before.
-    pub earlier: Vec<ChannelId>,
+    /// The payer's channels of all attempts.
+    pub channels: BTreeSet<ChannelId>,
+    /// What it cost, once it succeeded.
+    pub fee: Msat,
     /// The payer's final outcome, where there is one.
     pub succeeded: Option<bool>,
     /// What the payee says it got.
@@ -38,11 +38,13 @@ pub struct Paid {
 /// A channel from its first record on.
 #[derive(Clone, Debug)]
 pub struct Book {
+    /// The daemons at its two ends: what there is twice below is theirs in this order.
+    pub ends: [usize; 2],
     /// Its funding output.
     pub funding: OutPoint,
     /// What it holds, in satoshi.
     pub capacity: u64,
-    /// Who opened it.
+    /// Which end opened it.
     pub opener: usize,
     /// Its format.
     pub format: CommitmentFormat,
@@ -66,9 +68,22 @@ pub struct Book {
     pub unrevoked: [u64; 2],
 }
 
+impl Book {
+    /// Which end a daemon is.
+    pub fn side(&self, who: usize) -> usize {
+        usize::from(self.ends[1] == who)
+    }
+
+    /// What a daemon has sent and received, as its own books say.
+    pub fn moved_by(&self, who: usize) -> (u64, u64) {
+        self.moved[self.side(who)]
+    }
+}
+
 /// See the file's map.
 #[derive(Default)]
 pub struct Ledger {
+    ids: Vec<NodeId>,
     /// All payments.
     pub payments: BTreeMap<PaymentHash, Paid>,
     /// All channels that anybody ever stored.
@@ -79,7 +94,7 @@ pub struct Ledger {
     pub crossed: BTreeSet<ChannelId>,
     /// Received keysend payments and settled invoices whose payer is not known yet.
     received: BTreeMap<PaymentHash, Msat>,
-    events: [u64; 2],
+    events: BTreeMap<usize, u64>,
     signatures: BTreeMap<(usize, ChannelId, u64), Vec<u8>>,
     /// Commitments that were broadcast by a fault on purpose: of which channel, by whom, and their number.
     pub replayed: BTreeMap<Txid, (ChannelId, usize, u64)>,
@@ -90,14 +105,19 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// An empty one, of these daemons.
+    pub fn new(ids: Vec<NodeId>) -> Ledger {
+        Ledger { ids, ..Ledger::default() }
+    }
+
     /// Whether a payment's success is durable.
     pub fn is_paid(&self, hash: &PaymentHash) -> bool {
         self.payments.get(hash).is_some_and(|paid| paid.succeeded == Some(true))
     }
 
     /// How many events `who` has logged before.
-    pub const fn begin(&mut self, who: usize, events: u64) {
-        self.events[who] = events;
+    pub fn begin(&mut self, who: usize, events: u64) {
+        self.events.insert(who, events);
     }
 
     /// Counts something for the summary.
@@ -122,6 +142,11 @@ impl Ledger {
                     }
                 }
                 Change::PaymentAdded(payment) => self.payment_added(who, &payment),
+                Change::PaymentAttempted { payment_hash, attempt } => {
+                    if let Some(paid) = self.payments.get_mut(&payment_hash) {
+                        paid.channels.insert(attempt.channel);
+                    }
+                }
                 _ => {}
             }
         }
@@ -131,11 +156,12 @@ impl Ledger {
         }
         for (index, bytes) in &turn.events {
             let event: Event = postcard::from_bytes(bytes).expect("an event of the log");
-            assert_eq!((*index, event.index), (self.events[who] + 1, self.events[who] + 1), "a gap in the event log");
-            self.events[who] += 1;
+            let newest = self.events.entry(who).or_default();
+            *newest += 1;
+            assert_eq!((*index, event.index), (*newest, *newest), "a gap in the event log");
             self.event(&event.kind);
         }
-        for (id, book) in self.channels.iter_mut().filter(|(_, book)| book.opener == who) {
+        for (id, book) in self.channels.iter_mut().filter(|(_, book)| book.ends[book.opener] == who) {
             // A channel that its opener knows as signed by both has a funding transaction that may be out.
             let entry = durable.channels.get(id).and_then(|entry| entry.channel.funded());
             book.funded |= entry.is_some_and(|funded| funded.phase != Phase::AwaitingFundingSigned);
@@ -151,12 +177,16 @@ impl Ledger {
         let main = commitments.main();
         let tally = commitments.tally(View::LocalCurrent);
         let (ours, theirs) = (tally.local.msat(), tally.remote.msat());
+        let peer = self.ids.iter().position(|id| *id == entry.peer).expect("nobody else is there");
+        let ends = [who.min(peer), who.max(peer)];
+        let side = usize::from(ends[1] == who);
         let mut initial = [theirs, theirs];
-        initial[who] = ours;
+        initial[side] = ours;
         let book = Book {
+            ends,
             funding: main.funding().outpoint(),
             capacity: main.capacity().to_sat(),
-            opener: if entry.channel.opener == Side::Local { who } else { 1 - who },
+            opener: if entry.channel.opener == Side::Local { side } else { 1 - side },
             format: commitments.parameters.format,
             initial,
             moved: [(0, 0); 2],
@@ -173,9 +203,10 @@ impl Ledger {
 
     fn channel_stored(&mut self, who: usize, id: ChannelId, entry: &ChannelEntry) {
         let Some(book) = self.channels.get_mut(&id) else { return };
-        book.moved[who] = (entry.sent.msat(), entry.received.msat());
+        let side = book.side(who);
+        book.moved[side] = (entry.sent.msat(), entry.received.msat());
         let Some(commitments) = entry.channel.commitments() else { return };
-        book.unrevoked[1 - who] = commitments.remote_number.number();
+        book.unrevoked[1 - side] = commitments.remote_number.number();
         assert!(
             commitments.main().tallies.all().iter().all(|tally| tally.holds(commitments.main().capacity())),
             "balances and HTLCs of {id} do not sum to its capacity"
@@ -189,15 +220,14 @@ impl Ledger {
 
     fn payment_added(&mut self, who: usize, payment: &Payment) {
         let hash = payment.payment_hash;
-        let channel = payment.attempts.last().expect("a payment is journaled with its attempt").channel;
-        let mut earlier = Vec::new();
+        let mut channels: BTreeSet<ChannelId> = payment.attempts.iter().map(|attempt| attempt.channel).collect();
         if let Some(before) = self.payments.get(&hash) {
             assert_eq!(before.succeeded, Some(false), "{hash:?} is paid again before it failed");
-            earlier.clone_from(&before.earlier);
-            earlier.push(before.channel);
+            channels.extend(&before.channels);
         }
         let received = self.received.get(&hash).copied();
-        let paid = Paid { payer: who, amount: payment.amount, channel, earlier, succeeded: None, received };
+        let (amount, fee) = (payment.amount, Msat::ZERO);
+        let paid = Paid { payer: who, amount, channels, fee, succeeded: None, received };
         self.payments.insert(hash, paid);
     }
 
@@ -206,6 +236,7 @@ impl Ledger {
         let paid = self.payments.get_mut(&hash).expect("a payment that ends was begun");
         assert_eq!(paid.succeeded, None, "{hash:?} has two final outcomes");
         paid.succeeded = Some(payment.status.is_success());
+        paid.fee = payment.fee;
         if let PaymentStatus::Succeeded { preimage, .. } = payment.status {
             assert_eq!(preimage.payment_hash(), hash, "the proof of payment proves another one");
             let received = self.received.get(&hash);
@@ -253,7 +284,8 @@ impl Ledger {
             for (id, entry) in &durable.channels {
                 let Some(commitments) = entry.channel.commitments() else { continue };
                 let Some(number) = commitments.main().local.number_of(transaction) else { continue };
-                self.replayed.insert(transaction.compute_txid(), (*id, who, number.number()));
+                let side = self.channels.get(id).map_or(0, |book| book.side(who));
+                self.replayed.insert(transaction.compute_txid(), (*id, side, number.number()));
                 self.force(*id);
                 self.count("faults");
             }
@@ -313,19 +345,29 @@ impl Ledger {
 
     /// A handful of rules that need no step of their own: what each end must agree on when nothing is under way.
     pub fn check_quiet(&self, open: &BTreeSet<ChannelId>) {
+        // A payment may wait for the chain on any channel of its way; of a pair's, its own says it all.
+        let all_open = self.channels.iter().all(|(id, book)| open.contains(id) || book.given_up);
+        let any_forced = self.channels.values().any(|book| book.forced);
         for (hash, paid) in &self.payments {
-            if !open.contains(&paid.channel) {
+            let decided = if self.is_network() { all_open } else { paid.channels.is_subset(open) };
+            if !decided {
                 continue;
             }
-            let lost_as_dust = paid.earlier.iter().any(|id| self.channels.get(id).is_some_and(|book| book.forced));
+            let mut before = paid.channels.iter().filter_map(|id| self.channels.get(id));
+            let lost_as_dust = before.any(|book| book.forced) || (self.is_network() && any_forced);
             assert!(paid.succeeded.is_some(), "{hash:?} is in flight and nothing is under way");
             let agree = (paid.succeeded == Some(true)) == paid.received.is_some();
-            assert!(agree || lost_as_dust, "the ends differ about {hash:?}");
+            assert!(agree || lost_as_dust, "payer and payee differ about {hash:?}");
         }
         for (id, book) in self.channels.iter().filter(|(id, _)| open.contains(*id)) {
             let [one, other] = book.moved;
             assert_eq!((one.0, one.1), (other.1, other.0), "the books of {id} differ");
         }
+    }
+
+    /// Whether there are more than two.
+    pub fn is_network(&self) -> bool {
+        self.ids.len() > 2
     }
 }
 

@@ -1,4 +1,4 @@
-//! The wire between the two daemons: it delays, interleaves, and can be cut at any message.
+//! A wire between two daemons: it delays, interleaves, and can be cut at any message.
 
 use std::collections::VecDeque;
 
@@ -17,8 +17,9 @@ pub enum Arrival {
 }
 
 /// See the file's map.
-#[derive(Default)]
 pub struct Link {
+    /// The daemons at its two ends.
+    pub ends: [usize; 2],
     /// The present session's numbers at each end.
     sessions: Option<[SessionNumber; 2]>,
     /// What each end has not taken yet.
@@ -27,6 +28,16 @@ pub struct Link {
 }
 
 impl Link {
+    /// A wire without a session.
+    pub fn between(one: usize, other: usize) -> Link {
+        Link { ends: [one, other], sessions: None, waiting: [VecDeque::new(), VecDeque::new()], next: 0 }
+    }
+
+    /// The end at which this daemon is.
+    pub fn end_of(&self, who: usize) -> Option<usize> {
+        self.ends.iter().position(|end| *end == who)
+    }
+
     /// Whether there is a session.
     pub const fn is_up(&self) -> bool {
         self.sessions.is_some()

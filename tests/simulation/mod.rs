@@ -1,4 +1,4 @@
-//! Whole daemons in one thread, from one seed: two nodes, their disks, a wire and a chain, and chance.
+//! Whole daemons in one thread, from one seed: nodes in pairs, lines and rings, their disks, wires and a chain, and chance.
 //!
 //! Knows how to make a world, to let a seed play in it, and to say what must hold after every step and at the end. What
 //! happens follows from the seed alone, so a failure replays: `cargo run --release -p tests --bin simulate -- --seed N`.
@@ -11,6 +11,8 @@ pub mod disk;
 pub mod ledger;
 pub mod link;
 pub mod party;
+mod network;
+mod route;
 mod schedule;
 pub mod world;
 
@@ -30,6 +32,9 @@ use world::World;
 /// When the blocks before all worlds were made, in seconds since 1970.
 const FOUNDING: u64 = 1_699_900_000;
 
+/// Who is in the largest world.
+const NAMES: [&str; 4] = ["Alice", "Bob", "Carol", "Dave"];
+
 /// What came of a seed.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
@@ -47,22 +52,66 @@ pub struct Summary {
 /// Where a rule is broken.
 pub fn run(seed: u64, loud: bool) -> Summary {
     let origin = origin();
-    let mut world = World::new([origin.parties[0].copy(), origin.parties[1].copy()], &origin.blocks, seed, loud);
-    for who in [0, 1] {
+    let shape = Shape::of(seed);
+    let parties = origin.parties.iter().take(shape.parties()).map(Party::copy).collect();
+    let mut world = World::new(parties, &shape.edges(), &origin.blocks, seed, loud);
+    for who in world.everybody() {
         let head = &world.parties[who].durable.head;
         world.ledger.begin(who, head.events);
         world.start(who);
     }
     let mut mood = Mood::draw(&mut world);
-    world.play(&mut mood);
+    match shape {
+        Shape::Pair => world.play(&mut mood),
+        Shape::Line(_) | Shape::Ring(_) => world.play_network(&mut mood),
+    }
     world.settle();
     world.check_end();
     Summary { digest: world.digest(), steps: world.steps, counts: std::mem::take(&mut world.ledger.counts) }
 }
 
-/// The two daemons with coins in their wallets, on a chain in which these are mature: the same for all seeds.
+/// How the daemons of a world are connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Two.
+    Pair,
+    /// So many in a row.
+    Line(usize),
+    /// So many in a circle.
+    Ring(usize),
+}
+
+impl Shape {
+    /// What a seed plays in: mostly two, whose every step is looked at; three of eight a network.
+    pub const fn of(seed: u64) -> Shape {
+        match seed % 16 {
+            3 | 11 => Shape::Line(3),
+            5 | 13 => Shape::Ring(3),
+            8 => Shape::Line(4),
+            0 => Shape::Ring(4),
+            _ => Shape::Pair,
+        }
+    }
+
+    const fn parties(self) -> usize {
+        match self {
+            Shape::Pair => 2,
+            Shape::Line(count) | Shape::Ring(count) => count,
+        }
+    }
+
+    fn edges(self) -> Vec<(usize, usize)> {
+        let mut edges: Vec<_> = (1..self.parties()).map(|who| (who - 1, who)).collect();
+        if let Shape::Ring(count) = self {
+            edges.push((0, count - 1));
+        }
+        edges
+    }
+}
+
+/// The daemons with coins in their wallets, on a chain in which these are mature: the same for all seeds.
 struct Origin {
-    parties: [Party; 2],
+    parties: Vec<Party>,
     blocks: Vec<Arc<Block>>,
 }
 
@@ -72,7 +121,7 @@ fn origin() -> &'static Origin {
 }
 
 fn make_origin() -> Origin {
-    let mut parties = [Party::new("Alice", 1), Party::new("Bob", 2)];
+    let mut parties: Vec<Party> = (1..).zip(NAMES).map(|(seed, name)| Party::new(name, seed)).collect();
     let mut chain = chain::World::new(&[], FOUNDING);
     for party in &mut parties {
         party.start(moment(0), false);

@@ -31,7 +31,7 @@ struct Flight {
 
 /// See the file's map.
 pub struct Party {
-    /// `Alice` or `Bob`.
+    /// `Alice`, `Bob` and so on.
     pub name: &'static str,
     /// Its key.
     pub id: NodeId,

@@ -18,7 +18,7 @@ const MAX_CHANNELS: usize = 3;
 /// What a seed likes.
 pub struct Mood {
     /// How many things happen.
-    events: u32,
+    pub events: u32,
     /// Daemons may die.
     crashes: bool,
     /// Connections may be cut.
@@ -55,7 +55,7 @@ impl World {
     pub fn play(&mut self, mood: &mut Mood) {
         self.rough = !self.one_in(3);
         self.connect();
-        let who = self.rng.random_range(0..2);
+        let who = self.anybody();
         self.run_a_while();
         self.open(who);
         for _ in 0..5 {
@@ -73,7 +73,7 @@ impl World {
         }
     }
 
-    fn run_a_while(&mut self) {
+    pub fn run_a_while(&mut self) {
         let most = if self.one_in(3) { 40 } else { self.rng.random_range(0..12) };
         for _ in 0..most {
             if !self.progress() {
@@ -82,16 +82,16 @@ impl World {
         }
     }
 
-    fn wait_for_flushes(&mut self) {
-        for who in [0, 1] {
+    pub fn wait_for_flushes(&mut self) {
+        for who in self.everybody() {
             if self.parties[who].is_up() && self.one_in(3) {
                 self.flush(who);
             }
         }
     }
 
-    fn happen(&mut self, mood: &mut Mood) {
-        let who = self.rng.random_range(0..2);
+    pub fn happen(&mut self, mood: &mut Mood) {
+        let who = self.anybody();
         if !self.parties[who].is_up() {
             return self.start(who);
         }
@@ -125,7 +125,26 @@ impl World {
         }
     }
 
-    fn command(&mut self, who: usize, command: Command) {
+    fn anybody(&mut self) -> usize {
+        self.rng.random_range(self.everybody())
+    }
+
+    /// Somebody with a wire to `who`.
+    fn neighbour(&mut self, who: usize) -> usize {
+        let all = self.neighbours(who);
+        if all.len() == 1 { all[0] } else { all[self.rng.random_range(0..all.len())] }
+    }
+
+    /// Somebody else.
+    pub fn other(&mut self, who: usize) -> usize {
+        if !self.is_network() {
+            return 1 - who;
+        }
+        let others: Vec<usize> = self.everybody().filter(|other| *other != who).collect();
+        others[self.rng.random_range(0..others.len())]
+    }
+
+    pub fn command(&mut self, who: usize, command: Command) {
         let name = self.parties[who].name;
         self.say(format_args!("{name} is asked: {command:?}"));
         let input = self.clients.ask(who, command);
@@ -133,13 +152,19 @@ impl World {
     }
 
     fn open(&mut self, who: usize) {
-        if self.shared_channels().len() >= MAX_CHANNELS {
+        if self.shared_channels().len() >= MAX_CHANNELS.max(self.links.len() + 1) {
             return;
         }
+        let peer = self.neighbour(who);
+        self.open_with(who, peer);
+    }
+
+    /// A channel of `who` with a neighbour.
+    pub fn open_with(&mut self, who: usize, peer: usize) {
         let capacity = self.rng.random_range(100_000..2_000_000);
         let push = if self.one_in(3) { 0 } else { self.rng.random_range(0..capacity * 700) };
         let open = OpenChannel {
-            peer: self.parties[1 - who].id,
+            peer: self.parties[peer].id,
             capacity: AmountOrAll::Sat(capacity),
             push: Msat::new(push),
             funding_feerate: None,
@@ -179,7 +204,10 @@ impl World {
     fn pay(&mut self, who: usize) {
         let payable: Vec<_> = self.clients.bills.iter().filter(|bill| bill.payee != who).cloned().collect();
         // Now and then the same again: it must count once.
-        let Some(bill) = payable.choose(&mut self.rng) else { return self.invoice(1 - who) };
+        let Some(bill) = payable.choose(&mut self.rng) else {
+            let payee = self.other(who);
+            return self.invoice(payee);
+        };
         if self.ledger.is_paid(&bill.payment_hash) {
             // As the driver does, which looks into the archive; what is not durable yet the node knows itself.
             return;
@@ -190,12 +218,14 @@ impl World {
     }
 
     fn keysend(&mut self, who: usize) {
-        let (amount, target) = (self.amount(), PaymentTarget::Node(self.parties[1 - who].id));
+        let amount = self.amount();
+        let payee = self.other(who);
+        let target = PaymentTarget::Node(self.parties[payee].id);
         self.send(who, target, Some(amount));
     }
 
     fn send(&mut self, who: usize, target: PaymentTarget, amount: Option<Msat>) {
-        let channel = if self.one_in(2) { self.some_channel() } else { None };
+        let channel = if self.one_in(2) && !self.is_network() { self.some_channel() } else { None };
         self.command(who, Command::SendPayment(SendPayment { channel, ..SendPayment::new(target, amount) }));
     }
 
@@ -207,8 +237,18 @@ impl World {
         open.choose(&mut self.rng).copied()
     }
 
+    /// A channel of `who`; mostly one that carries payments.
+    fn own_channel(&mut self, who: usize) -> Option<ChannelId> {
+        let is_own = |world: &World, id: &ChannelId| world.ledger.channels[id].ends.contains(&who);
+        if !self.is_network() {
+            return self.some_channel();
+        }
+        let own: Vec<_> = self.ready_channels().into_iter().filter(|id| is_own(self, id)).collect();
+        own.choose(&mut self.rng).copied()
+    }
+
     fn open_stream(&mut self, who: usize) {
-        let Some(channel) = self.some_channel() else { return };
+        let Some(channel) = self.own_channel(who) else { return };
         let resume = self.clients.streams.iter().find(|it| it.who == who && it.detached).map(|it| it.session);
         let open = OpenStream {
             target: StreamTarget::Channel(channel),
@@ -246,7 +286,7 @@ impl World {
     }
 
     fn close(&mut self, who: usize, force: bool) {
-        let Some(channel) = self.some_channel() else { return };
+        let Some(channel) = self.own_channel(who) else { return };
         if force {
             self.ledger.force(channel);
         }
@@ -260,7 +300,7 @@ impl World {
     }
 
     fn keep(&mut self, who: usize, mood: &mut Mood) {
-        let Some(channel) = self.some_channel() else { return };
+        let Some(channel) = self.own_channel(who) else { return };
         mood.kept = Some((who, channel));
         self.command(who, Command::InjectFault(Fault::KeepState { channel }));
     }
@@ -274,7 +314,8 @@ impl World {
         let arriving = [self.rng.random_range(0..5), self.rng.random_range(0..5)];
         self.say(format_args!("the connection is cut, {arriving:?} messages arrive"));
         self.ledger.count("cuts");
-        self.link.cut(arriving);
+        let wire = if self.is_network() { self.rng.random_range(0..self.links.len()) } else { 0 };
+        self.links[wire].cut(arriving);
     }
 
     fn block(&mut self, mood: &mut Mood) {
@@ -313,7 +354,7 @@ impl World {
         let high = self.rng.random_range(middle..6_000);
         self.feerates = [high, middle, low];
         self.say(format_args!("feerates are {high}, {middle}, {low} now"));
-        for who in [0, 1] {
+        for who in self.everybody() {
             if self.parties[who].is_up() {
                 self.tell_chain(who);
             }

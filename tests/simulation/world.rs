@@ -1,4 +1,4 @@
-//! Two daemons, a wire and a chain in one thread: what can happen next, and what follows from it.
+//! Daemons, wires and a chain in one thread: what can happen next, and what follows from it.
 
 use std::collections::BTreeSet;
 use std::fmt::Arguments;
@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bitcoin::Block;
 use channeld::node::input::{ChainState, Effect, Input, Moment};
 use channeld::node::reply::{FaultDone, Reply};
-use channeld::units::{BlockHeight, ChannelId, FeeratePerKw, UnixTime};
+use channeld::node::state::ChannelEntry;
+use channeld::units::{BlockHeight, ChannelId, FeeratePerKw, NodeId, UnixTime};
 use channeld::wire::Features;
 use rand::prelude::*;
 use rand_chacha::ChaCha12Rng;
@@ -19,6 +20,7 @@ use super::disk::Loss;
 use super::ledger::Ledger;
 use super::link::{Arrival, Link};
 use super::party::{Outcome, Party, block_input};
+use super::route::Question;
 
 /// The time at which every world begins, in seconds since 1970.
 const BEGINNING: u64 = 1_700_000_000;
@@ -27,10 +29,12 @@ const PATIENCE: usize = 20_000;
 
 /// See the file's map.
 pub struct World {
-    /// The two daemons.
-    pub parties: [Party; 2],
-    /// The wire.
-    pub link: Link,
+    /// The daemons.
+    pub parties: Vec<Party>,
+    /// The wires between them.
+    pub links: Vec<Link>,
+    /// Questions for routes that are not answered.
+    pub questions: Vec<Question>,
     /// The chain.
     pub chain: chain::World,
     /// What an outsider wrote down.
@@ -43,6 +47,8 @@ pub struct World {
     pub rng: ChaCha12Rng,
     /// Whether broadcasts are lost and records wait for their flush: off while everything heals.
     pub rough: bool,
+    /// Who does not tell the truth.
+    pub liar: Option<usize>,
     now: u64,
     loud: bool,
     digest: DefaultHasher,
@@ -52,21 +58,53 @@ pub struct World {
 
 impl World {
     /// A world of these daemons, which are off, on this chain.
-    pub fn new(parties: [Party; 2], blocks: &[Arc<Block>], seed: u64, loud: bool) -> World {
+    pub fn new(
+        parties: Vec<Party>,
+        edges: &[(usize, usize)],
+        blocks: &[Arc<Block>],
+        seed: u64,
+        loud: bool,
+    ) -> World {
+        let ledger = Ledger::new(parties.iter().map(|party| party.id).collect());
         World {
             parties,
-            link: Link::default(),
+            links: edges.iter().map(|(one, other)| Link::between(*one, *other)).collect(),
+            questions: Vec::new(),
             chain: chain::World::new(blocks, BEGINNING),
-            ledger: Ledger::default(),
+            ledger,
             clients: Clients::default(),
             feerates: [2_000, 1_000, 500],
             rng: ChaCha12Rng::seed_from_u64(seed),
             rough: true,
+            liar: None,
             now: BEGINNING * 1_000_000,
             loud,
             digest: DefaultHasher::new(),
             steps: 0,
         }
+    }
+
+    /// All daemons.
+    pub fn everybody(&self) -> std::ops::Range<usize> {
+        0..self.parties.len()
+    }
+
+    /// Whether there are more than two.
+    pub fn is_network(&self) -> bool {
+        self.parties.len() > 2
+    }
+
+    /// Who has a wire to `who`.
+    pub fn neighbours(&self, who: usize) -> Vec<usize> {
+        self.links.iter().filter_map(|link| Some(link.ends[1 - link.end_of(who)?])).collect()
+    }
+
+    /// The wire of `who` to `peer`, and the end at which `who` is.
+    fn wire(&self, who: usize, peer: &NodeId) -> Option<(usize, usize)> {
+        self.links.iter().enumerate().find_map(|(wire, link)| {
+            let end = link.end_of(who)?;
+            (self.parties[link.ends[1 - end]].id == *peer).then_some((wire, end))
+        })
     }
 
     /// Writes a line of the trace.
@@ -125,8 +163,13 @@ impl World {
         let cut = self.rng.random_range(0..100_000);
         let stored = self.parties[who].crash(how, cut);
         self.stored(who, stored);
-        let arriving = self.rng.random_range(0..4);
-        self.link.crash(who, arriving);
+        for wire in 0..self.links.len() {
+            if let Some(end) = self.links[wire].end_of(who) {
+                let arriving = self.rng.random_range(0..4);
+                self.links[wire].crash(end, arriving);
+            }
+        }
+        self.questions.retain(|question| question.who != who);
         self.clients.crashed(who);
     }
 
@@ -178,13 +221,21 @@ impl World {
     fn carry_out_one(&mut self, who: usize, effect: Effect) {
         let name = self.parties[who].name;
         match effect {
-            Effect::Send { session, message, .. } => {
+            Effect::Send { peer, session, mut message } => {
+                let Some((wire, end)) = self.wire(who, &peer) else { return };
+                self.lie(who, &mut message);
                 self.say(format_args!("{name} sends {}", brief(&message)));
-                self.link.send(who, session, &message);
+                self.links[wire].send(end, session, &message);
             }
-            Effect::Disconnect { session, .. } if self.link.is_present(who, session) => {
-                self.say(format_args!("{name} disconnects"));
-                self.link.cut([usize::MAX, usize::MAX]);
+            Effect::Disconnect { peer, session } => {
+                let Some((wire, end)) = self.wire(who, &peer) else { return };
+                if self.links[wire].is_present(end, session) {
+                    self.say(format_args!("{name} disconnects"));
+                    self.links[wire].cut([usize::MAX, usize::MAX]);
+                }
+            }
+            Effect::FindRoute { payment_hash, attempt, query } => {
+                self.questions.push(Question { who, payment_hash, attempt, query });
             }
             Effect::Reply { request, answer, last } => {
                 match &answer {
@@ -233,40 +284,50 @@ impl World {
 
     /// One thing that is under way goes on. `false` where nothing is.
     pub fn progress(&mut self) -> bool {
-        let mut ways: Vec<(u8, usize)> = Vec::new();
-        for who in [0, 1] {
+        let mut ways = Vec::new();
+        for who in self.everybody() {
             if !self.parties[who].is_up() {
                 continue;
             }
-            if !self.link.is_quiet(who) {
-                ways.push((0, who));
+            for (wire, link) in self.links.iter().enumerate() {
+                if let Some(end) = link.end_of(who).filter(|end| !link.is_quiet(*end)) {
+                    ways.push(Way::Deliver { wire, end });
+                }
             }
             if self.parties[who].is_flushing() {
-                ways.push((1, who));
+                ways.push(Way::Flush(who));
             }
             if self.chain_step(who).is_some() {
-                ways.push((2, who));
+                ways.push(Way::Chain(who));
             }
         }
-        let Some((way, who)) = ways.choose(&mut self.rng).copied() else { return false };
+        if !self.questions.is_empty() {
+            ways.push(Way::Answer);
+        }
+        let Some(way) = ways.choose(&mut self.rng).copied() else { return false };
         self.steps += 1;
         match way {
-            0 => self.deliver(who),
-            1 => self.flush(who),
-            _ => self.follow_chain(who),
+            Way::Deliver { wire, end } => self.deliver(wire, end),
+            Way::Flush(who) => self.flush(who),
+            Way::Chain(who) => self.follow_chain(who),
+            Way::Answer => {
+                let question = self.questions.remove(0);
+                self.answer_question(question);
+            }
         }
         true
     }
 
-    fn deliver(&mut self, who: usize) {
+    fn deliver(&mut self, wire: usize, end: usize) {
         let most = self.rng.random_range(1..6);
-        let peer = self.parties[1 - who].id;
+        let ends = self.links[wire].ends;
+        let (who, peer) = (ends[end], self.parties[ends[1 - end]].id);
         let mut messages = Vec::new();
         let mut of = None;
-        for arrival in self.link.take(who, most) {
+        for arrival in self.links[wire].take(end, most) {
             let input = match arrival {
                 Arrival::Connected(session) => {
-                    let inbound = who == 1;
+                    let inbound = end == 1;
                     let (features, address) = (Features::init(), (!inbound).then(|| "wire:1".to_owned()));
                     Input::Connected { peer, session, features, inbound, address }
                 }
@@ -310,7 +371,7 @@ impl World {
                 assert!(left > 0, "it never ends: something is sent or stored without an end");
             }
             self.wait(6_000_000);
-            for who in [0, 1] {
+            for who in self.everybody() {
                 if self.parties[who].is_up() {
                     self.input(who, Input::Tick);
                 }
@@ -322,7 +383,7 @@ impl World {
     /// All is up and connected, nothing is lost any more, and what is under way ends.
     pub fn heal(&mut self) {
         self.rough = false;
-        for who in [0, 1] {
+        for who in self.everybody() {
             if !self.parties[who].is_up() {
                 self.start(who);
             }
@@ -332,11 +393,14 @@ impl World {
         self.drain();
     }
 
-    /// The peers meet.
+    /// All peers meet that can.
     pub fn connect(&mut self) {
-        if !self.link.is_up() && self.parties.iter().all(Party::is_up) {
-            self.say(format_args!("a connection"));
-            self.link.connect();
+        for wire in 0..self.links.len() {
+            let link = &self.links[wire];
+            if !link.is_up() && link.ends.iter().all(|who| self.parties[*who].is_up()) {
+                self.say(format_args!("a connection"));
+                self.links[wire].connect();
+            }
         }
     }
 
@@ -349,17 +413,24 @@ impl World {
         self.say(format_args!("block {height}; {waiting} still wait"));
     }
 
-    /// The channels that both daemons have on disk.
+    /// The channels that both ends have on disk.
     pub fn shared_channels(&self) -> BTreeSet<ChannelId> {
-        let [one, other] = &self.parties;
-        one.durable.channels.keys().filter(|id| other.durable.channels.contains_key(id)).copied().collect()
+        let is_shared = |id: &ChannelId, ends: [usize; 2]| {
+            ends.iter().all(|who| self.parties[*who].durable.channels.contains_key(id))
+        };
+        let shared = self.ledger.channels.iter().filter(|(id, book)| is_shared(id, book.ends));
+        shared.map(|(id, _)| *id).collect()
+    }
+
+    /// What both ends have of a channel that they share.
+    fn entries(&self, id: &ChannelId) -> [&ChannelEntry; 2] {
+        self.ledger.channels[id].ends.map(|who| &self.parties[who].durable.channels[id])
     }
 
     /// The same, as far as they carry payments while the peers are connected.
     pub fn ready_channels(&self) -> BTreeSet<ChannelId> {
         let is_ready = |id: &ChannelId| {
-            let entries = self.parties.iter().map(|party| &party.durable.channels[id].channel);
-            entries.filter_map(channeld::channel::Channel::funded).filter(|funded| funded.is_ready()).count() == 2
+            self.entries(id).iter().all(|entry| entry.channel.funded().is_some_and(|funded| funded.is_ready()))
         };
         self.open_channels().into_iter().filter(is_ready).collect()
     }
@@ -367,13 +438,21 @@ impl World {
     /// The same, as far as nothing is closing.
     pub fn open_channels(&self) -> BTreeSet<ChannelId> {
         let is_open = |id: &ChannelId| {
-            self.parties.iter().all(|party| {
-                let funded = party.durable.channels[id].channel.funded();
-                funded.is_some_and(|funded| !funded.is_closing()) && !party.durable.resolvers.contains_key(id)
-            })
+            let is_followed = |who: &usize| self.parties[*who].durable.resolvers.contains_key(id);
+            let is_open = |entry: &&ChannelEntry| entry.channel.funded().is_some_and(|funded| !funded.is_closing());
+            self.entries(id).iter().all(is_open) && !self.ledger.channels[id].ends.iter().any(is_followed)
         };
         self.shared_channels().into_iter().filter(is_open).collect()
     }
+}
+
+/// Something that can go on.
+#[derive(Clone, Copy)]
+enum Way {
+    Deliver { wire: usize, end: usize },
+    Flush(usize),
+    Chain(usize),
+    Answer,
 }
 
 fn is_replay(effect: &Effect) -> bool {

@@ -8,9 +8,7 @@ use crate::node::api::refusal::Refusal;
 use crate::node::api::reply::Reply;
 use crate::node::state::change::Change;
 use crate::payment::invoice::{InvoiceDescription, InvoiceTerms, create_invoice};
-use crate::payment::receive::{
-    INVOICE_FINAL_CLTV_EXPIRY_DELTA, Invoice, InvoiceStatus, MIN_FINAL_CLTV_EXPIRY_DELTA,
-};
+use crate::payment::receive::{INVOICE_FINAL_CLTV_EXPIRY_DELTA, Invoice, InvoiceStatus, MIN_FINAL_CLTV_EXPIRY_DELTA};
 use crate::units::{CltvDelta, Msat, PaymentHash, Preimage};
 
 /// A year.

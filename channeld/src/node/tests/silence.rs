@@ -7,7 +7,8 @@ use crate::node::event::EventKind;
 use crate::node::refusal::Refusal;
 use crate::units::Msat;
 use crate::wire::{
-    AcceptChannel, ChannelReestablish, ClosingSigned, CommitmentSigned, FundingCreated, FundingSigned, RevokeAndAck, Shutdown,
+    AcceptChannel, ChannelReestablish, ClosingSigned, CommitmentSigned, FundingCreated, FundingSigned, RevokeAndAck,
+    Shutdown,
 };
 
 /// The first tick sees that something is owed, the second that it is late.
