@@ -236,7 +236,7 @@ impl Ledger {
         let paid = self.payments.get_mut(&hash).expect("a payment that ends was begun");
         assert_eq!(paid.succeeded, None, "{hash:?} has two final outcomes");
         paid.succeeded = Some(payment.status.is_success());
-        paid.fee = payment.fee;
+        paid.fee = payment.fee();
         if let PaymentStatus::Succeeded { preimage, .. } = payment.status {
             assert_eq!(preimage.payment_hash(), hash, "the proof of payment proves another one");
             let received = self.received.get(&hash);

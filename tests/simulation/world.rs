@@ -58,13 +58,7 @@ pub struct World {
 
 impl World {
     /// A world of these daemons, which are off, on this chain.
-    pub fn new(
-        parties: Vec<Party>,
-        edges: &[(usize, usize)],
-        blocks: &[Arc<Block>],
-        seed: u64,
-        loud: bool,
-    ) -> World {
+    pub fn new(parties: Vec<Party>, edges: &[(usize, usize)], blocks: &[Arc<Block>], seed: u64, loud: bool) -> World {
         let ledger = Ledger::new(parties.iter().map(|party| party.id).collect());
         World {
             parties,
