@@ -151,9 +151,24 @@ impl Synthetic {
 
     /// The `channel_update` of that end (0 or 1) of a channel, type first, if there is one.
     pub fn channel_update(&self, number: usize, end: usize, signing: Signing) -> Option<Vec<u8>> {
+        let mut update = self.unsigned_update(number, end)?;
+        if signing == Signing::Real {
+            let signer = self.channels[number].nodes[end];
+            update.signature = SECP256K1.sign_ecdsa(&update.signed_hash(), &self.keys[signer]);
+        }
+        Some(bytes(&update.into()))
+    }
+
+    /// A later `channel_update` of that end, unsigned, type first, if there is one.
+    pub fn channel_update_at(&self, number: usize, end: usize, timestamp: u32) -> Option<Vec<u8>> {
+        let update = self.unsigned_update(number, end)?;
+        Some(bytes(&ChannelUpdate { timestamp, ..update }.into()))
+    }
+
+    fn unsigned_update(&self, number: usize, end: usize) -> Option<ChannelUpdate> {
         let channel = &self.channels[number];
         let policy = channel.policies[end].as_ref()?;
-        let mut update = ChannelUpdate {
+        Some(ChannelUpdate {
             signature: dummy(),
             chain_hash: Synthetic::chain_hash(),
             short_channel_id: channel.short_channel_id,
@@ -166,11 +181,7 @@ impl Synthetic {
             fee_proportional_millionths: policy.fee_proportional_millionths,
             htlc_maximum_msat: Msat::new(policy.htlc_maximum_msat),
             excess: Vec::new(),
-        };
-        if signing == Signing::Real {
-            update.signature = SECP256K1.sign_ecdsa(&update.signed_hash(), &self.keys[channel.nodes[end]]);
-        }
-        Some(bytes(&update.into()))
+        })
     }
 
     /// The `node_announcement` of a node, type first.

@@ -7,6 +7,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod apply;
+mod encode;
 mod error;
 mod message;
 mod node;
@@ -18,6 +19,7 @@ mod store;
 mod verify;
 
 pub use apply::{FundingOutput, Graph, LEAST_CONFIRMATIONS};
+pub use encode::CacheError;
 pub use error::{Reaction, Refusal};
 pub use message::{Announcement, Kind};
 pub use node::{Address, NodeDetails};
@@ -26,3 +28,6 @@ pub use route::{BlindedHop, BlindedTail, DirectedChannel, Direction, Route, Rout
 pub use snapshot::{Channel, DirectedPolicy, Snapshot};
 pub use store::edge::{ChannelIndex, Edge, NodeIndex};
 pub use verify::{MOST_AHEAD_SECONDS, STALE_SECONDS, Verified, VerifiedChannel, VerifiedNode, VerifiedUpdate};
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,42 @@ pub struct Adjacency {
 }
 
 impl Adjacency {
+    /// That of `nodes` nodes with those edges, each with the node that it leads to, in rising order of channels.
+    pub fn build(nodes: usize, edges: &[(u32, Edge)]) -> Adjacency {
+        let mut starts = vec![0_usize; nodes + 1];
+        edges.iter().for_each(|(target, _)| starts[*target as usize + 1] += 1);
+        for node in 0..nodes {
+            starts[node + 1] += starts[node];
+        }
+        let mut order = vec![0_u32; edges.len()];
+        let mut next = starts.clone();
+        for (number, (target, _)) in edges.iter().enumerate() {
+            order[next[*target as usize]] = number as u32;
+            next[*target as usize] += 1;
+        }
+        let mut adjacency = Adjacency::default();
+        let mut rows = Vec::with_capacity(nodes);
+        let mut first = 0;
+        while first < nodes {
+            let mut end = first + 1;
+            while end < nodes && end - first < MOST_NODES as usize && starts[end + 1] - starts[first] <= MOST_EDGES {
+                end += 1;
+            }
+            let page = adjacency.pages.len() as u32;
+            let length = |node: usize| (starts[node + 1] - starts[node]) as u32;
+            rows.extend((first..end).map(|node| Row {
+                page,
+                start: (starts[node] - starts[first]) as u32,
+                length: length(node),
+            }));
+            let edges = order[starts[first]..starts[end]].iter().map(|number| edges[*number as usize].1).collect();
+            adjacency.pages.push(Arc::new(Page { first: first as u32, last: end as u32 - 1, edges }));
+            first = end;
+        }
+        adjacency.rows = Arc::new(rows);
+        adjacency
+    }
+
     /// The edges into the node.
     pub fn edges_into(&self, node: usize) -> &[Edge] {
         let Some(row) = self.rows.get(node) else { return &[] };

@@ -40,17 +40,47 @@ impl<T: Clone, const PAGE: usize> Paged<T, PAGE> {
         Arc::make_mut(last).push(item);
         self.length += 1;
     }
-
-    /// All items in order.
-    pub fn iter(&self) -> impl Iterator<Item = &T> + '_ {
-        self.pages.iter().flat_map(|page| page.iter())
-    }
 }
 
 impl<T: Clone, const PAGE: usize> FromIterator<T> for Paged<T, PAGE> {
     fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Paged<T, PAGE> {
-        let mut list = Paged::default();
-        items.into_iter().for_each(|item| list.push(item));
-        list
+        let mut builder = Builder::default();
+        items.into_iter().for_each(|item| builder.push(item));
+        builder.finish()
+    }
+}
+
+/// A list while it is filled, faster than by [`Paged::push`]: nobody shares its pages yet.
+#[derive(Debug)]
+pub struct Builder<T, const PAGE: usize> {
+    pages: Vec<Arc<Vec<T>>>,
+    last: Vec<T>,
+}
+
+impl<T, const PAGE: usize> Default for Builder<T, PAGE> {
+    fn default() -> Builder<T, PAGE> {
+        Builder { pages: Vec::new(), last: Vec::new() }
+    }
+}
+
+impl<T, const PAGE: usize> Builder<T, PAGE> {
+    /// Appends an item.
+    pub fn push(&mut self, item: T) {
+        if self.last.capacity() == 0 {
+            self.last.reserve_exact(PAGE);
+        }
+        self.last.push(item);
+        if self.last.len() == PAGE {
+            self.pages.push(Arc::new(std::mem::take(&mut self.last)));
+        }
+    }
+
+    /// The list.
+    pub fn finish(mut self) -> Paged<T, PAGE> {
+        let length = self.pages.len() * PAGE + self.last.len();
+        if !self.last.is_empty() {
+            self.pages.push(Arc::new(self.last));
+        }
+        Paged { pages: self.pages, length }
     }
 }
