@@ -1,7 +1,7 @@
 //! What the validation thread owns, and what may be asked of it.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +17,7 @@ use crate::consensus::script::SignatureCache;
 use crate::consensus::{BlockError, HashedBlock, HeaderError};
 use crate::mempool::{Context, Mempool, Policy};
 use crate::params::Network;
-use crate::store::{CoinsSnapshot, Store, StoreError, StoreOptions};
+use crate::store::{CoinsSnapshot, Store, StoreError, StoreOptions, pool};
 
 /// Blocks that may wait for a flush, whatever their coins.
 const MAX_DIRTY_BLOCKS: usize = 10_000;
@@ -105,6 +105,9 @@ pub struct Ledger {
     flushed_at: Instant,
     has_unsynced: bool,
     failure: Option<LedgerError>,
+    dir: PathBuf,
+    /// Whether the mempool of the stop before was read: only then may it be written over.
+    has_loaded_mempool: bool,
 }
 
 impl Ledger {
@@ -139,15 +142,41 @@ impl Ledger {
             flushed_at: Instant::now(),
             has_unsynced: false,
             failure: None,
+            dir: dir.to_owned(),
+            has_loaded_mempool: false,
         })
     }
 
-    /// Connects again what was not flushed.
+    /// Connects again what was not flushed, then takes in the mempool that the last stop left.
     pub fn catch_up(&mut self) -> Result<(), LedgerError> {
         self.settle(None)?;
         self.flush()?;
+        self.load_mempool();
         tracing::info!(height = self.tip().height, hash = %self.tip().hash, "chain loaded");
         Ok(())
+    }
+
+    /// Core: `LoadMempool`. What does not hold any more is dropped without a word: blocks may have come, or its time.
+    fn load_mempool(&mut self) {
+        let saved = pool::load(&self.dir);
+        let (count, now) = (saved.len(), self.now());
+        let taken = saved.into_iter().filter(|(time, transaction)| {
+            let transaction = Arc::new(transaction.clone());
+            self.with_mempool(|mempool, cx| mempool.restore(transaction, (*time).min(now), cx))
+        });
+        let taken = taken.count();
+        self.has_loaded_mempool = true;
+        if count > 0 {
+            tracing::info!(taken, dropped = count - taken, "the mempool was read");
+        }
+    }
+
+    /// Core: `DumpMempool`.
+    fn save_mempool(&self) -> Result<(), LedgerError> {
+        // By chunks parents come before their children.
+        let chunks = self.mempool.chunks().flat_map(|chunk| chunk.entries);
+        let entries = chunks.map(|entry| (entry.time, entry.transaction.as_ref()));
+        Ok(pool::save(&self.dir, entries)?)
     }
 
     /// The chain.
@@ -331,6 +360,9 @@ impl Ledger {
 
     pub(super) fn close(mut self) -> Result<(), LedgerError> {
         self.flush()?;
+        if self.has_loaded_mempool {
+            self.save_mempool()?;
+        }
         Ok(self.store.settle()?)
     }
 

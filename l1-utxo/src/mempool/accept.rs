@@ -142,6 +142,11 @@ impl Mempool {
         Ok(accepted)
     }
 
+    /// Takes a transaction in again that came at `time`, before the node was stopped; whether it is still good.
+    pub fn restore(&mut self, transaction: Arc<Transaction>, time: i64, cx: &Context<'_>) -> bool {
+        time >= cx.now - self.policy.expiry && self.accept(transaction, &Context { now: time, ..*cx }).is_ok()
+    }
+
     /// Says what [`Mempool::accept`] would, and changes nothing.
     pub fn test(&mut self, transaction: Arc<Transaction>, cx: &Context<'_>) -> Result<Accepted, Rejection> {
         self.decay(cx.now);

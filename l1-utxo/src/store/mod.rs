@@ -9,6 +9,7 @@
 mod codec;
 mod coins;
 mod directory;
+pub mod pool;
 mod recovery;
 mod segment;
 
