@@ -1,4 +1,5 @@
-//! The binary `channeld`: reads its settings, runs the daemon, and stops it cleanly on SIGTERM or Ctrl-C.
+//! The binary `channeld`: reads its settings, runs the daemon, has it look at its certificate on SIGHUP, and stops it cleanly
+//! on SIGTERM or Ctrl-C.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -38,10 +39,14 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut hang_up = signal(SignalKind::hangup())?;
         let daemon = Daemon::start(&config).await?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                Some(()) = hang_up.recv() => daemon.reload(),
+            }
         }
         daemon.stop().await;
         Ok(())

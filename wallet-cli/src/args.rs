@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 use crate::chain::{Chain, Login};
 use crate::client::{Client, ConnectString, Presence, Target, default_data_dir};
-use crate::commands::{bench, chain, channel, dev, events, invoice, node, payment, peer, wallet};
+use crate::commands::{bench, chain, channel, dev, events, invoice, node, payment, peer, token, wallet};
 use crate::demo;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
@@ -193,6 +193,14 @@ pub enum Command {
     Pay(payment::PayArgs),
     /// What happens, as it happens.
     Events(events::EventsArgs),
+    /// Tokens for programs and persons that may do less than everything.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Which of name, date, key, token, port and chain is wrong when a daemon cannot be used.
+    #[command(
+        after_help = "Examples:\n  wallet-cli --data-dir alice doctor\n  wallet-cli --connect channeld://TOKEN@HOST:PORT#FINGERPRINT doctor --json"
+    )]
+    Doctor,
     /// Make a node misbehave, on development networks.
     #[command(subcommand)]
     Dev(dev::DevCommand),
@@ -213,16 +221,17 @@ pub enum Command {
     Tie(demo::TieArgs),
 }
 
-/// `90s`, `10m`, `1h` or plain seconds.
+/// `90s`, `10m`, `1h`, `30d` or plain seconds.
 ///
 /// # Errors
 /// What is none of these.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let expected = || format!("{text:?} is not a time: write 90s, 10m or 1h");
+    let expected = || format!("{text:?} is not a time: write 90s, 10m, 1h or 30d");
     let (digits, factor) = match text.char_indices().last() {
         Some((end, 's')) => (&text[..end], 1),
         Some((end, 'm')) => (&text[..end], 60),
         Some((end, 'h')) => (&text[..end], 3_600),
+        Some((end, 'd')) => (&text[..end], 86_400),
         _ => (text, 1),
     };
     let figure: u64 = digits.parse().map_err(|_| expected())?;
@@ -244,6 +253,7 @@ mod tests {
     fn times_are_read() {
         assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_duration("30d"), Ok(Duration::from_secs(2_592_000)));
         assert_eq!(parse_duration("5"), Ok(Duration::from_secs(5)));
         assert!(parse_duration("x").is_err() && parse_duration("").is_err() && parse_duration("-1s").is_err());
     }

@@ -2,6 +2,7 @@
 //!
 //! Knows every room and no rule of any. Never decides, never keeps a state of its own.
 
+mod access;
 mod metric;
 mod seed;
 
@@ -13,9 +14,8 @@ use std::time::Duration;
 use bitcoin::constants::ChainHash;
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, BlockHash};
-use tokio::net::TcpListener;
 use tokio::runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::chain::{Backend, BackendError, ChainTip, Credentials, Watcher};
@@ -24,16 +24,14 @@ use crate::config::{Config, Forwarding, Network};
 use crate::driver::inlet::{self, PeerInlet};
 use crate::driver::outlet::{Outlet, Sessions};
 use crate::driver::pathfinder::{Pathfinder, into_mailbox};
-use crate::driver::{Clients, Driver, Mailbox, RecoverError, moment, recover};
+use crate::driver::{Clients, Delays, Driver, Mailbox, RecoverError, moment, recover};
 use crate::keys::{Seed, Signer};
 use crate::node::state::State;
 use crate::node::{Node, Settings};
 use crate::payment::forward::ForwardingPolicy;
 use crate::peer::{PeerConfig, Peers};
-use crate::rpc::auth::Tokens;
 use crate::rpc::presence::Presence;
-use crate::rpc::server::{Access, ServeError, bind_unix, serve_tcp, serve_unix};
-use crate::rpc::tls::Identity;
+use crate::rpc::server::ServeError;
 use crate::store::{Options, Store, StoreError};
 use crate::units::{BlockHeight, CltvDelta, FeeratePerKw, Msat, NodeId};
 use crate::wallet::{Wallet, WalletError};
@@ -102,11 +100,18 @@ pub struct Daemon {
     peers: Peers,
     watcher: JoinHandle<()>,
     servers: Vec<JoinHandle<Result<(), ServeError>>>,
+    certificate: Option<JoinHandle<()>>,
+    look: Arc<Notify>,
     stop: watch::Sender<bool>,
     folder: PathBuf,
 }
 
 impl Daemon {
+    /// Has the daemon look at its certificate now: one that expires soon is made anew, one that was put there is shown.
+    pub fn reload(&self) {
+        self.look.notify_one();
+    }
+
     /// Starts everything; comes back when every port is bound and the presence file is written.
     ///
     /// # Errors
@@ -122,7 +127,9 @@ impl Daemon {
 
         let (mailbox, sessions, clients) =
             (Arc::new(Mailbox::default()), Arc::new(Sessions::default()), Arc::new(Clients::default()));
-        let inlet = PeerInlet { mailbox: Arc::clone(&mailbox), sessions: Arc::clone(&sessions) };
+        let delays = Arc::new(Delays::default());
+        let (mail, known, slow) = (Arc::clone(&mailbox), Arc::clone(&sessions), Arc::clone(&delays));
+        let inlet = PeerInlet { mailbox: mail, sessions: known, delays: slow };
         let chain_hash = ChainHash::from(genesis(config.network).to_byte_array());
         let features = Features::init();
         let peers =
@@ -141,6 +148,7 @@ impl Daemon {
             pathfinder: pathfinder.asker(),
             clients: Arc::clone(&clients),
             sessions,
+            delays,
             peers: peers.clone(),
             backend: backend.clone(),
             runtime: runtime::Handle::current(),
@@ -151,18 +159,22 @@ impl Daemon {
         let watcher = watch_chain(backend, tip, mailbox, config.development);
 
         let (stop, stopped) = watch::channel(false);
-        let (presence, servers) = serve(config, &folder, &driver, &stopped).await?;
+        let opened = access::serve(config, &folder, &driver, &stopped).await?;
         let presence = Presence {
             node_id: NodeId(signer.node_id()).to_string(),
             listen: Some(listen),
             metrics,
             chain: Some(config.chain.clone()),
             chain_cookie: config.chain_cookie.clone(),
-            ..presence
+            ..opened.presence
         };
         presence.write(&folder).map_err(io("daemon.json"))?;
         tracing::info!(node_id = presence.node_id, %listen, grpc = ?presence.grpc, "the daemon runs");
-        Ok(Daemon { driver, pathfinder, clients, peers, watcher, servers, stop, folder })
+        let (servers, look) = (opened.servers, Arc::new(Notify::new()));
+        let certificate = opened.certificate.map(|certificate| {
+            tokio::spawn(access::keep_certificate(certificate, presence, folder.clone(), Arc::clone(&look)))
+        });
+        Ok(Daemon { driver, pathfinder, clients, peers, watcher, servers, certificate, look, stop, folder })
     }
 
     /// Takes nothing more in, finishes what was taken, and ends.
@@ -170,6 +182,7 @@ impl Daemon {
         tracing::info!("the daemon stops");
         self.stop.send_replace(true);
         self.watcher.abort();
+        self.certificate.iter().for_each(JoinHandle::abort);
         let (driver, pathfinder) = (self.driver, self.pathfinder);
         let stop = move || {
             driver.stop();
@@ -234,49 +247,6 @@ fn watch_chain(backend: Backend, tip: ChainTip, mailbox: Arc<Mailbox>, developme
     let (sender, receiver) = mpsc::channel(CHAIN_EVENTS);
     tokio::spawn(inlet::chain(receiver, mailbox));
     tokio::spawn(Watcher::new(backend, sender, tip, development).run())
-}
-
-type Servers = Vec<JoinHandle<Result<(), ServeError>>>;
-
-async fn serve(
-    config: &Config,
-    folder: &Path,
-    driver: &Driver,
-    stopped: &watch::Receiver<bool>,
-) -> Result<(Presence, Servers), DaemonError> {
-    let identity = if config.tls { Some(Identity::open(folder, &[]).map_err(io("TLS certificate"))?) } else { None };
-    let tls_fingerprint = identity.as_ref().map(|identity| identity.fingerprint().to_owned());
-    let tokens = Arc::new(Tokens::open(folder).map_err(io("token file"))?);
-    let listener = TcpListener::bind(config.grpc).await.map_err(io(format!("grpc = {}", config.grpc)))?;
-    let grpc = listener.local_addr().map_err(io("grpc"))?;
-    let socket = folder.join("channeld.sock");
-    let unix = bind_unix(&socket).map_err(io(socket.display().to_string()))?;
-    let access = Access { identity, tokens };
-    let servers = vec![
-        tokio::spawn(serve_tcp(driver.handle(), listener, access, over(stopped.clone()))),
-        tokio::spawn(serve_unix(driver.handle(), unix, over(stopped.clone()))),
-    ];
-    let presence = Presence {
-        pid: std::process::id(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        network: config.network.name().to_owned(),
-        node_id: String::new(),
-        grpc: Some(grpc),
-        tls: config.tls,
-        tls_fingerprint,
-        token_file: Some(Tokens::admin_file(folder)),
-        unix_socket: Some(socket),
-        listen: None,
-        metrics: None,
-        chain: None,
-        chain_cookie: None,
-    };
-    Ok((presence, servers))
-}
-
-async fn over(mut stopped: watch::Receiver<bool>) {
-    // A sender that is gone means the same.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 fn credentials(config: &Config) -> Credentials {

@@ -6,10 +6,11 @@ use super::handle::Handle;
 use crate::node::command::{Page, Query};
 use crate::node::refusal::Refusal;
 use crate::node::reply::{ChannelInfo, Paged, Reply};
+use crate::node::state::change::Answered;
 use crate::node::state::row::RowKey;
 use crate::payment::receive::Invoice;
 use crate::payment::send::Payment;
-use crate::store::{Reader, StoreError, Stream};
+use crate::store::{Reader, RowPage, StoreError, Stream};
 use crate::units::{ChannelId, NodeId, PaymentHash};
 
 /// Page positions at or above this are payments in flight, by their own index; below, ended ones by theirs.
@@ -17,8 +18,11 @@ const IN_FLIGHT: u64 = 1 << 62;
 
 /// A page of payments. Those in flight are the newest; then come those that ended, in the order in which they ended.
 pub async fn payments(handle: &Handle, page: Page) -> Result<Reply, Refusal> {
-    let in_flight = match handle.ask_node(Query::ListPayments(Page { after: None, ..page })).await? {
-        Reply::Payments(paged) => paged.items,
+    let after = page.after.and_then(|after| after.checked_sub(IN_FLIGHT));
+    // The newest first and already among those that ended: nothing in flight comes after.
+    let is_past = page.newest_first && page.after.is_some() && after.is_none();
+    let in_flight = match handle.ask_node(Query::ListPayments(Page { after, size: page.size + 1, ..page })).await? {
+        Reply::Payments(paged) if !is_past => paged.items,
         _ => Vec::new(),
     };
     let reader = handle.reader.clone();
@@ -30,12 +34,10 @@ fn payments_page(reader: &Reader, in_flight: Vec<Payment>, page: Page) -> Result
     let mut items: Vec<(u64, Payment)> = Vec::new();
     let open = in_flight.into_iter().map(|payment| (IN_FLIGHT + payment.index, payment));
     if page.newest_first {
-        let before = page.after.unwrap_or(u64::MAX);
-        items.extend(open.filter(|(place, _)| *place < before));
-        items.sort_by_key(|(place, _)| std::cmp::Reverse(*place));
-        items.truncate(size + 1);
-        let room = size + 1 - items.len();
-        let ended = reader.history_before(Stream::Payments, before.min(IN_FLIGHT), room).map_err(unreadable)?;
+        items.extend(open);
+        let before = page.after.unwrap_or(u64::MAX).min(IN_FLIGHT);
+        let room = (size + 1).saturating_sub(items.len());
+        let ended = reader.history_before(Stream::Payments, before, room).map_err(unreadable)?;
         items.extend(ended.into_iter().filter_map(decode_entry));
     } else {
         let after = page.after.unwrap_or(0);
@@ -43,8 +45,6 @@ fn payments_page(reader: &Reader, in_flight: Vec<Payment>, page: Page) -> Result
             let ended = reader.history_after(Stream::Payments, after, size + 1).map_err(unreadable)?;
             items.extend(ended.into_iter().filter_map(decode_entry));
         }
-        let mut open: Vec<_> = open.filter(|(place, _)| *place > after).collect();
-        open.sort_by_key(|(place, _)| *place);
         items.extend(open);
     }
     Ok(cut(items, size))
@@ -52,53 +52,77 @@ fn payments_page(reader: &Reader, in_flight: Vec<Payment>, page: Page) -> Result
 
 /// A page of invoices, by index: open ones are in the node's memory, the rest is here.
 pub async fn invoices(handle: &Handle, page: Page) -> Result<Reply, Refusal> {
-    let open = match handle.ask_node(Query::ListInvoices(Page { after: None, ..page })).await? {
+    let more = Page { size: page.size + 1, ..page };
+    let open = match handle.ask_node(Query::ListInvoices(more)).await? {
         Reply::Invoices(paged) => paged.items,
         _ => Vec::new(),
     };
     let reader = handle.reader.clone();
     blocking(move || {
-        let ended: Vec<Invoice> = ended(&reader, &RowKey::EndedInvoice(0))?;
-        let all = ended.into_iter().chain(open).map(|invoice| (invoice.index, invoice)).collect();
-        Ok(Reply::Invoices(merged(all, page)))
+        let ended: Vec<(u64, Invoice)> = ended(&reader, RowKey::EndedInvoice, more, |_| true)?;
+        let open = open.into_iter().map(|invoice| (invoice.index, invoice));
+        Ok(Reply::Invoices(merged(open.chain(ended).collect(), page)))
     })
     .await
 }
 
 /// A page of channels, by index: living ones are in the node's memory, those that are over are here.
 pub async fn channels(handle: &Handle, peer: Option<NodeId>, page: Page) -> Result<Reply, Refusal> {
-    let everything = Page { after: None, size: u32::MAX, newest_first: false };
-    let living = match handle.ask_node(Query::ListChannels { peer, page: everything }).await? {
+    let more = Page { size: page.size + 1, ..page };
+    let living = match handle.ask_node(Query::ListChannels { peer, page: more }).await? {
         Reply::Channels(paged) => paged.items,
         _ => Vec::new(),
     };
     let reader = handle.reader.clone();
     blocking(move || {
-        let ended: Vec<ChannelInfo> = ended(&reader, &RowKey::EndedChannel(0))?;
-        let wanted = ended.into_iter().filter(|info| peer.is_none_or(|peer| info.peer == peer));
-        let all = wanted.chain(living).map(|info| (info.index, info)).collect();
-        Ok(Reply::Channels(merged(all, page)))
+        let wanted = |info: &ChannelInfo| peer.is_none_or(|peer| info.peer == peer);
+        let ended: Vec<(u64, ChannelInfo)> = ended(&reader, RowKey::EndedChannel, more, wanted)?;
+        let living = living.into_iter().map(|info| (info.index, info));
+        Ok(Reply::Channels(merged(living.chain(ended).collect(), page)))
     })
     .await
 }
 
-/// All archived rows of the kind of `key`.
-fn ended<T: DeserializeOwned>(reader: &Reader, key: &RowKey) -> Result<Vec<T>, Refusal> {
-    let rows = reader.rows(&key.bytes()[..1]).map_err(unreadable)?;
-    Ok(rows.values().filter_map(|bytes| postcard::from_bytes(bytes).ok()).collect())
+/// Archived rows that are named by their index: so many as the page wants of those that are `wanted`, in its order.
+fn ended<T: DeserializeOwned>(
+    reader: &Reader,
+    key: fn(u64) -> RowKey,
+    page: Page,
+    wanted: impl Fn(&T) -> bool,
+) -> Result<Vec<(u64, T)>, Refusal> {
+    let prefix = &key(0).bytes()[..1];
+    let mut from = page.after.map(|after| key(after).bytes());
+    let mut items = Vec::new();
+    loop {
+        let limit = page.size as usize - items.len();
+        let part = RowPage { prefix, from: from.as_deref(), limit, descending: page.newest_first };
+        let rows = reader.page(&part).map_err(unreadable)?;
+        let is_last = rows.len() < limit;
+        from = rows.last().map(|(key, _)| key.clone());
+        let found = rows.iter().filter_map(|(key, bytes)| {
+            let index = u64::from_be_bytes(key.get(1..)?.try_into().ok()?);
+            Some((index, postcard::from_bytes(bytes).ok()?))
+        });
+        items.extend(found.filter(|(_, item)| wanted(item)));
+        if is_last || items.len() == page.size as usize {
+            return Ok(items);
+        }
+    }
 }
 
-/// The part of memory and archive together that a page asks for. What ended a moment ago may be in both.
+/// The part of memory and archive together that a page asks for. What ended a moment ago may be in both; then the first
+/// counts.
 fn merged<T>(mut items: Vec<(u64, T)>, page: Page) -> Paged<T> {
-    items.sort_by_key(|(index, _)| *index);
+    items.sort_by_key(|(index, _)| if page.newest_first { u64::MAX - *index } else { *index });
     items.dedup_by_key(|(index, _)| *index);
-    if page.newest_first {
-        items.reverse();
-        items.retain(|(index, _)| page.after.is_none_or(|after| *index < after));
-    } else {
-        items.retain(|(index, _)| page.after.is_none_or(|after| *index > after));
-    }
     cut(items, page.size as usize)
+}
+
+/// The answer to an earlier call.
+pub fn answered(reader: &Reader, request_id: &str) -> Option<Answered> {
+    let row = reader.row(&RowKey::Answer(RowKey::answer_name(request_id)).bytes());
+    let bytes = row.map_err(|error| tracing::error!(%error, "the archive cannot be read")).ok()??;
+    postcard::from_bytes(&bytes).ok()
 }
 
 /// A payment that ended.

@@ -57,6 +57,7 @@ impl Handle {
                 }
             });
         }
+        self.recall(key.as_ref());
         let (_, mut answers, credit) = self.ask(|request| Input::Command { request, key, command })?;
         self.push(credit);
         match (answers.next().await, cancelled) {
@@ -124,6 +125,7 @@ impl Handle {
             payment.target = PaymentTarget::Request(Box::new(request));
         }
         let validate_only = payment.validate_only;
+        self.recall(key.as_ref());
         let (_, mut answers, credit) = self.ask(|request| match input {
             Some(query) => Input::Query { request, query },
             None => Input::Command { request, key, command: Command::SendPayment(payment) },
@@ -152,6 +154,7 @@ impl Handle {
     pub async fn open_stream(&self, stream: OpenStream, key: Option<RequestKey>) -> Result<Stream, Refusal> {
         let (rate, most) = (stream.max_payments_per_second, stream.max_uncommitted);
         let command = Command::OpenStream(stream);
+        self.recall(key.as_ref());
         let (request, mut answers, credit) = self.ask(|request| Input::Command { request, key, command })?;
         let status = self.clients.watch_stream(request);
         self.push(credit);
@@ -177,6 +180,15 @@ impl Handle {
     /// The durable event log.
     pub fn events(&self) -> EventLog {
         EventLog { reader: self.reader.clone(), newest: self.newest_event.clone() }
+    }
+
+    /// Answers that the node has forgotten are in the archive: it is told of the one that the next call repeats.
+    fn recall(&self, key: Option<&RequestKey>) {
+        if let Some(key) = key
+            && let Some(answered) = archive::answered(&self.reader, &key.id)
+        {
+            self.mailbox.push(Input::Recalled { id: key.id.clone(), answered }, Credit::None);
+        }
     }
 
     /// A number, a place for the answers, and the credit: refused where too many wait already.

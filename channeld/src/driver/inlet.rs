@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bitcoin::BlockHash;
 use tokio::sync::{Semaphore, mpsc};
 
+use super::delay::Delays;
 use super::mailbox::{Credit, Mailbox};
 use super::outlet::Sessions;
 use crate::chain::ChainEvent;
@@ -21,6 +22,8 @@ pub struct PeerInlet {
     pub mailbox: Arc<Mailbox>,
     /// The sessions, for the way out.
     pub sessions: Arc<Sessions>,
+    /// Whose messages wait, on purpose.
+    pub delays: Arc<Delays>,
 }
 
 impl EventSink for PeerInlet {
@@ -35,13 +38,15 @@ impl EventSink for PeerInlet {
                 self.mailbox.push(input, Credit::None);
             }
             PeerEvent::Messages { session, node_id, messages, credit } => {
-                let input = Input::Messages { peer: node_id, session: SessionNumber(session.0), messages };
-                self.mailbox.push(input, Credit::Peer(credit));
+                let number = SessionNumber(session.0);
+                let input = Input::Messages { peer: node_id, session: number, messages };
+                self.delays.push(&self.mailbox, node_id, number, input, Credit::Peer(credit));
             }
             PeerEvent::Disconnected { session, node_id, reason } => {
                 tracing::info!(peer = %node_id, %reason, "disconnected");
                 let number = SessionNumber(session.0);
                 self.sessions.remove(number);
+                self.delays.forget(number);
                 self.mailbox.push(Input::Disconnected { peer: node_id, session: number }, Credit::None);
             }
             PeerEvent::ConnectFailed { node_id, reason } => {

@@ -7,12 +7,14 @@ mod archive;
 mod audit;
 mod client;
 mod committer;
+mod delay;
 pub mod handle;
 pub mod inlet;
 mod mailbox;
 pub mod outlet;
 pub mod pathfinder;
 pub mod stream;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +34,7 @@ use crate::units::UnixTime;
 
 pub use client::Clients;
 use committer::Committer;
+pub use delay::Delays;
 use handle::Handle;
 pub use mailbox::Mailbox;
 use outlet::Outlet;
@@ -135,7 +138,7 @@ fn newest_event(sender: &watch::Sender<u64>, state: &State) -> watch::Receiver<u
 }
 
 fn run(mut node: Node, mailbox: &Mailbox, committer: Committer, reader: &Reader, outlet: &Outlet) {
-    let mut ticked = Instant::now();
+    let (mut ticked, mut sweeper) = (Instant::now(), sweep::Sweeper::new());
     // What the start itself made: calls to peers, transactions to send again.
     close_turn(&mut node, &committer, outlet);
     loop {
@@ -152,6 +155,9 @@ fn run(mut node: Node, mailbox: &Mailbox, committer: Committer, reader: &Reader,
         if ticked.elapsed() >= TICK || node.wake_at().is_some_and(|due| now >= due) {
             ticked = Instant::now();
             node.handle(Input::Tick, moment());
+            if let Some(input) = sweeper.look(reader, now) {
+                node.handle(input, moment());
+            }
         }
         metrics::counter!("channeld_inputs_total").increment(inputs as u64);
         if node.is_store_free() {

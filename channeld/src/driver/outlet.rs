@@ -8,6 +8,7 @@ use tokio::runtime;
 use tokio::sync::watch;
 
 use super::client::Clients;
+use super::delay::Delays;
 use super::pathfinder::Asker;
 use crate::chain::{Backend, Broadcast};
 use crate::node::input::{Effect, SessionNumber};
@@ -44,6 +45,8 @@ pub struct Outlet {
     pub clients: Arc<Clients>,
     /// Who is connected.
     pub sessions: Arc<Sessions>,
+    /// Whose messages wait, on purpose.
+    pub delays: Arc<Delays>,
     /// Who calls.
     pub peers: Peers,
     /// The chain.
@@ -95,6 +98,9 @@ impl Outlet {
             }
             Effect::Connect { peer, address } => self.peers.connect(peer, &address, true),
             Effect::Protect { peer } => self.peers.protect(peer),
+            Effect::Delay { peer, millis } => {
+                self.delays.set(peer, std::time::Duration::from_millis(u64::from(millis)));
+            }
             Effect::Forget { peer } => self.peers.forget(peer),
             Effect::Reply { request, answer, last } => self.clients.answer(request, answer, last),
             Effect::Stream { request, status, .. } => self.clients.stream(request, *status),

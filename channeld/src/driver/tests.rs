@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::outlet::{Outlet, Sessions};
 use super::pathfinder::{Pathfinder, into_mailbox};
-use super::{Clients, Driver, Mailbox, inlet::PeerInlet, moment, recover};
+use super::{Clients, Delays, Driver, Mailbox, inlet::PeerInlet, moment, recover};
 use crate::chain::{Backend, Credentials};
 use crate::channel::Policy;
 use crate::keys::{Signer, Words};
@@ -59,7 +59,9 @@ fn start(folder: &Path) -> Driver {
     };
     let node = Node::new(settings.clone(), Arc::clone(&signer), wallet, state, moment());
     let (mailbox, sessions) = (Arc::new(Mailbox::default()), Arc::new(Sessions::default()));
-    let inlet = PeerInlet { mailbox: Arc::clone(&mailbox), sessions: Arc::clone(&sessions) };
+    let delays = Arc::new(Delays::default());
+    let (mail, known, slow) = (Arc::clone(&mailbox), Arc::clone(&sessions), Arc::clone(&delays));
+    let inlet = PeerInlet { mailbox: mail, sessions: known, delays: slow };
     let config = PeerConfig { features: Features::init(), chain_hash };
     let nowhere = Credentials::Basic { user: String::new(), password: String::new() };
     let (_, snapshots) = watch::channel(Arc::default());
@@ -68,6 +70,7 @@ fn start(folder: &Path) -> Driver {
         pathfinder: pathfinder.asker(),
         clients: Arc::new(Clients::default()),
         sessions,
+        delays,
         peers: Peers::new(config, signer, Arc::new(inlet)),
         backend: Backend::new("http://127.0.0.1:9", nowhere).expect("an address"),
         runtime: runtime::Handle::current(),

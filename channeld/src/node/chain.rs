@@ -12,6 +12,7 @@ use super::state::change::Change;
 use crate::channel;
 use crate::commitment::Side;
 use crate::units::{BlockHeight, ChannelId, FeeratePerKw, NodeId, ShortChannelId, UnixTime};
+use crate::wallet::Confirmed;
 
 /// Answers to mutating calls are kept this long, in seconds.
 const KEEP_ANSWERS_SECONDS: u64 = 24 * 3_600;
@@ -81,9 +82,9 @@ impl Node {
             channel::Phase::MutuallyClosed { transaction, .. } => Some(vec![transaction.clone()]),
             _ => None,
         }));
-        let unconfirmed = self.wallet.transactions();
-        let own = unconfirmed.iter().filter(|seen| seen.confirmed_at.is_none() && seen.sent > bitcoin::Amount::ZERO);
-        packages.extend(own.filter_map(|seen| Some(vec![self.wallet.transaction(&seen.txid)?.as_ref().clone()])));
+        let own = self.wallet.unconfirmed().into_iter();
+        let own = own.filter(|(_, transaction)| self.wallet.sent_by(transaction) > bitcoin::Amount::ZERO);
+        packages.extend(own.map(|(_, transaction)| vec![transaction.as_ref().clone()]));
         packages.into_iter().for_each(|package| self.turns.push(Effect::Broadcast(package)));
     }
 
@@ -117,12 +118,7 @@ impl Node {
     }
 
     fn wallet_events(&mut self, height: BlockHeight, block: &Block) {
-        let ids: BTreeMap<Txid, ()> = block.txdata.iter().map(|transaction| (transaction.compute_txid(), ())).collect();
-        let known = self.wallet.transactions();
-        let in_block =
-            known.into_iter().filter(|seen| seen.confirmed_at == Some(height) && ids.contains_key(&seen.txid));
-        for seen in in_block {
-            let (txid, received, sent) = (seen.txid, seen.received, seen.sent);
+        for Confirmed { txid, sent, received } in self.wallet.confirmed_in(block) {
             self.event(EventKind::TransactionConfirmed { txid, height, received, sent });
         }
     }

@@ -222,9 +222,8 @@ impl Node {
             self.wallet.evict([txid], at);
             // With the newest gone, the wallet takes the one before it for good again.
             let takes = |it: &Transaction| it.input.iter().any(|input| input.previous_output == taken);
-            let all = self.wallet.transactions();
-            let older = all.iter().find(|seen| seen.confirmed_at.is_none() && takes(&seen.transaction));
-            dead = older.map(|seen| seen.txid);
+            let older = self.wallet.unconfirmed().into_iter().find(|(_, it)| takes(it));
+            dead = older.map(|(txid, _)| txid);
         }
     }
 
@@ -307,11 +306,23 @@ impl Node {
             self.draft.rows.push((RowKey::EndedChannel(info.index).bytes(), Some(encode(&info))));
             self.draft.rows.push((RowKey::EndedChannelIndex(id).bytes(), Some(encode(&info.index))));
         }
+        self.draft.rows.push((RowKey::PenaltiesOver(id).bytes(), Some(Vec::new())));
         self.change(Change::ResolverRemoved { channel: id });
         self.change(Change::ChannelRemoved { channel: id });
         self.live.kept.remove(&id);
         self.live.silent_closes.remove(&id);
         self.event(EventKind::ChannelClosed { channel: id, how });
+    }
+
+    /// Rows for penalties of a channel that is over and buried leave the archive; `last`: there are no more.
+    pub(super) fn forget_penalties(&mut self, channel: ChannelId, keys: Vec<Vec<u8>>, last: bool) {
+        if self.state.channels.contains_key(&channel) {
+            return;
+        }
+        self.draft.rows.extend(keys.into_iter().map(|key| (key, None)));
+        if last {
+            self.draft.rows.push((RowKey::PenaltiesOver(channel).bytes(), None));
+        }
     }
 
     /// A block is taken back: what it said is unsaid.

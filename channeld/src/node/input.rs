@@ -8,6 +8,7 @@ use bitcoin::{Block, BlockHash, Transaction};
 use super::api::command::{Command, Query, RequestKey};
 use super::api::refusal::Refusal;
 use super::api::reply::Reply;
+use super::state::change::{Answered, OldAnswer};
 use crate::commitment::PenaltyRow;
 use crate::graph::Route;
 use crate::payment::stream::StreamStatus;
@@ -87,6 +88,20 @@ pub enum Input {
         /// What.
         query: Query,
     },
+    /// The archive has an answer to the call that comes next: it is a repetition.
+    Recalled {
+        /// Its `request_id`.
+        id: String,
+        /// What was answered.
+        answered: Answered,
+    },
+    /// What the archive holds and may be forgotten: answers that are old, rows of channels that are over.
+    Forgettable {
+        /// Answers, by their age.
+        answers: Vec<OldAnswer>,
+        /// A channel, keys of its penalty rows, and whether these are the last.
+        penalties: Option<(ChannelId, Vec<Vec<u8>>, bool)>,
+    },
     /// A client does not wait any more. Nothing else changes.
     ClientGone {
         /// Who.
@@ -164,6 +179,13 @@ pub enum Effect {
     Protect {
         /// Whose.
         peer: NodeId,
+    },
+    /// A fault on purpose: what a peer says is to arrive so much later.
+    Delay {
+        /// Who.
+        peer: NodeId,
+        /// By so many milliseconds.
+        millis: u32,
     },
     /// A peer is not to be called any more.
     Forget {

@@ -10,6 +10,7 @@ use crate::node::api::command::{OpenChannel, RequestKey};
 use crate::node::gossip::LiveGossip;
 use crate::node::input::{ChainState, RequestNumber, SessionNumber};
 use crate::node::send::Search;
+use crate::node::state::change::Answered;
 use crate::payment::receive::PartSet;
 use crate::payment::stream::Receipt;
 use crate::units::{ChannelId, CommitmentNumber, Msat, NodeId, PaymentHash, SessionId, UnixTime};
@@ -40,6 +41,10 @@ pub(super) struct Live {
     pub receipts: BTreeMap<SessionId, Receipt>,
     /// Questions with a key that have no answer yet.
     pub keys: BTreeMap<RequestNumber, RequestKey>,
+    /// The same by the key's id.
+    pub pending: BTreeMap<String, RequestKey>,
+    /// What the archive knows of the keys of commands that come next.
+    pub recalled: BTreeMap<String, Answered>,
     /// Repetitions of such a question, by its key.
     pub followers: BTreeMap<String, Vec<RequestNumber>>,
     /// Parts of payments towards us.
@@ -128,6 +133,13 @@ pub(super) struct Kept {
 }
 
 impl Live {
+    /// The key of a question that is answered now.
+    pub fn take_key(&mut self, request: RequestNumber) -> Option<RequestKey> {
+        let key = self.keys.remove(&request)?;
+        self.pending.remove(&key.id);
+        Some(key)
+    }
+
     /// Keeps a penalty row until its turn is durable: before, the archive does not have it.
     pub fn add_history(&mut self, channel: ChannelId, row: PenaltyRow) {
         self.history.push((channel, row));

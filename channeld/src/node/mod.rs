@@ -164,6 +164,13 @@ impl Node {
             }
             Input::Command { request, key, command } => self.command(request, key, command),
             Input::Query { request, query } => self.query(request, query),
+            Input::Recalled { id, answered } => self.recall(id, answered),
+            Input::Forgettable { answers, penalties } => {
+                self.forget_answers(answers);
+                if let Some((channel, keys, last)) = penalties {
+                    self.forget_penalties(channel, keys, last);
+                }
+            }
             Input::ClientGone { request } => self.live.stream_clients.retain(|_, client| client.request != request),
             Input::BlockConnected { height, block, history } => {
                 self.live.block_history = history;

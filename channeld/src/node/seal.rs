@@ -26,8 +26,8 @@ impl Node {
         if !entry.channel.is_usable() || commitments.awaiting_revocation {
             return;
         }
-        let on_channel = self.state.streams.iter().filter(|(_, stream)| stream.channel == id && !stream.is_settled());
-        let sessions: Vec<SessionId> = on_channel.map(|(session, _)| *session).collect();
+        let is_open = |session: &SessionId| self.state.streams.get(session).is_some_and(|it| !it.is_settled());
+        let sessions: Vec<SessionId> = self.state.index.streams_on(id).filter(is_open).collect();
         for session in sessions {
             if self.is_batch_due(&session)
                 && let Some(command) = self.next_transfer(id, session)

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proto::v1::channel_service_server::ChannelServiceServer;
 use proto::v1::dev_service_server::DevServiceServer;
@@ -11,32 +12,41 @@ use proto::v1::invoice_service_server::InvoiceServiceServer;
 use proto::v1::node_service_server::NodeServiceServer;
 use proto::v1::payment_service_server::PaymentServiceServer;
 use proto::v1::peer_service_server::PeerServiceServer;
+use proto::v1::token_service_server::TokenServiceServer;
 use proto::v1::wallet_service_server::WalletServiceServer;
-use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::body::Body;
 use tonic::service::{Routes, RoutesBuilder};
+use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Server, ServerTlsConfig};
 use tower::util::MapResponseLayer;
 
 use crate::driver::handle::Handle;
 use crate::rpc::auth::{AuthLayer, Tokens};
 use crate::rpc::health;
-use crate::rpc::service::{Channels, Dev, Invoices, Nodes, Payments, Peers, Wallets};
+use crate::rpc::service::{Channels, Dev, Invoices, Nodes, Payments, Peers, TokenKeeper, Wallets};
 use crate::rpc::status::typed;
-use crate::rpc::tls::Identity;
+use crate::rpc::tls::Certificate;
 
 /// What one HTTP/2 stream, and one connection, may have unread: what flow control lets a client send ahead.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Connections that may shake hands at once, and how long each may take.
+const HANDSHAKES: usize = 256;
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Before a connection is accepted again where that failed.
+const BREATH: Duration = Duration::from_millis(50);
 /// Most calls at once on one connection.
 const MAX_STREAMS: u32 = 1_024;
 
 /// Who may call over TCP: the certificate that the daemon shows, and the tokens that it asks for.
 pub struct Access {
     /// The certificate; without one the port speaks plain HTTP/2, which only loopback allows.
-    pub identity: Option<Identity>,
+    pub certificate: Option<Arc<Certificate>>,
     /// The tokens.
     pub tokens: Arc<Tokens>,
 }
@@ -50,8 +60,8 @@ pub enum ServeError {
     /// TLS or HTTP/2.
     #[error("gRPC: {0}")]
     Transport(#[from] tonic::transport::Error),
-    /// The unix socket.
-    #[error("unix socket: {0}")]
+    /// The unix socket, or the certificate.
+    #[error("gRPC socket: {0}")]
     Socket(#[from] io::Error),
 }
 
@@ -65,17 +75,58 @@ pub async fn serve_tcp(
     access: Access,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let mut server = tuned();
-    if let Some(identity) = &access.identity {
-        server = server.tls_config(ServerTlsConfig::new().identity(identity.to_tonic()))?;
-    }
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let (routes, health) = routes(handle)?;
-    let router = server.layer(readable()).layer(AuthLayer::tokens(access.tokens)).add_routes(routes);
+    let (routes, health) = routes(handle, Arc::clone(&access.tokens))?;
+    let router = tuned().layer(readable()).layer(AuthLayer::tokens(access.tokens)).add_routes(routes);
+    let served = async {
+        match &access.certificate {
+            Some(certificate) => {
+                let incoming = shake_hands(listener, certificate.server_config()?);
+                Ok::<_, ServeError>(router.serve_with_incoming_shutdown(incoming, shutdown).await?)
+            }
+            None => {
+                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+                Ok(router.serve_with_incoming_shutdown(incoming, shutdown).await?)
+            }
+        }
+    };
     tokio::select! {
-        served = router.serve_with_incoming_shutdown(incoming, shutdown) => Ok(served?),
+        served = served => served,
         () = health => unreachable!("health is reported for ever"),
     }
+}
+
+/// Connections that have shaken hands, each within its own time: a slow one holds up no other. The settings name a
+/// certificate that may change while the port is open.
+fn shake_hands(
+    listener: TcpListener,
+    settings: Arc<rustls::ServerConfig>,
+) -> ReceiverStream<io::Result<TlsStream<TcpStream>>> {
+    let (ready, incoming) = mpsc::channel(HANDSHAKES);
+    let (acceptor, room) = (TlsAcceptor::from(settings), Arc::new(Semaphore::new(HANDSHAKES)));
+    tokio::spawn(async move {
+        loop {
+            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = ready.closed() => return,
+            };
+            let Ok((stream, _)) = accepted else {
+                // Out of file descriptors, mostly: it passes.
+                tokio::time::sleep(BREATH).await;
+                continue;
+            };
+            let (acceptor, ready) = (acceptor.clone(), ready.clone());
+            tokio::spawn(async move {
+                // A connection that cannot be tuned or does not speak TLS is the client's to notice.
+                let _ = stream.set_nodelay(true);
+                if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                    let _ = ready.send(Ok(stream)).await;
+                }
+                drop(place);
+            });
+        }
+    });
+    ReceiverStream::new(incoming)
 }
 
 /// Binds the unix socket: a leftover of a daemon that was killed is removed, and only the owner may connect.
@@ -100,9 +151,10 @@ pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 pub async fn serve_unix(
     handle: Handle,
     listener: UnixListener,
+    tokens: Arc<Tokens>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let (routes, health) = routes(handle)?;
+    let (routes, health) = routes(handle, tokens)?;
     let router = tuned().layer(readable()).layer(AuthLayer::open()).add_routes(routes);
     tokio::select! {
         served = router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown) => Ok(served?),
@@ -123,7 +175,7 @@ fn readable() -> MapResponseLayer<fn(http::Response<Body>) -> http::Response<Bod
 }
 
 /// All services, and the task that keeps their health.
-fn routes(handle: Handle) -> Result<(Routes, impl Future<Output = ()>), ServeError> {
+fn routes(handle: Handle, tokens: Arc<Tokens>) -> Result<(Routes, impl Future<Output = ()>), ServeError> {
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
@@ -137,6 +189,7 @@ fn routes(handle: Handle) -> Result<(Routes, impl Future<Output = ()>), ServeErr
         .add_service(ChannelServiceServer::new(Channels::new(handle.clone())))
         .add_service(InvoiceServiceServer::new(Invoices::new(handle.clone())))
         .add_service(PaymentServiceServer::new(Payments::new(handle.clone())))
+        .add_service(TokenServiceServer::new(TokenKeeper::new(tokens)))
         .add_service(DevServiceServer::new(Dev::new(handle.clone())))
         .add_service(health_service)
         .add_service(reflection);

@@ -16,6 +16,7 @@ mod spend;
 mod state;
 #[cfg(test)]
 mod tests;
+mod unconfirmed;
 
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ pub use coin::{Coin, WalletBalance, WalletTransaction};
 pub use error::WalletError;
 pub use spend::{Draft, Spend};
 pub use state::WalletState;
+pub use unconfirmed::Confirmed;
+use unconfirmed::Unconfirmed;
 
 /// Addresses watched beyond the last one given out, in each keychain.
 const LOOKAHEAD: u32 = 50;
@@ -39,6 +42,7 @@ const LOOKAHEAD: u32 = 50;
 pub struct Wallet {
     inner: bdk_wallet::Wallet,
     account: Xpriv,
+    unconfirmed: Unconfirmed,
 }
 
 impl Wallet {
@@ -52,7 +56,7 @@ impl Wallet {
             .lookahead(LOOKAHEAD)
             .create_wallet_no_persist()
             .expect("two wpkh descriptors over an account key are a wallet");
-        Wallet { inner, account }
+        Wallet { inner, account, unconfirmed: Unconfirmed::default() }
     }
 
     /// The wallet that `state` holds.
@@ -75,7 +79,7 @@ impl Wallet {
             .load_wallet_no_persist(state.change_set().clone())
             .map_err(|error| WalletError::ForeignState(error.to_string()))?
             .ok_or_else(|| WalletError::ForeignState("it is empty".to_owned()))?;
-        Ok(Wallet { inner, account })
+        Ok(Wallet { inner, account, unconfirmed: Unconfirmed::default() })
     }
 
     /// The next address to receive at. It is revealed: the staged change must be kept.
@@ -104,7 +108,15 @@ impl Wallet {
     /// # Errors
     /// [`WalletError::UnconnectedBlock`] where the block before it was never seen. Nothing changed.
     pub fn apply_block(&mut self, block: &Block, height: BlockHeight) -> Result<(), WalletError> {
-        self.inner.apply_block(block, height.height()).map_err(|_| WalletError::UnconnectedBlock(height))
+        let is_next = height > self.height();
+        self.inner.apply_block(block, height.height()).map_err(|_| WalletError::UnconnectedBlock(height))?;
+        if is_next {
+            self.unconfirmed.connect(block);
+        } else {
+            // A reorganisation: what only the old branch held is unconfirmed again.
+            self.unconfirmed.forget();
+        }
+        Ok(())
     }
 
     /// Takes in transactions that are on their way to a block; `seen_at` is in seconds since 1970. What they spend is spent.
@@ -112,13 +124,23 @@ impl Wallet {
         let transactions: Vec<_> = transactions.into_iter().collect();
         let spent: Vec<_> =
             transactions.iter().flat_map(|transaction| &transaction.input).map(|input| input.previous_output).collect();
-        self.inner.apply_unconfirmed_txs(transactions.into_iter().map(|transaction| (transaction, seen_at)));
+        self.inner.apply_unconfirmed_txs(transactions.iter().map(|transaction| (Arc::clone(transaction), seen_at)));
+        for transaction in &transactions {
+            let txid = transaction.compute_txid();
+            match self.inner.tx_graph().get_tx_node(txid) {
+                Some(node) if node.anchors.is_empty() => self.unconfirmed.add(txid, transaction),
+                // Its block may be in the chain or not.
+                Some(_) => self.unconfirmed.forget(),
+                None => {}
+            }
+        }
         // A lock holds a coin for a draft; from here on the transaction itself holds it.
         spent.into_iter().for_each(|outpoint| self.inner.unlock_outpoint(outpoint));
     }
 
     /// Forgets unconfirmed transactions that will not confirm, so that their coins are free again.
     pub fn evict(&mut self, txids: impl IntoIterator<Item = Txid>, evicted_at: u64) {
+        self.unconfirmed.forget();
         self.inner.apply_evicted_txs(txids.into_iter().map(|txid| (txid, evicted_at)));
     }
 

@@ -6,6 +6,7 @@ mod presence;
 mod wait;
 
 pub use connect::{ConnectString, Target};
+pub use pin::{ServedCertificate, served_certificate};
 pub use presence::{Presence, default_data_dir};
 pub use wait::{channel_until, synced};
 
@@ -15,6 +16,7 @@ use proto::v1::invoice_service_client::InvoiceServiceClient;
 use proto::v1::node_service_client::NodeServiceClient;
 use proto::v1::payment_service_client::PaymentServiceClient;
 use proto::v1::peer_service_client::PeerServiceClient;
+use proto::v1::token_service_client::TokenServiceClient;
 use proto::v1::wallet_service_client::WalletServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -94,6 +96,11 @@ impl Client {
     /// `PaymentService`.
     pub fn payment(&self) -> PaymentServiceClient<Link> {
         PaymentServiceClient::new(self.link())
+    }
+
+    /// `TokenService`.
+    pub fn token(&self) -> TokenServiceClient<Link> {
+        TokenServiceClient::new(self.link())
     }
 
     /// `DevService`.

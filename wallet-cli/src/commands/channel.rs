@@ -5,8 +5,9 @@ use std::time::Duration;
 use clap::Subcommand;
 use proto::v1::{
     AuditChannelsRequest, AuditCheck, Channel, ChannelAudit, ChannelState, ChannelType, CloseChannelRequest, CloseMode,
-    ClosePlan, FundingStatus, GetChannelRequest, ListChannelsRequest, OpenChannelRequest, PlanCloseRequest,
-    PlanCloseResponse, PlannedOutput, PlannedOutputKind, open_channel_request,
+    ClosePlan, ForwardingPolicy, FundingStatus, GetChannelRequest, ListChannelsRequest, OpenChannelRequest,
+    PlanCloseRequest, PlanCloseResponse, PlannedOutput, PlannedOutputKind, UpdateChannelPolicyRequest,
+    open_channel_request,
 };
 
 use crate::args::{Global, parse_duration};
@@ -36,6 +37,11 @@ pub enum ChannelCommand {
         after_help = "Examples:\n  wallet-cli channel close 100x1x0 --wait\n  wallet-cli channel close ID --force"
     )]
     Close(CloseArgs),
+    /// Change what a channel asks for forwarding; what is not given stays.
+    #[command(
+        after_help = "Examples:\n  wallet-cli channel policy 100x1x0 --base-fee 500msat --rate 100\n  wallet-cli channel policy 100x1x0 --cltv-delta 80 --dry-run"
+    )]
+    Policy(PolicyArgs),
     /// What closing would cost now, together and by force, and from which block on each output could be spent.
     #[command(after_help = "Example:\n  wallet-cli channel plan-close 100x1x0")]
     PlanClose {
@@ -100,6 +106,32 @@ pub struct CloseArgs {
     waiting: WaitArgs,
 }
 
+/// See `--help`.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
+pub struct PolicyArgs {
+    /// Its id, or its short channel id.
+    channel: String,
+    /// The fee for any payment, in satoshi unless it says otherwise.
+    #[arg(long, group = "what", value_parser = money::parse_msat, value_name = "AMOUNT")]
+    base_fee: Option<u64>,
+    /// The fee for each million of what is sent on.
+    #[arg(long, group = "what", value_name = "MILLIONTHS")]
+    rate: Option<u32>,
+    /// How many blocks the incoming HTLC must last longer than the outgoing one: 34 to 2016.
+    #[arg(long, group = "what", value_name = "BLOCKS")]
+    cltv_delta: Option<u32>,
+    /// The smallest payment that is sent on.
+    #[arg(long, group = "what", value_parser = money::parse_msat, value_name = "AMOUNT")]
+    min: Option<u64>,
+    /// The largest payment that is sent on.
+    #[arg(long, group = "what", value_parser = money::parse_msat, value_name = "AMOUNT")]
+    max: Option<u64>,
+    /// Only check.
+    #[arg(long)]
+    dry_run: bool,
+}
+
 /// Whether to wait, and how long.
 #[derive(Clone, Debug, clap::Args)]
 pub struct WaitArgs {
@@ -126,6 +158,7 @@ pub async fn run(global: &Global, command: ChannelCommand) -> Result<(), Failure
             output.message(&promised(answer.channel, "channel")?, channel_text)
         }
         ChannelCommand::Close(args) => close(global, &client, args).await,
+        ChannelCommand::Policy(args) => update_policy(global, &client, args).await,
         ChannelCommand::PlanClose { channel } => {
             let request = PlanCloseRequest { channel_id: channel };
             output.message(&client.channel().plan_close(request).await?.into_inner(), plan_text)
@@ -213,6 +246,43 @@ async fn list(client: &Client, args: &ListArgs) -> Result<Vec<Channel>, Failure>
         }
     });
     channels.await
+}
+
+async fn update_policy(global: &Global, client: &Client, args: PolicyArgs) -> Result<(), Failure> {
+    let named = [
+        ("fee_base_msat", args.base_fee.is_some()),
+        ("fee_proportional_millionths", args.rate.is_some()),
+        ("cltv_expiry_delta", args.cltv_delta.is_some()),
+        ("htlc_minimum_msat", args.min.is_some()),
+        ("htlc_maximum_msat", args.max.is_some()),
+    ];
+    let paths = named.iter().filter(|(_, given)| *given).map(|(name, _)| (*name).to_owned()).collect();
+    let request = UpdateChannelPolicyRequest {
+        request_id: request_id()?,
+        validate_only: args.dry_run,
+        channel_id: args.channel,
+        policy: Some(ForwardingPolicy {
+            fee_base_msat: args.base_fee.unwrap_or_default(),
+            fee_proportional_millionths: args.rate.unwrap_or_default(),
+            cltv_expiry_delta: args.cltv_delta.unwrap_or_default(),
+            htlc_minimum_msat: args.min.unwrap_or_default(),
+            htlc_maximum_msat: args.max.unwrap_or_default(),
+        }),
+        update_mask: Some(prost_types::FieldMask { paths }),
+    };
+    let answer = client.channel().update_channel_policy(request).await?.into_inner();
+    global.output().message(&promised(answer.policy, "policy")?, |policy| pairs(&policy_rows(policy)))
+}
+
+fn policy_rows(policy: &ForwardingPolicy) -> Vec<(&'static str, String)> {
+    vec![
+        (
+            "forwarding fee",
+            format!("{} and {} of a million", money::msat(policy.fee_base_msat), policy.fee_proportional_millionths),
+        ),
+        ("cltv delta", format!("{} blocks", policy.cltv_expiry_delta)),
+        ("carries", format!("{} to {}", money::msat(policy.htlc_minimum_msat), money::msat(policy.htlc_maximum_msat))),
+    ]
 }
 
 async fn audit(global: &Global, client: &Client, channel: Option<String>, args: &ListArgs) -> Result<(), Failure> {
@@ -365,6 +435,7 @@ fn channel_text(channel: &Channel) -> String {
         ("sent in total", money::msat(channel.total_sent_msat)),
         ("received in total", money::msat(channel.total_received_msat)),
     ];
+    rows.extend(channel.forwarding_policy.iter().flat_map(policy_rows));
     for htlc in &channel.htlcs {
         let way = if htlc.incoming { "htlc in" } else { "htlc out" };
         rows.push((way, format!("{} until block {}", money::msat(htlc.amount_msat), htlc.cltv_expiry)));

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use proto::v1::inject_fault_request::Fault;
-use proto::v1::{Cut, HoldHtlcs, InjectFaultRequest, InjectFaultResponse, KeepState, ReplayOldState};
+use proto::v1::{Cut, Delay, HoldHtlcs, InjectFaultRequest, InjectFaultResponse, KeepState, ReplayOldState};
 
 use crate::args::Global;
 use crate::client::{Client, request_id};
@@ -34,6 +34,15 @@ pub enum DevCommand {
         /// The peer's node id.
         node_id: String,
     },
+    /// Have everything that a peer says arrive later, as over a slow line; 0 ends it.
+    #[command(after_help = "Examples:\n  wallet-cli dev delay 02ab… 250\n  wallet-cli dev delay 02ab… 0")]
+    Delay {
+        /// The peer's node id.
+        node_id: String,
+        /// By how many milliseconds, at most 60,000.
+        #[arg(value_parser = clap::value_parser!(u32).range(0..=60_000))]
+        milliseconds: u32,
+    },
 }
 
 /// Runs it.
@@ -49,6 +58,11 @@ pub async fn run(global: &Global, command: DevCommand) -> Result<(), Failure> {
             Fault::HoldHtlcs(HoldHtlcs { channel_id: channel, hold: !release })
         }
         DevCommand::Cut { node_id } => Fault::Cut(Cut { node_id }),
+        DevCommand::Delay { node_id, milliseconds } => {
+            let (seconds, rest) = (i64::from(milliseconds / 1_000), milliseconds % 1_000);
+            let delay = prost_types::Duration { seconds, nanos: rest as i32 * 1_000_000 };
+            Fault::Delay(Delay { node_id, delay: Some(delay) })
+        }
     };
     global.output().message(&inject(&client, fault).await?, |done| match done.txid.as_str() {
         "" => "done".into(),

@@ -4,11 +4,13 @@ pub mod bench;
 pub mod chain;
 pub mod channel;
 pub mod dev;
+pub mod doctor;
 pub mod events;
 pub mod invoice;
 pub mod node;
 pub mod payment;
 pub mod peer;
+pub mod token;
 pub mod wallet;
 
 use std::process::ExitCode;
@@ -46,6 +48,8 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Invoice(command) => invoice::run(global, command).await?,
         Command::Pay(args) => payment::run(global, args).await?,
         Command::Events(args) => events::run(global, args).await?,
+        Command::Token(command) => token::run(global, command).await?,
+        Command::Doctor => doctor::run(global).await?,
         Command::Dev(command) => dev::run(global, command).await?,
         Command::Bench(args) => bench::run(global, args).await?,
         Command::Demo(args) => return demo::run(global, args).await,

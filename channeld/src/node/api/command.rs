@@ -281,6 +281,13 @@ pub enum Fault {
         /// To this peer.
         peer: NodeId,
     },
+    /// Have what a peer says arrive later, until the node restarts.
+    Delay {
+        /// This peer.
+        peer: NodeId,
+        /// By so many milliseconds; 0 ends it.
+        millis: u32,
+    },
 }
 
 /// Which part of a list, by the items' own indexes. The indexes never change, so a page never skips or repeats one.

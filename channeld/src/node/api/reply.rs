@@ -355,6 +355,8 @@ pub enum FaultDone {
     Held,
     /// The connection was cut.
     Cut,
+    /// What the peer says comes later, or at once again.
+    Delayed,
 }
 
 /// See `Command::BumpTransaction`.

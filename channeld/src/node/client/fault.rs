@@ -22,6 +22,13 @@ impl Node {
             Fault::KeepState { channel } => self.keep_state(channel),
             Fault::ReplayOldState { channel } => self.replay_old_state(channel),
             Fault::HoldHtlcs { channel, hold } => self.hold_htlcs(channel, hold),
+            Fault::Delay { peer, millis } => {
+                if !self.live.sessions.contains_key(&peer) {
+                    return Err(Refusal::PeerOffline(peer));
+                }
+                self.turns.push(Effect::Delay { peer, millis });
+                Ok(Reply::Fault(FaultDone::Delayed))
+            }
             Fault::Cut { peer } => {
                 if !self.live.sessions.contains_key(&peer) {
                     return Err(Refusal::PeerOffline(peer));

@@ -83,13 +83,8 @@ impl Node {
     pub(in crate::node) fn expire_invoices(&mut self) {
         let now = self.moment.now;
         let parts = &self.live.parts;
-        let expired: Vec<PaymentHash> = self
-            .state
-            .invoices
-            .values()
-            .filter(|invoice| invoice.expires <= now && !parts.contains_key(&invoice.payment_hash))
-            .map(|invoice| invoice.payment_hash)
-            .collect();
+        let due = self.state.index.expiries.iter().take_while(|(expires, _)| *expires <= now);
+        let expired: Vec<PaymentHash> = due.map(|(_, hash)| *hash).filter(|hash| !parts.contains_key(hash)).collect();
         for payment_hash in expired {
             self.end_invoice(payment_hash, InvoiceStatus::Expired);
             self.event(EventKind::InvoiceExpired { payment_hash });

@@ -19,12 +19,17 @@ use super::api::command::{Command, RequestKey};
 use super::api::refusal::Refusal;
 use super::api::reply::Reply;
 use super::input::{Effect, RequestNumber};
-use super::state::change::{Answer, Answered, Change, PeerRecord};
+use super::state::change::{Answer, Answered, Change, OldAnswer, PeerRecord};
+use super::state::row::{RowKey, encode};
 use crate::units::NodeId;
 use crate::wallet::WalletError;
 
 /// The longest `request_id`.
 const MAX_REQUEST_ID: usize = 64;
+/// Calls with a `request_id` that may wait for their answer at once.
+const MAX_PENDING: usize = 8_192;
+/// Answers that may be kept at once, in the archive: a day of 115 calls a second.
+const MAX_ANSWERS: u64 = 10_000_000;
 
 /// What a command comes to at once.
 type Outcome = Result<Reply, Refusal>;
@@ -89,12 +94,12 @@ impl Node {
             self.reply(request, Err(Refusal::InvalidArgument { field: "request_id", description }));
             return false;
         }
-        if let Some(answered) = self.state.requests.get(&key.id).cloned() {
+        let recalled = self.live.recalled.remove(&key.id);
+        if let Some(answered) = self.state.requests.get(&key.id).cloned().or(recalled) {
             self.replay(request, key, answered);
             return false;
         }
-        let pending = self.live.keys.values().find(|pending| pending.id == key.id).cloned();
-        match pending {
+        match self.live.pending.get(&key.id).cloned() {
             Some(pending) if pending.body != key.body => {
                 self.reply(request, Err(Refusal::IdempotencyMismatch));
                 false
@@ -103,8 +108,13 @@ impl Node {
                 self.live.followers.entry(key.id.clone()).or_default().push(request);
                 false
             }
+            None if self.live.pending.len() >= MAX_PENDING || self.state.head.answers >= MAX_ANSWERS => {
+                self.reply(request, Err(Refusal::TooManyRequests));
+                false
+            }
             None => {
                 self.live.keys.insert(request, key.clone());
+                self.live.pending.insert(key.id.clone(), key.clone());
                 true
             }
         }
@@ -123,7 +133,7 @@ impl Node {
 
     /// Answers a question for good, and keeps the answer under its key.
     pub(super) fn answer(&mut self, request: RequestNumber, outcome: Outcome) {
-        let key = self.live.keys.remove(&request);
+        let key = self.live.take_key(request);
         let followers = key.as_ref().and_then(|key| self.live.followers.remove(&key.id)).unwrap_or_default();
         if let (Some(key), Ok(reply)) = (&key, &outcome) {
             self.keep_answer(key, Answer::Reply(Box::new(reply.clone())));
@@ -146,7 +156,35 @@ impl Node {
 
     pub(super) fn keep_answer(&mut self, key: &RequestKey, answer: Answer) {
         let answered = Answered { body: key.body, at: self.moment.now, answer };
+        let name = RowKey::answer_name(&key.id);
+        let payment = match answered.answer {
+            Answer::Payment(hash) => Some(hash),
+            Answer::Reply(_) | Answer::Stream(_) => None,
+        };
+        self.draft.rows.push((RowKey::Answer(name).bytes(), Some(encode(&answered))));
+        self.draft.rows.push((RowKey::AnswerAge(answered.at, name).bytes(), Some(encode(&payment))));
         self.change(Change::RequestAnswered { id: key.id.clone(), answered });
+    }
+
+    /// What the archive says was answered under a key; the command that it is about comes next.
+    pub(super) fn recall(&mut self, id: String, answered: Answered) {
+        self.live.recalled.insert(id, answered);
+    }
+
+    /// Answers that are old enough leave the archive; those about a payment that is in flight stay.
+    pub(super) fn forget_answers(&mut self, answers: Vec<OldAnswer>) {
+        let mut count = 0;
+        for answer in answers {
+            if answer.payment.is_some_and(|hash| self.state.payments.contains_key(&hash)) {
+                continue;
+            }
+            self.draft.rows.push((RowKey::Answer(answer.name).bytes(), None));
+            self.draft.rows.push((RowKey::AnswerAge(answer.at, answer.name).bytes(), None));
+            count += 1;
+        }
+        if count > 0 {
+            self.change(Change::AnswersForgotten(count));
+        }
     }
 
     fn connect_peer(&mut self, request: RequestNumber, node_id: NodeId, address: String) {

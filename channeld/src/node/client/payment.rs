@@ -32,7 +32,7 @@ impl Node {
             Ok(None) => self.answer(request, Ok(Reply::Done)),
             Ok(Some(payment)) => {
                 let hash = payment.payment_hash;
-                let key = self.live.keys.remove(&request);
+                let key = self.live.take_key(request);
                 let followers = key.as_ref().and_then(|key| self.live.followers.remove(&key.id)).unwrap_or_default();
                 if let Some(key) = key {
                     self.keep_answer(&key, Answer::Payment(hash));

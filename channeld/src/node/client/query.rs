@@ -11,6 +11,7 @@ use crate::node::api::reply::{
 use crate::node::input::RequestNumber;
 use crate::node::state::ChannelEntry;
 use crate::node::state::change::Answer;
+use crate::node::state::index::page_of;
 use crate::transactions::CommitmentFormat;
 use crate::units::{ChannelId, Msat, NodeId};
 
@@ -34,8 +35,9 @@ impl Node {
                 .get(&hash)
                 .map(|invoice| Reply::Invoice(Box::new(invoice.clone())))
                 .ok_or(Refusal::InvoiceNotFound),
-            Query::ListInvoices(_) => {
-                Ok(Reply::Invoices(Paged { items: self.state.invoices.values().cloned().collect(), next: None }))
+            Query::ListInvoices(page) => {
+                let of = |hash| self.state.invoices.get(&hash).cloned();
+                Ok(Reply::Invoices(page_of(&self.state.index.invoices, page, of)))
             }
             Query::Payment(hash) => self
                 .state
@@ -43,15 +45,17 @@ impl Node {
                 .get(&hash)
                 .map(|payment| Reply::Payment(Box::new(payment.clone())))
                 .ok_or(Refusal::PaymentNotFound),
-            Query::ListPayments(_) => {
-                Ok(Reply::Payments(Paged { items: self.state.payments.values().cloned().collect(), next: None }))
+            Query::ListPayments(page) => {
+                let of = |hash| self.state.payments.get(&hash).cloned();
+                Ok(Reply::Payments(page_of(&self.state.index.payments, page, of)))
             }
         };
         self.reply(request, outcome);
     }
 
     fn replay_ended(&mut self, request: RequestNumber, key: &RequestKey) {
-        match self.state.requests.get(&key.id) {
+        let recalled = self.live.recalled.remove(&key.id);
+        match self.state.requests.get(&key.id).cloned().or(recalled) {
             Some(answered) if answered.body != key.body => self.reply(request, Err(Refusal::IdempotencyMismatch)),
             Some(answered) => match answered.answer {
                 Answer::Payment(hash) => self.watch_payment(request, hash),
@@ -165,11 +169,10 @@ impl Node {
     }
 
     fn channels(&self, peer: Option<NodeId>, page: Page) -> Paged<ChannelInfo> {
-        let wanted = self.state.channels.values().filter(|entry| peer.is_none_or(|peer| entry.peer == peer));
-        let infos = wanted.filter_map(|entry| self.info_of(entry)).map(|info| (info.index, info));
-        let mut items: Vec<_> = infos.collect();
-        items.sort_by_key(|(index, _)| *index);
-        paged(items, page)
+        page_of(&self.state.index.channels, page, |id| {
+            let entry = self.state.channels.get(&id).filter(|entry| peer.is_none_or(|peer| entry.peer == peer))?;
+            self.info_of(entry)
+        })
     }
 
     /// What the API shows of a channel.

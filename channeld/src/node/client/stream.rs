@@ -37,7 +37,7 @@ impl Node {
         match outcome {
             Err(refusal) => self.answer(request, Err(refusal)),
             Ok(session) => {
-                if let Some(key) = self.live.keys.remove(&request) {
+                if let Some(key) = self.live.take_key(request) {
                     self.keep_answer(&key, Answer::Stream(session));
                 }
                 self.attach_client(request, session, open.max_uncommitted);
@@ -221,8 +221,7 @@ impl Node {
 
     /// The outgoing streams of a channel.
     pub(in crate::node) fn streams_on(&self, channel: ChannelId) -> Vec<SessionId> {
-        let on_channel = self.state.streams.iter().filter(|(_, stream)| stream.channel == channel);
-        on_channel.map(|(session, _)| *session).collect()
+        self.state.index.streams_on(channel).collect()
     }
 
     /// A stream that takes no payments any more ends now, or when the channel or the chain has decided about those that are

@@ -122,7 +122,7 @@ pub enum Change {
         /// What it was answered.
         answered: Answered,
     },
-    /// Answers are old enough to be forgotten.
+    /// Answers are old enough to leave the memory.
     RequestsForgotten {
         /// Those answered before.
         before: UnixTime,
@@ -193,6 +193,19 @@ pub enum Change {
         /// By what.
         change: PaymentChange,
     },
+    /// So many answers have left the archive.
+    AnswersForgotten(u64),
+}
+
+/// Names an answer in the archive by its age: what is forgotten first is found first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OldAnswer {
+    /// When it was given.
+    pub at: UnixTime,
+    /// SHA-256 of the `request_id`.
+    pub name: [u8; 32],
+    /// The payment that it is about: the answer is kept as long as that is in flight.
+    pub payment: Option<PaymentHash>,
 }
 
 /// The answer to a mutating call, kept for repetitions.

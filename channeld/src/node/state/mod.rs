@@ -3,6 +3,7 @@
 pub mod change;
 mod forward;
 pub mod gossip;
+pub mod index;
 pub mod row;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -25,12 +26,16 @@ use crate::wire::NodeAnnouncement;
 use change::{Answered, Change, PeerRecord};
 pub use forward::OnionTag;
 use gossip::ChannelGossip;
+use index::Index;
 use row::RowKey;
 
 /// Hashes of blocks kept to find the fork after a reorg: as deep as a coinbase is immature, and more.
 const RECENT_BLOCKS: usize = 288;
 /// Payments that ended a short while ago, remembered so that the archive need not be asked inside a turn.
 const RECENT_PAYMENTS: usize = 16_384;
+/// Answers to mutating calls that are in memory. More than there can be between a look into the archive and the command that
+/// it was made for: the mailbox's credits and the calls that wait for their answer.
+pub const RECENT_ANSWERS: usize = 16_384;
 
 /// The durable state.
 #[derive(Clone, Default)]
@@ -53,7 +58,7 @@ pub struct State {
     seen_onions: BTreeMap<OnionTag, CltvExpiry>,
     /// The same by expiry: follows from it.
     seen_until: BTreeSet<(CltvExpiry, OnionTag)>,
-    /// Answers to mutating calls.
+    /// The newest answers to mutating calls; all of them are in the archive.
     pub requests: BTreeMap<String, Answered>,
     /// Peers to remember.
     pub peers: BTreeMap<NodeId, PeerRecord>,
@@ -69,6 +74,8 @@ pub struct State {
     names: BTreeMap<ShortChannelId, ChannelId>,
     /// The channels of each peer: follows from `channels`.
     by_peer: BTreeSet<(NodeId, ChannelId)>,
+    /// Places in lists, what is due first, what belongs to a channel: follows from the above.
+    pub index: Index,
     /// Payments that ended, the oldest first: bounded, only to answer sooner.
     recent: VecDeque<PaymentHash>,
     /// The same, to be found: whether it succeeded.
@@ -96,6 +103,8 @@ pub struct Head {
     pub forwarding_fees: Msat,
     /// Blocks of the best chain, the newest last.
     pub blocks: VecDeque<(BlockHeight, BlockHash)>,
+    /// How many answers to mutating calls the archive holds.
+    pub answers: u64,
 }
 
 /// A channel and what only the node knows of it.
@@ -240,6 +249,7 @@ impl State {
                     policy: *policy,
                     policy_before: None,
                 };
+                self.index.channels.insert(entry.index, id);
                 self.channels.insert(id, entry);
                 self.index_channel(id);
             }
@@ -292,6 +302,7 @@ impl State {
                     self.dirty.insert(RowKey::Gossip(*channel));
                 }
                 if let Some(entry) = self.channels.remove(channel) {
+                    self.index.channels.remove(&entry.index);
                     self.by_peer.remove(&(entry.peer, *channel));
                     for name in entry.names() {
                         self.names.remove(&name);
@@ -322,6 +333,7 @@ impl State {
                 self.dirty.insert(RowKey::Payment(payment.payment_hash));
                 let cause = Cause::Payment(payment.payment_hash);
                 self.causes.extend(payment.attempts.iter().map(|attempt| (attempt.place(), cause)));
+                self.index.payments.insert(payment.index, payment.payment_hash);
                 self.payments.insert(payment.payment_hash, (**payment).clone());
             }
             Change::PaymentAttempted { payment_hash, attempt } => {
@@ -342,14 +354,20 @@ impl State {
                 self.head.invoices = invoice.index;
                 self.dirty.insert(RowKey::Head);
                 self.dirty.insert(RowKey::Invoice(invoice.payment_hash));
+                self.index.invoices.insert(invoice.index, invoice.payment_hash);
+                self.index.expiries.insert((invoice.expires, invoice.payment_hash));
                 self.invoices.insert(invoice.payment_hash, (**invoice).clone());
             }
             Change::InvoiceEnded { payment_hash } => {
                 self.dirty.insert(RowKey::Invoice(*payment_hash));
-                self.invoices.remove(payment_hash);
+                if let Some(invoice) = self.invoices.remove(payment_hash) {
+                    self.index.invoices.remove(&invoice.index);
+                    self.index.expiries.remove(&(invoice.expires, *payment_hash));
+                }
             }
             Change::StreamAdded { session, stream } => {
                 self.dirty.insert(RowKey::Stream(*session));
+                self.index.streams.insert((stream.channel, *session));
                 self.streams.insert(*session, (**stream).clone());
             }
             Change::Stream { session, change } => {
@@ -358,7 +376,9 @@ impl State {
             }
             Change::StreamRemoved { session } => {
                 self.dirty.insert(RowKey::Stream(*session));
-                self.streams.remove(session);
+                if let Some(stream) = self.streams.remove(session) {
+                    self.index.streams.remove(&(stream.channel, *session));
+                }
             }
             _ => unreachable!("sorted by `apply`"),
         }
@@ -369,6 +389,7 @@ impl State {
         self.dirty.insert(RowKey::Head);
         self.dirty.insert(RowKey::Payment(hash));
         let payment = self.payments.remove(&hash).expect("a payment that ends was begun");
+        self.index.payments.remove(&payment.index);
         // The place of a part that is over may be another HTLC's by now: ids are rolled back.
         for attempt in payment.pending() {
             self.causes.remove(&attempt.place());
@@ -386,15 +407,22 @@ impl State {
         match change {
             Change::RequestAnswered { id, answered } => {
                 self.dirty.insert(RowKey::Request(id.clone()));
+                self.dirty.insert(RowKey::Head);
+                self.head.answers += 1;
+                self.index.answers.insert((answered.at, id.clone()));
                 self.requests.insert(id.clone(), answered.clone());
+                while self.requests.len() > RECENT_ANSWERS {
+                    self.forget_oldest_answer();
+                }
             }
             Change::RequestsForgotten { before } => {
-                let old = self.requests.iter().filter(|(_, answered)| answered.at < *before);
-                let ids: Vec<String> = old.map(|(id, _)| id.clone()).collect();
-                for id in ids {
-                    self.requests.remove(&id);
-                    self.dirty.insert(RowKey::Request(id));
+                while self.has_requests_before(*before) {
+                    self.forget_oldest_answer();
                 }
+            }
+            Change::AnswersForgotten(count) => {
+                self.dirty.insert(RowKey::Head);
+                self.head.answers = self.head.answers.saturating_sub(*count);
             }
             Change::PeerAdded { peer, record } => {
                 self.dirty.insert(RowKey::Peer(*peer));
@@ -432,8 +460,16 @@ impl State {
         }
     }
 
-    /// Answers that are older than `before`, as far as they may be forgotten.
+    /// Whether there are answers in memory that are older than `before`.
     pub fn has_requests_before(&self, before: UnixTime) -> bool {
-        self.requests.values().any(|answered| answered.at < before)
+        self.index.answers.first().is_some_and(|(at, _)| *at < before)
+    }
+
+    /// The archive still has it.
+    fn forget_oldest_answer(&mut self) {
+        if let Some((_, id)) = self.index.answers.pop_first() {
+            self.requests.remove(&id);
+            self.dirty.insert(RowKey::Request(id));
+        }
     }
 }

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 
+use super::index::Index;
 use super::{ChannelEntry, Head, OnionTag, State};
 use crate::payment::forward::{Cause, HtlcPlace};
-use crate::units::{ChannelId, NodeId, PaymentHash, SessionId};
+use crate::units::{ChannelId, NodeId, PaymentHash, SessionId, UnixTime};
 use crate::wallet::WalletState;
 
 /// A row's key in bytes and its value; `None` deletes it.
@@ -54,9 +56,20 @@ pub enum RowKey {
     EndedChannelIndex(ChannelId),
     /// Archive: what a penalty needs of an HTLC that is over.
     Penalty(ChannelId, Vec<u8>),
+    /// Archive: an answer to a mutating call, by the SHA-256 of its `request_id`.
+    Answer([u8; 32]),
+    /// Archive: the same by its age.
+    AnswerAge(UnixTime, [u8; 32]),
+    /// Archive: a channel that is over and whose penalty rows are not needed any more.
+    PenaltiesOver(ChannelId),
 }
 
 impl RowKey {
+    /// The name of an answer in the archive.
+    pub fn answer_name(request_id: &str) -> [u8; 32] {
+        Sha256::digest(request_id).into()
+    }
+
     /// What all penalty rows of a channel begin with.
     pub fn penalties_of(channel: ChannelId) -> Vec<u8> {
         RowKey::Penalty(channel, Vec::new()).bytes()
@@ -84,6 +97,9 @@ impl RowKey {
             RowKey::EndedInvoiceIndex(hash) => join(0x82, &hash.0),
             RowKey::EndedChannel(index) => join(0x83, &index.to_be_bytes()),
             RowKey::EndedChannelIndex(id) => join(0x85, &id.0),
+            RowKey::Answer(name) => join(0x86, name),
+            RowKey::AnswerAge(at, name) => join(0x87, &[&at.micros().to_be_bytes(), name.as_slice()].concat()),
+            RowKey::PenaltiesOver(channel) => join(0x88, &channel.0),
             RowKey::Penalty(channel, key) => join(0x84, &[&channel.0, key.as_slice()].concat()),
         }
     }
@@ -168,7 +184,19 @@ impl State {
         forwards.iter().for_each(|forward| state.index_forward(forward));
         let channels: Vec<ChannelId> = state.channels.keys().copied().collect();
         channels.into_iter().for_each(|id| state.index_channel(id));
+        state.index = state.make_index();
         Ok(state)
+    }
+
+    fn make_index(&self) -> Index {
+        Index {
+            channels: self.channels.iter().map(|(id, entry)| (entry.index, *id)).collect(),
+            payments: self.payments.values().map(|payment| (payment.index, payment.payment_hash)).collect(),
+            invoices: self.invoices.values().map(|invoice| (invoice.index, invoice.payment_hash)).collect(),
+            expiries: self.invoices.values().map(|invoice| (invoice.expires, invoice.payment_hash)).collect(),
+            streams: self.streams.iter().map(|(session, stream)| (stream.channel, *session)).collect(),
+            answers: self.requests.iter().map(|(id, answered)| (answered.at, id.clone())).collect(),
+        }
     }
 
     fn load(&mut self, key: &[u8], value: &[u8]) -> Option<()> {

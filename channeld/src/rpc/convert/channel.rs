@@ -3,6 +3,7 @@
 use proto::v1::{Channel, ChannelState, ChannelType, Htlc, Peer};
 
 use crate::node::reply::{self, ChannelInfo, HtlcInfo, PeerInfo};
+use crate::payment::forward::ForwardingPolicy;
 use crate::rpc::convert::outpoint;
 
 /// A channel.
@@ -36,6 +37,18 @@ pub fn channel(info: ChannelInfo) -> Channel {
         transfers: info.transfers,
         total_sent_msat: info.total_sent.msat(),
         total_received_msat: info.total_received.msat(),
+        forwarding_policy: Some(policy(&info.policy)),
+    }
+}
+
+/// What a channel asks for forwarding.
+pub fn policy(policy: &ForwardingPolicy) -> proto::v1::ForwardingPolicy {
+    proto::v1::ForwardingPolicy {
+        fee_base_msat: policy.fee_base_msat.into(),
+        fee_proportional_millionths: policy.fee_proportional_millionths,
+        cltv_expiry_delta: policy.cltv_expiry_delta.blocks().into(),
+        htlc_minimum_msat: policy.htlc_minimum.msat(),
+        htlc_maximum_msat: policy.htlc_maximum.msat(),
     }
 }
 

@@ -6,7 +6,7 @@ mod event;
 mod node;
 mod payment;
 
-pub use channel::{channel, peer};
+pub use channel::{channel, peer, policy};
 pub use close::{audit, bumped, close_plan};
 pub use event::event;
 pub use node::{balances, node, unspent_output, wallet_transaction};

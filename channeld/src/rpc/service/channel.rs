@@ -1,16 +1,19 @@
 //! `ChannelService`.
 
+use crate::units::CltvDelta;
 use proto::v1::channel_service_server::ChannelService;
 use proto::v1::{
     AuditChannelsRequest, AuditChannelsResponse, ChannelType, CloseChannelRequest, CloseChannelResponse, CloseMode,
     GetChannelRequest, GetChannelResponse, ListChannelsRequest, ListChannelsResponse, OpenChannelRequest,
-    OpenChannelResponse, Order, PlanCloseRequest, PlanCloseResponse, open_channel_request,
+    OpenChannelResponse, Order, PlanCloseRequest, PlanCloseResponse, UpdateChannelPolicyRequest,
+    UpdateChannelPolicyResponse, open_channel_request,
 };
 use tonic::{Request, Response, Status};
 
 use crate::driver::handle::Handle;
-use crate::node::command::{AmountOrAll, CloseChannel, Command, OpenChannel, Query};
+use crate::node::command::{AmountOrAll, CloseChannel, Command, OpenChannel, Query, UpdateChannelPolicy};
 use crate::node::reply::Reply;
+use crate::payment::forward::PolicyUpdate;
 use crate::rpc::status::{internal, invalid, refused};
 use crate::rpc::{convert, request};
 
@@ -45,6 +48,41 @@ fn read_open(message: &OpenChannelRequest) -> Result<OpenChannel, Status> {
         },
         validate_only: message.validate_only,
     })
+}
+
+/// The fields of a policy, as `update_mask` names them.
+const POLICY_FIELDS: [&str; 5] =
+    ["fee_base_msat", "fee_proportional_millionths", "cltv_expiry_delta", "htlc_minimum_msat", "htlc_maximum_msat"];
+
+fn read_policy(message: &UpdateChannelPolicyRequest) -> Result<PolicyUpdate, Status> {
+    let paths = message.update_mask.as_ref().map(|mask| mask.paths.as_slice()).unwrap_or_default();
+    if paths.is_empty() {
+        return Err(invalid("update_mask", format!("name what changes: {}, or *", POLICY_FIELDS.join(", "))));
+    }
+    if let Some(unknown) = paths.iter().find(|path| *path != "*" && !POLICY_FIELDS.contains(&path.as_str())) {
+        return Err(invalid("update_mask", format!("{unknown:?} is none of {}, *", POLICY_FIELDS.join(", "))));
+    }
+    let policy = message.policy.as_ref().ok_or_else(|| invalid("policy", "is missing"))?;
+    let names = |field: &str| paths.iter().any(|path| path == "*" || path == field);
+    let mut update = PolicyUpdate::default();
+    if names("fee_base_msat") {
+        let fee = u32::try_from(policy.fee_base_msat).map_err(|_| invalid("fee_base_msat", "above 4,294,967,295"))?;
+        update.fee_base_msat = Some(fee);
+    }
+    if names("fee_proportional_millionths") {
+        update.fee_proportional_millionths = Some(policy.fee_proportional_millionths);
+    }
+    if names("cltv_expiry_delta") {
+        let delta = u16::try_from(policy.cltv_expiry_delta).map_err(|_| invalid("cltv_expiry_delta", "above 2,016"))?;
+        update.cltv_expiry_delta = Some(CltvDelta::new(delta));
+    }
+    if names("htlc_minimum_msat") {
+        update.htlc_minimum = Some(request::msat("htlc_minimum_msat", policy.htlc_minimum_msat)?);
+    }
+    if names("htlc_maximum_msat") {
+        update.htlc_maximum = Some(request::msat("htlc_maximum_msat", policy.htlc_maximum_msat)?);
+    }
+    Ok(update)
 }
 
 #[tonic::async_trait]
@@ -120,6 +158,29 @@ impl ChannelService for Channels {
             _ => Err(internal("a channel expected")),
         }
     }
+    async fn update_channel_policy(
+        &self,
+        request: Request<UpdateChannelPolicyRequest>,
+    ) -> Result<Response<UpdateChannelPolicyResponse>, Status> {
+        let mut message = request.into_inner();
+        let id = std::mem::take(&mut message.request_id);
+        let key = request::key("UpdateChannelPolicy", &id, &message)?.filter(|_| !message.validate_only);
+        let update = read_policy(&message)?;
+        let channel = request::channel_id(&self.handle, "channel_id", &message.channel_id).await?;
+        let before = match self.handle.query(Query::Channel(channel)).await.map_err(refused)? {
+            Reply::Channel(info) => info.policy,
+            _ => return Err(internal("a channel expected")),
+        };
+        let validate_only = message.validate_only;
+        let command = Command::UpdateChannelPolicy(UpdateChannelPolicy { channel, update, validate_only });
+        match self.handle.command(command, key).await.map_err(refused)? {
+            Reply::Channel(_) if validate_only => Ok(update.over(before)),
+            Reply::Channel(info) => Ok(info.policy),
+            _ => Err(internal("a channel expected")),
+        }
+        .map(|policy| Response::new(UpdateChannelPolicyResponse { policy: Some(convert::policy(&policy)) }))
+    }
+
     async fn plan_close(&self, request: Request<PlanCloseRequest>) -> Result<Response<PlanCloseResponse>, Status> {
         let message = request.into_inner();
         let channel = request::channel_id(&self.handle, "channel_id", &message.channel_id).await?;

@@ -39,6 +39,13 @@ impl Dev {
             Some(inject_fault_request::Fault::Cut(cut)) => {
                 Ok(Fault::Cut { peer: request::node_id("cut.node_id", &cut.node_id)? })
             }
+            Some(inject_fault_request::Fault::Delay(slow)) => {
+                let peer = request::node_id("delay.node_id", &slow.node_id)?;
+                let delay = request::duration("delay.delay", slow.delay)?.unwrap_or_default();
+                let millis = u32::try_from(delay.as_millis()).ok().filter(|millis| *millis <= 60_000);
+                let millis = millis.ok_or_else(|| invalid("delay.delay", "longer than 60 seconds"))?;
+                Ok(Fault::Delay { peer, millis })
+            }
             None => Err(invalid("fault", "is missing")),
         }
     }
@@ -62,7 +69,9 @@ impl DevService for Dev {
                 let (txid, commitment_number) = (txid.to_string(), commitment.number());
                 Ok(Response::new(InjectFaultResponse { txid, commitment_number }))
             }
-            Reply::Fault(FaultDone::Held | FaultDone::Cut) => Ok(Response::new(InjectFaultResponse::default())),
+            Reply::Fault(FaultDone::Held | FaultDone::Cut | FaultDone::Delayed) => {
+                Ok(Response::new(InjectFaultResponse::default()))
+            }
             _ => Err(internal("a fault expected")),
         }
     }

@@ -7,6 +7,7 @@ mod node;
 mod payment;
 mod peer;
 mod stream;
+mod token;
 mod wallet;
 
 pub use channel::Channels;
@@ -15,6 +16,7 @@ pub use invoice::Invoices;
 pub use node::Nodes;
 pub use payment::Payments;
 pub use peer::Peers;
+pub use token::TokenKeeper;
 pub use wallet::Wallets;
 
 use tokio_stream::wrappers::ReceiverStream;
