@@ -53,6 +53,9 @@ impl FromStr for PeerAddress {
     }
 }
 
+/// The longest pause after a session, however short it was, in first pauses.
+const FLAP: u32 = 4;
+
 /// Whom we call. One task each.
 #[derive(Clone, Default)]
 pub struct Dialler {
@@ -152,9 +155,9 @@ async fn run(dialler: Dialler, context: Arc<Context>, node_id: NodeId, wake: Arc
                 }
                 let since = Instant::now();
                 gone(phase).await;
-                if since.elapsed() > timeouts.longest_pause {
-                    pause = timeouts.pause;
-                }
+                // Who was there a moment ago is soon called again, but not without end.
+                let lasted = since.elapsed() > timeouts.longest_pause;
+                pause = if lasted { timeouts.pause } else { pause.min(timeouts.pause * FLAP) };
                 first_try = Instant::now();
             }
             Err(failure) => {

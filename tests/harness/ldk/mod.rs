@@ -272,12 +272,14 @@ impl LdkNode {
     }
 
     /// Begins to pay an invoice; the payment's name.
-    pub fn pay(&self, invoice: &Bolt11Invoice) -> PaymentId {
+    ///
+    /// # Errors
+    /// Where it knows at once that it cannot: its peer is away, say.
+    pub fn pay(&self, invoice: &Bolt11Invoice) -> Result<PaymentId, String> {
         let id = random_id();
         let config = RouteParametersConfig::default();
         let paid = self.inner.channels.pay_for_bolt11_invoice(invoice, id, None, config, Retry::Attempts(5));
-        paid.expect("LDK begins to pay");
-        id
+        paid.map(|()| id).map_err(|error| format!("{error:?}"))
     }
 
     /// Begins to pay a key.

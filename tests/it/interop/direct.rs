@@ -81,7 +81,8 @@ async fn forced_by_ldk(opener: Opener, format: ChannelType) {
     forced(opener, format, false).await;
 }
 
-/// HTLCs stand both ways; one of the two closes; both then show their preimages on the chain, or had them shown.
+/// HTLCs stand both ways; one of the two closes. LDK claims what we pay by its preimage on the chain; what it pays us was not
+/// accepted yet, and goes back by its timeout.
 async fn forced(opener: Opener, format: ChannelType, by_us: bool) {
     let meeting = Meeting::prepare(format, false).await;
     let mut meeting = meeting;
@@ -97,7 +98,7 @@ async fn forced(opener: Opener, format: ChannelType, by_us: bool) {
     let mut paying = meeting.alice().client().payment().send_payment(request).await.unwrap().into_inner();
     let preimage = meeting.claimable().await;
     let asked = meeting.alice().invoice(Some(30_000_000)).await;
-    let ldks_payment = meeting.ldk.pay(&asked.payment_request.parse().unwrap());
+    let ldks_payment = meeting.ldk.pay(&asked.payment_request.parse().unwrap()).unwrap();
     meeting.alice().channel_until("with both HTLCs", &meeting.channel, |channel| channel.htlcs.len() == 2).await;
     let theirs = meeting.ldk.channels().into_iter().next().unwrap();
     if by_us {
@@ -127,7 +128,9 @@ async fn forced(opener: Opener, format: ChannelType, by_us: bool) {
         last = update.payment.or(last);
     }
     assert_paid(&last.unwrap());
-    meeting.ldk.paid(ldks_payment).await.unwrap();
+    // Ours was not accepted before the close, so it goes back; LDK says so six blocks after its timeout.
+    meeting.mine(10).await;
+    meeting.ldk.paid(ldks_payment).await.unwrap_err();
     // All that was there is in the two wallets, was paid as fees, or lies in anchors.
     let spent = async || money::fees(&money::transactions_after(&meeting.cluster, height).await);
     until("every satoshi", async || {

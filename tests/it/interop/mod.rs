@@ -22,6 +22,7 @@ use wallet_cli::client::request_id;
 
 const CAPACITY_SAT: u64 = 1_000_000;
 const PUSH_MSAT: u64 = 400_000_000;
+const ANCHORS_MSAT: u64 = 660_000;
 
 /// Who opens the channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,9 +135,11 @@ impl Meeting {
             let none = theirs.pending_inbound_htlcs.is_empty() && theirs.pending_outbound_htlcs.is_empty();
             let reserve = theirs.unspendable_punishment_reserve.unwrap_or(0) * 1_000;
             let quiet = channel.htlcs.is_empty() && none && channel.usable && theirs.is_usable;
-            // LDK tells what it can spend: what is its own less the reserve, and less the fee where it opened.
+            // LDK tells what it can spend: what is its own less the reserve, and less the anchors where it opened.
             let own = channel.remote_msat.saturating_sub(reserve);
-            (quiet && theirs.outbound_capacity_msat == own).then_some(channel)
+            let agreed =
+                own.checked_sub(theirs.outbound_capacity_msat).is_some_and(|less| [0, ANCHORS_MSAT].contains(&less));
+            (quiet && agreed).then_some(channel)
         })
         .await
     }
@@ -154,7 +157,7 @@ impl Meeting {
     async fn is_paid(&self, amount_msat: u64) -> Result<u64, String> {
         let invoice = self.alice().invoice(Some(amount_msat)).await;
         let invoice: Bolt11Invoice = invoice.payment_request.parse().expect("LDK reads our invoice");
-        self.ldk.paid(self.ldk.pay(&invoice)).await
+        self.ldk.paid(self.ldk.pay(&invoice)?).await
     }
 
     /// What the preimage is of the payment that LDK has waiting.

@@ -2,13 +2,13 @@
 
 use lightning::events::Event;
 use proto::v1::{ChannelType, PaymentState};
-use tests::Proxy;
+use tests::{Proxy, until};
 
 use super::{Meeting, Opener, cells};
 
 /// Breaks a run: every so many bytes of an exchange of two payments, which takes about 12,000.
-const BREAKS: u64 = 24;
-const STRIDE: u64 = 419;
+const BREAKS: u64 = 18;
+const STRIDE: u64 = 613;
 
 cells! { broken:
     ours_opens_anchors_and_the_wire_breaks = (Ours, Anchors),
@@ -25,13 +25,18 @@ async fn broken(opener: Opener, format: ChannelType) {
         (id.to_owned(), address.parse().unwrap())
     };
     let proxy = Proxy::start(address).await;
-    meeting.connect(format!("{id}@{}", proxy.address())).await;
+    let address = format!("{id}@{}", proxy.address());
+    meeting.connect(address.clone()).await;
     meeting.open_channel(opener, format).await;
     let before = meeting.settled().await;
     let (mut sent, mut received) = (0, 0);
     for round in 0..BREAKS {
         proxy.break_after(round * STRIDE);
-        let (paid, got) = tokio::join!(meeting.pay(1_000_000 + round), meeting.is_paid(2_000_000 + round));
+        let payments = async { tokio::join!(meeting.pay(1_000_000 + round), meeting.is_paid(2_000_000 + round)) };
+        let (paid, got) = tokio::select! {
+            ended = payments => ended,
+            () = reconnect(&meeting, &proxy, &address) => unreachable!("it goes on"),
+        };
         if paid.state() == PaymentState::Succeeded {
             sent += 1_000_000 + round;
         }
@@ -49,4 +54,14 @@ async fn broken(opener: Opener, format: ChannelType) {
     };
     assert_eq!(meeting.ldk.events().iter().map(claimed).sum::<u64>(), sent);
     assert!(sent > 0 && received > 0);
+}
+
+/// Asks Alice to call again whenever the wire broke: her own next call would come a little later.
+async fn reconnect(meeting: &Meeting, proxy: &Proxy, address: &str) {
+    let mut seen = proxy.breaks();
+    loop {
+        until("the wire to break, or the payments to end", async || (proxy.breaks() > seen).then_some(())).await;
+        seen = proxy.breaks();
+        meeting.connect(address.to_owned()).await;
+    }
 }

@@ -5,7 +5,7 @@ use super::world::{Crash, World};
 use crate::node::command::{CloseChannel, Command, Fault, UpdateChannelPolicy};
 use crate::node::event::EventKind;
 use crate::payment::forward::{ForwardStatus, PolicyUpdate};
-use crate::payment::send::{AttemptFailure, PaymentStatus};
+use crate::payment::send::{FailureReason, PaymentStatus};
 use crate::units::{ChannelId, Msat};
 
 fn line(count: u8) -> (World, Vec<ChannelId>) {
@@ -17,10 +17,9 @@ fn outcome(world: &World) -> Option<PaymentStatus> {
 }
 
 fn code(world: &World) -> u16 {
-    assert!(matches!(outcome(world), Some(PaymentStatus::Failed { .. })), "{:?}", outcome(world));
-    let attempts = world.members[0].payments.last().map(|payment| &payment.attempts);
-    match attempts.and_then(|attempts| attempts.last()?.failure()) {
-        Some(AttemptFailure::Remote { code, .. }) => code,
+    match outcome(world) {
+        Some(PaymentStatus::Failed { reason: FailureReason::Remote { code }, .. }) => code,
+        Some(PaymentStatus::Failed { reason: FailureReason::UnknownPaymentDetails, .. }) => 0x400f,
         other => panic!("{other:?}"),
     }
 }
