@@ -18,13 +18,14 @@ mod snapshot;
 mod store;
 mod verify;
 
+pub use crate::onion::BlindedHop;
 pub use apply::{FundingOutput, Graph, LEAST_CONFIRMATIONS};
 pub use encode::CacheError;
 pub use error::{Reaction, Refusal};
 pub use message::{Announcement, Kind};
 pub use node::{Address, NodeDetails};
 pub use prune::{Pruned, SPENT_BLOCKS};
-pub use route::{BlindedHop, BlindedTail, DirectedChannel, Direction, Route, RouteHop};
+pub use route::{BlindedTail, DirectedChannel, Direction, Route, RouteHop};
 pub use snapshot::{Channel, DirectedPolicy, Snapshot};
 pub use store::edge::{ChannelIndex, Edge, NodeIndex};
 pub use verify::{MOST_AHEAD_SECONDS, STALE_SECONDS, Verified, VerifiedChannel, VerifiedNode, VerifiedUpdate};

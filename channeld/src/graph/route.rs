@@ -3,6 +3,7 @@
 use secp256k1::PublicKey;
 use serde::{Deserialize, Serialize};
 
+use crate::onion::BlindedHop;
 use crate::units::{Msat, NodeId, ShortChannelId};
 
 /// Which of a channel's two nodes sends (BOLT 7, bit 0 of `channel_flags`).
@@ -85,15 +86,6 @@ pub struct BlindedTail {
     pub amount: Msat,
     /// The least expiry at the payee, in blocks above the present height.
     pub cltv_delta: u32,
-}
-
-/// One hop of a blinded path.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BlindedHop {
-    /// Its node id, blinded.
-    pub blinded_node_id: PublicKey,
-    /// What only that node can read.
-    pub encrypted_recipient_data: Vec<u8>,
 }
 
 impl Route {

@@ -2,6 +2,7 @@
 //! reestablished, closed together and by force. Every signature of one is checked by the other.
 
 mod node;
+mod onion;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
