@@ -196,6 +196,7 @@ impl World {
             description: "tea".to_owned(),
             expiry_seconds: 36_000,
             preimage: None,
+            payment_hash: None,
             min_final_cltv_expiry_delta: None,
         };
         self.command(who, Command::CreateInvoice(create));

@@ -117,7 +117,9 @@ fn next(code: Code, reason: Option<ErrorReason>) -> String {
         Some(R::PeerNotFound | R::PeerOffline | R::ConnectionLost) => {
             "connect with `wallet-cli peer connect ID@HOST:PORT`, then try again"
         }
-        Some(R::InvoiceNotFound | R::InvoiceNotOpen | R::InvoiceExists) => "see `wallet-cli invoice list`",
+        Some(R::InvoiceNotFound | R::InvoiceNotOpen | R::InvoiceNotAccepted | R::InvoiceExists) => {
+            "see `wallet-cli invoice list`"
+        }
         Some(R::InvoiceExpired) => "ask the payee for a new invoice",
         Some(R::PaymentNotFound | R::AlreadyPaid | R::PaymentInFlight) => "see `wallet-cli pay list`",
         Some(R::StreamNotFound | R::StreamInUse) => "open a new stream, or end the other client",

@@ -45,7 +45,9 @@ impl Handle {
             _ => None,
         };
         let named = match &command {
-            Command::CreateInvoice(create) => create.preimage.map(|preimage| preimage.payment_hash()),
+            Command::CreateInvoice(create) => {
+                create.payment_hash.or_else(|| create.preimage.map(|preimage| preimage.payment_hash()))
+            }
             _ => None,
         };
         if named.is_some_and(|hash| archive::invoice(&self.reader, &hash).is_ok()) {

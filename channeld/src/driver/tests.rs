@@ -89,6 +89,7 @@ fn create(description: &str) -> Command {
         description: description.to_owned(),
         expiry_seconds: 3_600,
         preimage: None,
+        payment_hash: None,
         min_final_cltv_expiry_delta: None,
     })
 }

@@ -110,6 +110,7 @@ impl Node {
             self.gossip_block(id);
         }
         self.forward_deadlines();
+        self.part_deadlines();
         self.rebroadcast();
     }
 

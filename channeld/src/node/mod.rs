@@ -19,6 +19,7 @@ mod enforce;
 mod forward;
 mod gossip;
 mod peer;
+mod receive;
 mod seal;
 mod send;
 mod settle;

@@ -5,6 +5,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod forward;
+pub mod hold;
 pub mod invoice;
 pub mod parcel;
 pub mod receive;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
-use crate::onion::{Failure, FinalPayload};
+use crate::onion::{Failure, FinalPayload, ReturnPath};
 use crate::units::{BlockHeight, ChannelId, CltvDelta, CltvExpiry, HtlcId, Msat, PaymentHash, Preimage, UnixTime};
 
 /// The least number of blocks that must be left when a payment without invoice comes in (BOLT 11's default for `c`).
@@ -35,8 +35,8 @@ pub struct Invoice {
     pub expires: UnixTime,
     /// The least number of blocks that must be left when the HTLC comes in.
     pub min_final_cltv_expiry_delta: CltvDelta,
-    /// What pays it.
-    pub preimage: Preimage,
+    /// What pays it; `None` while its owner keeps it: then the payment is held until it is shown or cancelled.
+    pub preimage: Option<Preimage>,
     /// What a payer must show (BOLT 11 `s`).
     pub payment_secret: [u8; 32],
     /// Where it stands.
@@ -56,6 +56,17 @@ pub enum InvoiceStatus {
         channel: ChannelId,
         /// When the payment was irrevocable.
         at: UnixTime,
+    },
+    /// All of it is here, and its owner decides.
+    Accepted {
+        /// What came in.
+        received: Msat,
+        /// On which channel.
+        channel: ChannelId,
+        /// When the payment was irrevocable.
+        at: UnixTime,
+        /// The height at which it goes back by itself.
+        deadline_height: BlockHeight,
     },
     /// It was cancelled by its owner.
     Cancelled {
@@ -92,13 +103,22 @@ pub enum Verdict {
     Accepted {
         /// What all parts together must come to.
         total: Msat,
-        /// What claims it.
-        preimage: Preimage,
-        /// Whether the payer brought the preimage.
-        keysend: bool,
+        /// What is done when all is here.
+        claim: Claim,
     },
     /// It goes back.
     Failed(Failure),
+}
+
+/// What is done with a payment that is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It is taken by an invoice's preimage.
+    Invoice(Preimage),
+    /// It is taken by the preimage that the payer brought.
+    Keysend(Preimage),
+    /// It waits for the owner of its invoice.
+    Held,
 }
 
 impl Arrival {
@@ -124,12 +144,15 @@ impl Arrival {
         let is_amount_right = invoice
             .amount
             .is_none_or(|asked| data.total_msat >= asked && data.total_msat.msat() <= asked.msat().saturating_mul(2));
-        let is_open = invoice.status == InvoiceStatus::Open && self.now < invoice.expires;
-        let leaves_time = self.leaves(invoice.min_final_cltv_expiry_delta.blocks());
+        // A held payment that is told again after a restart was in time when it came.
+        let is_held = matches!(invoice.status, InvoiceStatus::Accepted { .. });
+        let is_open = is_held || (invoice.status == InvoiceStatus::Open && self.now < invoice.expires);
+        let leaves_time = is_held || self.leaves(invoice.min_final_cltv_expiry_delta.blocks());
         if !is_secret_right || !is_amount_right || !is_open || !leaves_time || data.total_msat == Msat::ZERO {
             return self.unknown();
         }
-        Verdict::Accepted { total: data.total_msat, preimage: invoice.preimage, keysend: false }
+        let claim = invoice.preimage.map_or(Claim::Held, Claim::Invoice);
+        Verdict::Accepted { total: data.total_msat, claim }
     }
 
     fn judge_keysend(&self, payload: &FinalPayload, preimage: Preimage) -> Verdict {
@@ -138,7 +161,7 @@ impl Arrival {
         if preimage.payment_hash() != self.payment_hash || !is_whole || !self.leaves(MIN_FINAL_CLTV_EXPIRY_DELTA) {
             return self.unknown();
         }
-        Verdict::Accepted { total, preimage, keysend: true }
+        Verdict::Accepted { total, claim: Claim::Keysend(preimage) }
     }
 
     /// Whether enough blocks are left to claim it on the chain.
@@ -165,23 +188,57 @@ pub struct PartSet {
     /// When the first came.
     pub since: UnixTime,
     /// Those that came.
-    pub parts: Vec<Arrival>,
+    pub parts: Vec<Part>,
+    /// All are here, and the invoice's owner decides.
+    pub held: bool,
+    /// What the payer wrote beside the payment, in the first part.
+    pub custom_records: Vec<(u64, Vec<u8>)>,
+}
+
+/// One HTLC of a payment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The HTLC.
+    pub arrival: Arrival,
+    /// For the answer.
+    pub return_path: ReturnPath,
 }
 
 impl PartSet {
     /// An empty one for a payment of `total`.
-    pub const fn new(total: Msat, since: UnixTime) -> PartSet {
-        PartSet { total, since, parts: Vec::new() }
+    pub const fn new(total: Msat, since: UnixTime, custom_records: Vec<(u64, Vec<u8>)>) -> PartSet {
+        PartSet { total, since, parts: Vec::new(), held: false, custom_records }
+    }
+
+    /// Whether this HTLC is one of them.
+    pub fn knows(&self, channel: ChannelId, id: HtlcId) -> bool {
+        self.parts.iter().any(|part| (part.arrival.channel, part.arrival.htlc_id) == (channel, id))
+    }
+
+    /// Whether one more may come: of the same payment, and while something is missing (BOLT 4, "Basic Multi-Part
+    /// Payments").
+    pub fn takes(&self, total: Msat) -> bool {
+        self.total == total && self.parts.len() < MAX_PARTS && !self.is_whole()
+    }
+
+    /// Whether nothing is missing.
+    pub fn is_whole(&self) -> bool {
+        self.received() >= self.total
+    }
+
+    /// Whether more than twice of what was to come is here.
+    pub fn is_overpaid(&self) -> bool {
+        self.received().msat() > self.total.msat().saturating_mul(2)
     }
 
     /// What has come so far.
     pub fn received(&self) -> Msat {
-        Msat::new(self.parts.iter().fold(0, |sum, part| part.amount.msat().saturating_add(sum)))
+        Msat::new(self.parts.iter().fold(0, |sum, part| part.arrival.amount.msat().saturating_add(sum)))
     }
 
     /// Whether the rest is not waited for any more.
     pub fn is_late(&self, now: UnixTime) -> bool {
-        now.micros_since(self.since) > MPP_TIMEOUT_SECONDS * 1_000_000
+        !self.held && now.micros_since(self.since) > MPP_TIMEOUT_SECONDS * 1_000_000
     }
 }
 
@@ -202,7 +259,7 @@ mod tests {
             created: UnixTime::from_seconds(0),
             expires: UnixTime::from_seconds(100),
             min_final_cltv_expiry_delta: CltvDelta::new(18),
-            preimage: PREIMAGE,
+            preimage: Some(PREIMAGE),
             payment_secret: [7; 32],
             status: InvoiceStatus::Open,
         }

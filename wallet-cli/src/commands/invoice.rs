@@ -6,7 +6,7 @@ use clap::Subcommand;
 use proto::v1::event::Detail;
 use proto::v1::{
     CancelInvoiceRequest, CreateInvoiceRequest, EventKind, GetInvoiceRequest, Invoice, InvoiceState,
-    ListInvoicesRequest, SubscribeEventsRequest,
+    ListInvoicesRequest, SettleInvoiceRequest, SubscribeEventsRequest,
 };
 
 use crate::args::{Global, parse_duration};
@@ -31,7 +31,12 @@ pub enum InvoiceCommand {
     },
     /// The invoices.
     List(ListArgs),
-    /// Cancel an invoice that is open: it can no longer be paid.
+    /// Take a held payment: its invoice was made with `--hold`.
+    Settle {
+        /// The preimage, 64 hex digits.
+        preimage: String,
+    },
+    /// Cancel an invoice that is open: it can no longer be paid, and what is held for it goes back.
     Cancel {
         /// Its payment hash.
         payment_hash: String,
@@ -50,6 +55,9 @@ pub struct CreateArgs {
     /// How long it can be paid.
     #[arg(long, default_value = "1h", value_parser = parse_duration, value_name = "TIME")]
     expiry: Duration,
+    /// Hold the payment until `invoice settle` or `invoice cancel`: the hash of a preimage that you keep, 64 hex digits.
+    #[arg(long, default_value = "", value_name = "PAYMENT_HASH")]
+    hold: String,
     /// Without the QR code.
     #[arg(long)]
     no_qr: bool,
@@ -78,6 +86,13 @@ pub async fn run(global: &Global, command: InvoiceCommand) -> Result<(), Failure
             });
             output.list(&invoices.await?, invoice_table)
         }
+        InvoiceCommand::Settle { preimage } => {
+            let request = SettleInvoiceRequest { request_id: request_id()?, validate_only: false, preimage };
+            let answer = client.invoice().settle_invoice(request).await?.into_inner();
+            output.message(&promised(answer.invoice, "invoice")?, |invoice| {
+                format!("settled: {}", money::msat(invoice.received_msat))
+            })
+        }
         InvoiceCommand::Cancel { payment_hash } => {
             let request = CancelInvoiceRequest { request_id: request_id()?, validate_only: false, payment_hash };
             let answer = client.invoice().cancel_invoice(request).await?.into_inner();
@@ -93,6 +108,7 @@ async fn create(global: &Global, client: &Client, args: CreateArgs) -> Result<()
         amount_msat: args.amount,
         description: args.description,
         expiry: Some(expiry),
+        payment_hash: args.hold,
         ..Default::default()
     };
     let answer = client.invoice().create_invoice(request).await?.into_inner();
@@ -140,7 +156,7 @@ async fn until_settled(client: &Client, payment_hash: &str, expiry: Duration) ->
             }
             let invoice = get(client, payment_hash).await?;
             match invoice.state() {
-                InvoiceState::Open => {}
+                InvoiceState::Open | InvoiceState::Accepted => {}
                 InvoiceState::Settled => return Ok(invoice),
                 _ => return Err(Failure::new(Exit::TimedOut, "the invoice was not paid", "make a new one")),
             }

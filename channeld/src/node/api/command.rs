@@ -48,7 +48,12 @@ pub enum Command {
     UpdateChannelPolicy(UpdateChannelPolicy),
     /// A BOLT 11 invoice. Answer: `Reply::Invoice`.
     CreateInvoice(CreateInvoice),
-    /// An open invoice is not to be paid any more. Answer: `Reply::Invoice`.
+    /// The preimage of an invoice whose payment is held. Answer: `Reply::Invoice`.
+    SettleInvoice {
+        /// The preimage.
+        preimage: Preimage,
+    },
+    /// An open invoice is not to be paid any more; what is held for it goes back. Answer: `Reply::Invoice`.
     CancelInvoice {
         /// Its hash.
         payment_hash: PaymentHash,
@@ -161,6 +166,8 @@ pub struct CreateInvoice {
     pub expiry_seconds: u32,
     /// The preimage, where the client wants to choose it.
     pub preimage: Option<Preimage>,
+    /// The hash of a preimage that the client keeps: the payment is held until it is settled or cancelled.
+    pub payment_hash: Option<PaymentHash>,
     /// The least number of blocks that must be left when it is paid; the node's default where it is `None`.
     pub min_final_cltv_expiry_delta: Option<u16>,
 }

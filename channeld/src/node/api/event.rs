@@ -136,6 +136,8 @@ pub enum EventKind {
         amount: Msat,
         /// On which channel.
         channel: ChannelId,
+        /// What the payer wrote beside it: types from 65,536 on, rising.
+        custom_records: Vec<(u64, Vec<u8>)>,
     },
     /// A payment of ours succeeded.
     PaymentSucceeded {
@@ -220,6 +222,17 @@ pub enum EventKind {
         channel: Option<ChannelId>,
         /// What, in words.
         message: String,
+    },
+    /// All of a payment is here, and its invoice's owner decides.
+    InvoiceAccepted {
+        /// Which.
+        payment_hash: PaymentHash,
+        /// What came in.
+        amount: Msat,
+        /// On which channel.
+        channel: ChannelId,
+        /// The height at which it goes back by itself.
+        deadline_height: BlockHeight,
     },
     /// Somebody's payment went through us.
     Forwarded {

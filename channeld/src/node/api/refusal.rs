@@ -84,6 +84,9 @@ pub enum Refusal {
     /// The invoice is settled, cancelled or expired.
     #[error("the invoice is not open")]
     InvoiceNotOpen,
+    /// No payment of the invoice is held.
+    #[error("no payment of this invoice is held")]
+    InvoiceNotAccepted,
     /// Only on development chains.
     #[error("only on a development network")]
     NotDevelopmentNetwork,
@@ -233,6 +236,7 @@ impl Refusal {
             Refusal::PeerHasChannels(_) => (Precondition, "PEER_HAS_CHANNELS"),
             Refusal::InvoiceExpired => (Precondition, "INVOICE_EXPIRED"),
             Refusal::InvoiceNotOpen => (Precondition, "INVOICE_NOT_OPEN"),
+            Refusal::InvoiceNotAccepted => (Precondition, "INVOICE_NOT_ACCEPTED"),
             Refusal::NotDevelopmentNetwork => (Precondition, "NOT_DEVELOPMENT_NETWORK"),
             Refusal::NoStateKept => (Precondition, "NO_STATE_KEPT"),
             Refusal::SelfPayment => (Precondition, "SELF_PAYMENT"),

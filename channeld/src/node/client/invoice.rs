@@ -7,6 +7,7 @@ use crate::node::api::event::EventKind;
 use crate::node::api::refusal::Refusal;
 use crate::node::api::reply::Reply;
 use crate::node::state::change::Change;
+use crate::payment::hold::{HOLD_CLTV_EXPIRY_DELTA, MIN_HOLD_CLTV_EXPIRY_DELTA};
 use crate::payment::invoice::{InvoiceDescription, InvoiceTerms, create_invoice};
 use crate::payment::receive::{INVOICE_FINAL_CLTV_EXPIRY_DELTA, Invoice, InvoiceStatus, MIN_FINAL_CLTV_EXPIRY_DELTA};
 use crate::units::{CltvDelta, Msat, PaymentHash, Preimage};
@@ -31,12 +32,25 @@ impl Node {
         if self.state.invoices.len() >= MAX_OPEN_INVOICES {
             return Err(Refusal::TooManyRequests);
         }
-        let delta = create.min_final_cltv_expiry_delta.unwrap_or(INVOICE_FINAL_CLTV_EXPIRY_DELTA);
+        if create.preimage.is_some() && create.payment_hash.is_some() {
+            return invalid("payment_hash", "not with a preimage: whose payment is held, keeps the preimage");
+        }
+        let held = create.payment_hash.is_some();
+        let usual = if held { HOLD_CLTV_EXPIRY_DELTA } else { INVOICE_FINAL_CLTV_EXPIRY_DELTA };
+        let delta = create.min_final_cltv_expiry_delta.unwrap_or(usual);
+        if held && delta < MIN_HOLD_CLTV_EXPIRY_DELTA {
+            return invalid("min_final_cltv_expiry_delta", "36 to 2016 blocks where the payment is held");
+        }
         if !(MIN_FINAL_CLTV_EXPIRY_DELTA..=MAX_CLTV_DELTA).contains(&delta) {
             return invalid("min_final_cltv_expiry_delta", "18 to 2016 blocks");
         }
-        let preimage = create.preimage.unwrap_or_else(|| Preimage(self.draw("invoice/preimage")));
-        let payment_hash = preimage.payment_hash();
+        let (preimage, payment_hash) = match create.payment_hash {
+            Some(payment_hash) => (None, payment_hash),
+            None => {
+                let preimage = create.preimage.unwrap_or_else(|| Preimage(self.draw("invoice/preimage")));
+                (Some(preimage), preimage.payment_hash())
+            }
+        };
         if self.state.invoices.contains_key(&payment_hash) {
             return Err(Refusal::InvoiceExists);
         }
@@ -75,7 +89,24 @@ impl Node {
         let mut invoice = self.state.invoices.get(&payment_hash).cloned().ok_or(Refusal::InvoiceNotFound)?;
         invoice.status = InvoiceStatus::Cancelled { at: self.moment.now };
         self.end_invoice(payment_hash, invoice.status);
+        self.fail_parts(payment_hash, None);
         self.event(EventKind::InvoiceCancelled { payment_hash });
+        Ok(Reply::Invoice(Box::new(invoice)))
+    }
+
+    /// The owner of a held payment takes it; refused once it was cancelled, by anybody.
+    pub(super) fn settle_with(&mut self, preimage: Preimage) -> Outcome {
+        let payment_hash = preimage.payment_hash();
+        let mut invoice = self.state.invoices.get(&payment_hash).cloned().ok_or(Refusal::InvoiceNotFound)?;
+        let InvoiceStatus::Accepted { received, channel, deadline_height, .. } = invoice.status else {
+            return Err(Refusal::InvoiceNotAccepted);
+        };
+        if self.state.height() >= deadline_height {
+            return Err(Refusal::InvoiceNotOpen);
+        }
+        self.settle_held(&invoice, preimage);
+        invoice.status = InvoiceStatus::Settled { received, channel, at: self.moment.now };
+        invoice.preimage = Some(preimage);
         Ok(Reply::Invoice(Box::new(invoice)))
     }
 
@@ -83,8 +114,19 @@ impl Node {
     pub(in crate::node) fn expire_invoices(&mut self) {
         let now = self.moment.now;
         let parts = &self.live.parts;
+        let height = self.state.height();
         let due = self.state.index.expiries.iter().take_while(|(expires, _)| *expires <= now);
-        let expired: Vec<PaymentHash> = due.map(|(_, hash)| *hash).filter(|hash| !parts.contains_key(hash)).collect();
+        let idle = due.map(|(_, hash)| *hash).filter(|hash| !parts.contains_key(hash));
+        let (mut expired, mut lost) = (Vec::new(), Vec::new());
+        for hash in idle {
+            match self.state.invoices.get(&hash).map(|invoice| invoice.status) {
+                // Its channels went to the chain, and nobody settled it in time.
+                Some(InvoiceStatus::Accepted { deadline_height, .. }) if height >= deadline_height => lost.push(hash),
+                Some(InvoiceStatus::Open) => expired.push(hash),
+                _ => {}
+            }
+        }
+        lost.into_iter().for_each(|hash| self.cancel_held(hash, "its channels are closed"));
         for payment_hash in expired {
             self.end_invoice(payment_hash, InvoiceStatus::Expired);
             self.event(EventKind::InvoiceExpired { payment_hash });

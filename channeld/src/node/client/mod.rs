@@ -72,6 +72,10 @@ impl Node {
                 let outcome = self.create_invoice(&create);
                 self.answer(request, outcome);
             }
+            Command::SettleInvoice { preimage } => {
+                let outcome = self.settle_with(preimage);
+                self.answer(request, outcome);
+            }
             Command::CancelInvoice { payment_hash } => {
                 let outcome = self.cancel_invoice(payment_hash);
                 self.answer(request, outcome);

@@ -8,7 +8,7 @@ use crate::channel::{self, Channel};
 use crate::node::api::reply::Reply;
 use crate::onchain::{self, Resolver};
 use crate::payment::forward::{Forward, ForwardStatus, ForwardingPolicy, HtlcPlace};
-use crate::payment::receive::Invoice;
+use crate::payment::receive::{Invoice, InvoiceStatus};
 use crate::payment::send::{Attempt, Payment, PaymentChange};
 use crate::payment::stream::{OutgoingStream, StreamChange};
 use crate::units::{BlockHeight, ChannelId, Msat, NodeId, PaymentHash, SessionId, UnixTime};
@@ -172,6 +172,13 @@ pub enum Change {
     NodeAnnounced(Box<NodeAnnouncement>),
     /// An incoming HTLC is forwarded: the outgoing one is added in the same turn.
     ForwardAdded(Box<Forward>),
+    /// An open invoice goes on.
+    InvoiceProgressed {
+        /// Which.
+        payment_hash: PaymentHash,
+        /// Where it stands now.
+        status: InvoiceStatus,
+    },
     /// A forward goes on.
     ForwardProgressed {
         /// Its incoming HTLC.

@@ -222,6 +222,7 @@ impl State {
             | Change::Payment { .. }
             | Change::InvoiceAdded(_)
             | Change::InvoiceEnded { .. }
+            | Change::InvoiceProgressed { .. }
             | Change::StreamAdded { .. }
             | Change::Stream { .. }
             | Change::StreamRemoved { .. } => self.apply_payment(change),
@@ -357,6 +358,11 @@ impl State {
                 self.index.invoices.insert(invoice.index, invoice.payment_hash);
                 self.index.expiries.insert((invoice.expires, invoice.payment_hash));
                 self.invoices.insert(invoice.payment_hash, (**invoice).clone());
+            }
+            Change::InvoiceProgressed { payment_hash, status } => {
+                self.dirty.insert(RowKey::Invoice(*payment_hash));
+                let invoice = self.invoices.get_mut(payment_hash).expect("an invoice that goes on is open");
+                invoice.status = *status;
             }
             Change::InvoiceEnded { payment_hash } => {
                 self.dirty.insert(RowKey::Invoice(*payment_hash));

@@ -50,6 +50,7 @@ fn hints(world: &mut World) -> Vec<Vec<HintHop>> {
         description: "tea".to_owned(),
         expiry_seconds: 600,
         preimage: None,
+        payment_hash: None,
         min_final_cltv_expiry_delta: None,
     };
     match world.ask(1, Command::CreateInvoice(create)) {

@@ -5,6 +5,7 @@ mod crash;
 mod forward;
 mod gossip;
 mod pay;
+mod receive;
 mod route;
 mod silence;
 mod stream;

@@ -20,6 +20,7 @@ fn invoice(world: &mut World, who: usize, msat: u64) -> Invoice {
         description: "coffee".to_owned(),
         expiry_seconds: 3_600,
         preimage: None,
+        payment_hash: None,
         min_final_cltv_expiry_delta: None,
     };
     match world.ask(who, Command::CreateInvoice(create)) {

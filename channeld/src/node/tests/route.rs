@@ -4,14 +4,11 @@ use secp256k1::SecretKey;
 
 use super::world::World;
 use crate::channel::{self, Command};
-use crate::graph::{Route, RouteHop};
-use crate::node::state::change::Change;
 use crate::onion::{self, FinalPayload, ForwardPayload, Hop, HopPayload, PaymentData};
 use crate::payment::forward::ForwardingPolicy;
-use crate::payment::parcel;
 use crate::payment::receive::Invoice;
-use crate::payment::send::{Attempt, AttemptStatus, Payment, PaymentKind, PaymentStatus, Terms};
-use crate::units::{ChannelId, CltvExpiry, Msat, PaymentHash, Preimage, ShortChannelId, UnixTime};
+use crate::units::{ChannelId, CltvExpiry, HtlcId, Msat, PaymentHash, Preimage, ShortChannelId};
+use crate::wire::Message;
 
 /// What goes over one channel.
 #[derive(Clone, Copy, Debug)]
@@ -70,10 +67,8 @@ pub fn send(world: &mut World, legs: &[Leg], proof: &Proof, key: u8) {
 
 pub fn send_from(world: &mut World, payer: usize, legs: &[Leg], proof: &Proof, key: u8) {
     let hash = proof.hash();
-    let (onion, secrets) = onion::build(&hops(world, payer, legs, proof), &session_key(key), &hash).expect("an onion");
+    let (onion, secrets) = onion::build(&hops(world, legs, proof), &session_key(key), &hash).expect("an onion");
     let first = legs[0];
-    let last = legs[legs.len() - 1];
-    let now = world.now();
     let node = &mut world.members[payer].node;
     let commitments = node.state().channels[&first.channel].channel.commitments().expect("funded");
     let htlc_id = commitments.next_outgoing;
@@ -85,68 +80,35 @@ pub fn send_from(world: &mut World, payer: usize, legs: &[Leg], proof: &Proof, k
         path_key: None,
     };
     node.drive(first.channel, channel::Input::Command(command)).expect("the payer can pay");
-    let attempt = Attempt {
-        channel: first.channel,
-        htlc_id,
-        started: now,
-        deadline_height: first.expiry + 6,
-        secrets,
-        route: route(world, legs),
-        status: AttemptStatus::Pending,
-        hold_times: Vec::new(),
-    };
-    let node = &mut world.members[payer].node;
-    if node.state().payments.contains_key(&hash) {
-        node.change(Change::PaymentAttempted { payment_hash: hash, attempt });
-    } else {
-        let payment = Payment {
-            index: node.state().head.payments + 1,
-            payment_hash: hash,
-            destination: crate::units::NodeId(hops(world, payer, legs, proof).last().expect("a hop").node_id),
-            amount: Msat::new(last.amount),
-            kind: PaymentKind::Keysend,
-            created: now,
-            status: PaymentStatus::InFlight,
-            given_up: None,
-            terms: terms(now),
-            attempts: vec![attempt],
-        };
-        world.members[payer].node.change(Change::PaymentAdded(Box::new(payment)));
-    }
+    world.sent_by_hand(payer, first.channel, htlc_id, secrets);
     world.settle(payer);
 }
 
-fn route(world: &World, legs: &[Leg]) -> Route {
-    let hop = |leg: &Leg| RouteHop {
-        node_id: world.id(leg.to),
-        short_channel_id: ShortChannelId::from_u64(1),
-        amount: Msat::new(leg.amount),
-        cltv_delta: 0,
-    };
-    Route { hops: legs.iter().map(hop).collect(), blinded_tail: None }
-}
-
-/// No time is left: what fails is not tried again.
-fn terms(now: UnixTime) -> Terms {
-    Terms {
-        proof: parcel::Proof::keysend(Preimage([0; 32])),
-        final_cltv_delta: 21,
-        shadow: 0,
-        hints: Vec::new(),
-        max_fee: Msat::ZERO,
-        max_cltv_delta: 2_016,
-        max_parts: 64,
-        until: now,
-        channel: None,
-    }
+/// What the payer hears of what was sent last: the preimage, or the code of a failure.
+pub fn answer(world: &World) -> Option<Result<Preimage, u16>> {
+    let trip = world.trips.last().expect("something was sent");
+    let is_it = |channel_id: ChannelId, id: HtlcId| (channel_id, id) == (trip.channel, trip.id);
+    world.answers.iter().rev().filter(|(to, _)| *to == trip.payer).find_map(|(_, message)| match message {
+        Message::UpdateFulfillHtlc(message) if is_it(message.channel_id, message.id) => {
+            Some(Ok(message.payment_preimage))
+        }
+        Message::UpdateFailMalformedHtlc(message) if is_it(message.channel_id, message.id) => {
+            Some(Err(message.failure_code))
+        }
+        Message::UpdateFailHtlc(message) if is_it(message.channel_id, message.id) => {
+            let data = message.attribution_data.as_ref();
+            let failed = onion::failure::read(&trip.secrets, &message.reason, data).expect("it is read");
+            Some(Err(failed.failure.code()))
+        }
+        _ => None,
+    })
 }
 
 fn session_key(key: u8) -> SecretKey {
     SecretKey::from_slice(&[key; 32]).expect("a key")
 }
 
-fn hops(world: &World, payer: usize, legs: &[Leg], proof: &Proof) -> Vec<Hop> {
-    let _ = payer;
+fn hops(world: &World, legs: &[Leg], proof: &Proof) -> Vec<Hop> {
     let mut hops = Vec::new();
     for (at, leg) in legs.iter().enumerate() {
         let payload: HopPayload = match legs.get(at + 1) {
@@ -156,7 +118,7 @@ fn hops(world: &World, payer: usize, legs: &[Leg], proof: &Proof) -> Vec<Hop> {
                 HopPayload::from(ForwardPayload {
                     amt_to_forward: Msat::new(next.amount),
                     outgoing_cltv_value: CltvExpiry::new(next.expiry),
-                    short_channel_id: name.unwrap_or(crate::units::ShortChannelId::from_u64(1)),
+                    short_channel_id: name.unwrap_or(ShortChannelId::from_u64(1)),
                 })
             }
             None => final_payload(leg, proof).into(),

@@ -56,10 +56,18 @@ pub struct Member {
     /// What it told everybody, in order.
     pub gossip: Vec<Message>,
     pub turns: u64,
-    /// Outgoing HTLCs whose preimage was shown.
+    /// Outgoing HTLCs whose preimage was shown, and those that a test sent by hand: they have no cause.
     paid: std::collections::BTreeSet<(ChannelId, crate::units::HtlcId)>,
     /// Crash at this turn.
     pub crash_at: Option<(u64, Crash)>,
+}
+
+/// An HTLC that a test sent by hand.
+pub struct Trip {
+    pub payer: usize,
+    pub channel: ChannelId,
+    pub id: crate::units::HtlcId,
+    pub secrets: Vec<crate::onion::SharedSecret>,
 }
 
 /// Nodes, the wires between them and a chain.
@@ -75,6 +83,9 @@ pub struct World {
     pub mempool: Vec<Transaction>,
     requests: u64,
     clock: u64,
+    pub trips: Vec<Trip>,
+    /// What was said of HTLCs' ends, and to whom.
+    pub answers: Vec<(usize, Message)>,
     held_chain: Option<usize>,
     /// Messages of these types are lost on the wire.
     pub lost: Vec<u16>,
@@ -131,6 +142,8 @@ impl World {
             clock,
             held_chain: None,
             lost: Vec::new(),
+            trips: Vec::new(),
+            answers: Vec::new(),
         };
         (0..world.members.len()).for_each(|who| world.settle(who));
         world
@@ -299,6 +312,18 @@ impl World {
         moment(&mut clock).now
     }
 
+    /// A test has sent an HTLC that is no payment of the node's.
+    pub fn sent_by_hand(
+        &mut self,
+        payer: usize,
+        channel: ChannelId,
+        id: crate::units::HtlcId,
+        secrets: Vec<crate::onion::SharedSecret>,
+    ) {
+        self.members[payer].paid.insert((channel, id));
+        self.trips.push(Trip { payer, channel, id, secrets });
+    }
+
     /// Lets time pass for a node.
     pub fn tick(&mut self, who: usize, seconds: u64) {
         self.clock += seconds * 1_000;
@@ -393,6 +418,14 @@ impl World {
                 Effect::Send { peer, session, message } => {
                     let message = Message::decode(&message.encode()).expect("what we send can be read");
                     let to = self.place_of(peer);
+                    if matches!(
+                        message,
+                        Message::UpdateFulfillHtlc(_)
+                            | Message::UpdateFailHtlc(_)
+                            | Message::UpdateFailMalformedHtlc(_)
+                    ) {
+                        self.answers.push((to, message.clone()));
+                    }
                     self.wire.push_back((who, to, session, message));
                 }
                 Effect::Disconnect { peer, session } if self.stands(session) => {

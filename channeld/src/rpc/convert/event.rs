@@ -2,8 +2,8 @@
 
 use proto::v1::event::Detail;
 use proto::v1::{
-    ChannelEvent, ClaimEvent, CloseKind, Event, EventKind, ForwardEvent, InvoiceEvent, PaymentEvent, PaymentTag,
-    PeerEvent, StreamEvent, TransactionEvent, WarningEvent,
+    ChannelEvent, ClaimEvent, CloseKind, CustomRecord, Event, EventKind, ForwardEvent, InvoiceEvent, PaymentEvent,
+    PaymentTag, PeerEvent, StreamEvent, TransactionEvent, WarningEvent,
 };
 
 use crate::node::event::{self, EventKind as Happened};
@@ -29,6 +29,7 @@ fn detail(kind: Happened) -> (EventKind, Detail) {
         | Happened::ChannelFailed { .. } => channel(kind),
         Happened::ClaimBroadcast { .. } | Happened::ClaimConfirmed { .. } => claim(kind),
         Happened::InvoiceSettled { .. }
+        | Happened::InvoiceAccepted { .. }
         | Happened::InvoiceCancelled { .. }
         | Happened::InvoiceExpired { .. }
         | Happened::KeysendReceived { .. } => invoice(kind),
@@ -115,11 +116,17 @@ fn claim(kind: Happened) -> (EventKind, Detail) {
 }
 
 fn invoice(kind: Happened) -> (EventKind, Detail) {
+    let (mut deadline_height, mut records) = (None, Vec::new());
     let (kind, payment_hash, received_msat, channel_id) = match kind {
         Happened::InvoiceSettled { payment_hash, amount, channel } => {
             (EventKind::InvoiceSettled, payment_hash, amount.msat(), channel.to_string())
         }
-        Happened::KeysendReceived { payment_hash, amount, channel } => {
+        Happened::InvoiceAccepted { payment_hash, amount, channel, deadline_height: height } => {
+            deadline_height = Some(height.height());
+            (EventKind::InvoiceAccepted, payment_hash, amount.msat(), channel.to_string())
+        }
+        Happened::KeysendReceived { payment_hash, amount, channel, custom_records } => {
+            records = custom_records;
             (EventKind::KeysendReceived, payment_hash, amount.msat(), channel.to_string())
         }
         Happened::InvoiceCancelled { payment_hash } => (EventKind::InvoiceCancelled, payment_hash, 0, String::new()),
@@ -127,7 +134,9 @@ fn invoice(kind: Happened) -> (EventKind, Detail) {
         _ => return unsorted(),
     };
     let payment_hash = payment_hash.to_string();
-    (kind, Detail::Invoice(InvoiceEvent { payment_hash, received_msat, channel_id }))
+    let record = |(r#type, value)| CustomRecord { r#type, value };
+    let custom_records = records.into_iter().map(record).collect();
+    (kind, Detail::Invoice(InvoiceEvent { payment_hash, received_msat, channel_id, deadline_height, custom_records }))
 }
 
 fn forward(kind: Happened) -> (EventKind, Detail) {

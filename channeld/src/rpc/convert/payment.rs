@@ -29,12 +29,18 @@ pub fn invoice(invoice: receive::Invoice) -> Invoice {
     };
     match invoice.status {
         InvoiceStatus::Open => {}
+        InvoiceStatus::Accepted { received, channel, deadline_height, .. } => {
+            message.state = InvoiceState::Accepted.into();
+            message.received_msat = received.msat();
+            message.channel_id = channel.to_string();
+            message.deadline_height = Some(deadline_height.height());
+        }
         InvoiceStatus::Settled { received, channel, at } => {
             message.state = InvoiceState::Settled.into();
             message.received_msat = received.msat();
             message.channel_id = channel.to_string();
             message.settled_at = Some(timestamp(at));
-            message.preimage = hex::encode(invoice.preimage.0);
+            message.preimage = invoice.preimage.map(|preimage| hex::encode(preimage.0)).unwrap_or_default();
         }
         InvoiceStatus::Cancelled { .. } => message.state = InvoiceState::Cancelled.into(),
         InvoiceStatus::Expired => message.state = InvoiceState::Expired.into(),

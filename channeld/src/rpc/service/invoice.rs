@@ -5,7 +5,7 @@ use std::time::Duration;
 use proto::v1::invoice_service_server::InvoiceService;
 use proto::v1::{
     CancelInvoiceRequest, CancelInvoiceResponse, CreateInvoiceRequest, CreateInvoiceResponse, GetInvoiceRequest,
-    GetInvoiceResponse, ListInvoicesRequest, ListInvoicesResponse,
+    GetInvoiceResponse, ListInvoicesRequest, ListInvoicesResponse, SettleInvoiceRequest, SettleInvoiceResponse,
 };
 use tonic::{Request, Response, Status};
 
@@ -36,8 +36,23 @@ impl Invoices {
 
     async fn check_open(&self, payment_hash: PaymentHash) -> Result<(), Refusal> {
         match self.handle.query(Query::Invoice(payment_hash)).await? {
-            Reply::Invoice(invoice) if invoice.status == InvoiceStatus::Open => Ok(()),
+            Reply::Invoice(invoice)
+                if matches!(invoice.status, InvoiceStatus::Open | InvoiceStatus::Accepted { .. }) =>
+            {
+                Ok(())
+            }
             _ => Err(Refusal::InvoiceNotOpen),
+        }
+    }
+
+    async fn check_accepted(&self, payment_hash: PaymentHash) -> Result<(), Refusal> {
+        match self.handle.query(Query::Invoice(payment_hash)).await? {
+            Reply::Invoice(invoice) => match invoice.status {
+                InvoiceStatus::Accepted { .. } => Ok(()),
+                InvoiceStatus::Open => Err(Refusal::InvoiceNotAccepted),
+                _ => Err(Refusal::InvoiceNotOpen),
+            },
+            _ => Err(Refusal::InvoiceNotFound),
         }
     }
 }
@@ -63,6 +78,10 @@ fn read_create(message: &CreateInvoiceRequest) -> Result<CreateInvoice, Status> 
         preimage: match message.preimage.as_str() {
             "" => None,
             text => Some(Preimage(request::id32::<PaymentHash>("preimage", text)?.0)),
+        },
+        payment_hash: match message.payment_hash.as_str() {
+            "" => None,
+            text => Some(request::id32("payment_hash", text)?),
         },
         min_final_cltv_expiry_delta: delta.map_err(|_| invalid("min_final_cltv_expiry_delta", "above 65,535"))?,
     })
@@ -113,6 +132,34 @@ impl InvoiceService for Invoices {
         }))
     }
 
+    async fn settle_invoice(
+        &self,
+        request: Request<SettleInvoiceRequest>,
+    ) -> Result<Response<SettleInvoiceResponse>, Status> {
+        let mut message = request.into_inner();
+        let id = std::mem::take(&mut message.request_id);
+        let key = request::key("SettleInvoice", &id, &message)?;
+        let preimage = Preimage(request::id32::<PaymentHash>("preimage", &message.preimage)?.0);
+        if message.validate_only {
+            self.check_accepted(preimage.payment_hash()).await.map_err(refused)?;
+            return Ok(Response::new(SettleInvoiceResponse::default()));
+        }
+        let settled = match self.handle.command(Command::SettleInvoice { preimage }, key).await {
+            // The node forgets ended invoices; the archive has them.
+            Err(Refusal::InvoiceNotFound) => {
+                let known = self.check_accepted(preimage.payment_hash()).await;
+                known.and(Err(Refusal::InvoiceNotFound)).map_err(refused)?
+            }
+            answer => answer.map_err(refused)?,
+        };
+        match settled {
+            Reply::Invoice(invoice) => {
+                Ok(Response::new(SettleInvoiceResponse { invoice: Some(convert::invoice(*invoice)) }))
+            }
+            _ => Err(internal("an invoice expected")),
+        }
+    }
+
     async fn cancel_invoice(
         &self,
         request: Request<CancelInvoiceRequest>,
@@ -158,6 +205,7 @@ mod tests {
             CreateInvoiceRequest { expiry: seconds(0), ..Default::default() },
             CreateInvoiceRequest { expiry: seconds(31_536_001), ..Default::default() },
             CreateInvoiceRequest { preimage: "00".into(), ..Default::default() },
+            CreateInvoiceRequest { payment_hash: "00".into(), ..Default::default() },
             CreateInvoiceRequest { min_final_cltv_expiry_delta: Some(65_536), ..Default::default() },
         ] {
             assert_eq!(read_create(&wrong).unwrap_err().code(), tonic::Code::InvalidArgument, "{wrong:?}");
