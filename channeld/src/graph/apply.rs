@@ -110,7 +110,7 @@ impl Graph {
         Ok(self.insert_channel(&view, verified.keys, output.amount, seconds(now)))
     }
 
-    /// Sets the policy of one end of a channel. Whether it should be passed on: not if it is longer than it need be.
+    /// Sets the policy of one end of a channel, and says which end it was.
     ///
     /// # Errors
     /// [`Refusal`]

@@ -128,6 +128,8 @@ fn verify(network: &Synthetic, args: &Args) -> serde_json::Value {
         "ldk_updates_per_s": rate(updates.len(), ldk_updates),
         "updates_ratio": ldk_updates / ours_updates,
         "all_ratio": (ldk_channels + ldk_updates) / (ours_channels + ours_updates),
+        "ours_processor_us_per_announcement": ours_channels_cpu * 1e6 / channels.len() as f64,
+        "ldk_processor_us_per_announcement": ldk_channels_cpu * 1e6 / channels.len() as f64,
         "announcements_processor_ratio": ldk_channels_cpu / ours_channels_cpu,
         "updates_processor_ratio": ldk_updates_cpu / ours_updates_cpu,
         "all_processor_ratio": (ldk_channels_cpu + ldk_updates_cpu) / (ours_channels_cpu + ours_updates_cpu),
