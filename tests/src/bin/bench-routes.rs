@@ -1,20 +1,20 @@
 //! Routes over one synthetic graph, ours beside the crate `lightning`'s in the same run: the same pairs, each pair by both.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use channeld::graph::Route;
-use channeld::router::{Liquidity, NoRoute, RouteQuery, Router};
-use channeld::units::{Msat, NodeId, ShortChannelId, UnixTime};
+use channeld::router::{FirstHop, Liquidity, NoRoute, RouteQuery, Router};
+use channeld::units::{ChannelId, Msat, NodeId, ShortChannelId, UnixTime};
 use clap::Parser;
 use lightning::routing::router::{PaymentParameters, RouteParameters, find_route};
 use lightning::routing::scoring::{
     ProbabilisticScorer, ProbabilisticScoringDecayParameters, ProbabilisticScoringFeeParameters,
 };
-use lightning::util::logger::{Logger, Record};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
-use tests::network::Network;
+use tests::synthetic::{Silent, Synthetic};
 
 const FINAL_CLTV_DELTA: u32 = 42;
 
@@ -42,10 +42,48 @@ struct Args {
     alone: bool,
 }
 
-struct Silent;
+/// The graph, what hangs on each node of it, and what nobody is told: how much of each channel its first end really has.
+struct World {
+    network: Synthetic,
+    channels_of: Vec<Vec<usize>>,
+    balances_msat: Vec<u64>,
+}
 
-impl Logger for Silent {
-    fn log(&self, _record: Record) {}
+impl World {
+    fn new(args: &Args, now: UnixTime) -> World {
+        let network = Synthetic::new(args.seed, args.nodes, args.channels, (now.seconds() - 3_600) as u32);
+        let mut rng = ChaCha8Rng::seed_from_u64(args.seed ^ 0x6261_6c61);
+        let mut channels_of = vec![Vec::new(); args.nodes];
+        let mut balances_msat = Vec::with_capacity(network.channels.len());
+        for (at, channel) in network.channels.iter().enumerate() {
+            channel.nodes.iter().for_each(|node| channels_of[*node].push(at));
+            balances_msat.push(rng.random_range(0..=channel.capacity_sat * 1_000));
+        }
+        World { network, channels_of, balances_msat }
+    }
+
+    fn channel(&self, short_channel_id: ShortChannelId) -> usize {
+        let channels = &self.network.channels;
+        let found = channels.binary_search_by_key(&short_channel_id, |channel| channel.short_channel_id);
+        found.expect("a route uses channels of the graph")
+    }
+
+    /// The channels that `node` may send over, as if it were ours: each can send what its policy allows.
+    fn first_hops(&self, node: usize) -> Vec<FirstHop> {
+        let own = self.channels_of[node].iter().map(|at| &self.network.channels[*at]);
+        let usable = own.filter_map(|channel| {
+            let end = usize::from(channel.nodes[1] == node);
+            let policy = channel.policies[end].as_ref().filter(|policy| !policy.disabled)?;
+            Some(FirstHop {
+                short_channel_id: channel.short_channel_id,
+                channel: ChannelId([0; 32]),
+                peer: self.network.node_id(channel.nodes[1 - end]),
+                spendable: Msat::new(policy.htlc_maximum_msat),
+                htlc_minimum: Msat::new(policy.htlc_minimum_msat),
+            })
+        });
+        usable.collect()
+    }
 }
 
 /// What one side did with all pairs of an amount.
@@ -58,12 +96,12 @@ struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, time: Duration, parts: Option<Vec<Part>>, network: &Network) {
+    fn add(&mut self, time: Duration, parts: Option<Vec<Part>>, world: &World) {
         self.times.push(time);
         if let Some(parts) = parts {
             self.parts += parts.len();
             self.fees_msat.push(parts.iter().map(|part| part.fee_msat).sum());
-            self.delivered += usize::from(is_delivered(&parts, network));
+            self.delivered += usize::from(is_delivered(&parts, world));
         }
     }
 
@@ -95,17 +133,17 @@ struct Part {
 }
 
 /// Whether every channel really has what all parts want of it. Own channels are taken to have it.
-fn is_delivered(parts: &[Part], network: &Network) -> bool {
-    let mut wanted: std::collections::BTreeMap<(ShortChannelId, usize), u64> = std::collections::BTreeMap::new();
-    for (channel, from, amount) in parts.iter().flat_map(|part| part.hops.iter().skip(1)) {
-        let ends = network.channel(*channel).expect("a channel of the graph").ends;
-        let end = usize::from(network.nodes[ends[1]] == from.0);
-        *wanted.entry((*channel, end)).or_default() += amount;
+fn is_delivered(parts: &[Part], world: &World) -> bool {
+    let mut wanted: BTreeMap<(usize, bool), u64> = BTreeMap::new();
+    for (id, from, amount) in parts.iter().flat_map(|part| part.hops.iter().skip(1)) {
+        let channel = world.channel(*id);
+        let is_first = world.network.node_id(world.network.channels[channel].nodes[0]) == *from;
+        *wanted.entry((channel, is_first)).or_default() += amount;
     }
-    wanted.iter().all(|((channel, end), amount)| {
-        let channel = network.channel(*channel).expect("a channel of the graph");
-        let first = channel.balance_msat;
-        *amount <= if *end == 0 { first } else { channel.capacity_sat * 1_000 - first }
+    wanted.iter().all(|((channel, is_first), amount)| {
+        let first = world.balances_msat[*channel];
+        let capacity = world.network.channels[*channel].capacity_sat * 1_000;
+        *amount <= if *is_first { first } else { capacity - first }
     })
 }
 
@@ -137,14 +175,14 @@ fn ldk_parts(route: &lightning::routing::router::Route, source: NodeId) -> Vec<P
 fn main() {
     let args = Args::parse();
     let now = UnixTime::from_seconds(SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs());
-    let network = Network::new(args.seed, args.nodes, args.channels);
-    let logger = Silent;
-    let ldk = (!args.alone).then(|| network.ldk_graph(now, &logger));
+    let world = World::new(&args, now);
+    let network = &world.network;
+    let ldk = (!args.alone).then(|| network.ldk_graph());
     let scorer = ldk
         .as_ref()
-        .map(|graph| ProbabilisticScorer::new(ProbabilisticScoringDecayParameters::default(), graph, &logger));
+        .map(|graph| ProbabilisticScorer::new(ProbabilisticScoringDecayParameters::default(), graph, &Silent));
     let score_params = ProbabilisticScoringFeeParameters::default();
-    let snapshot = network.graph(now);
+    let snapshot = network.graph().snapshot();
     let began = Instant::now();
     let mut router = Router::new(Liquidity::new());
     router.set_snapshot(&snapshot);
@@ -154,26 +192,26 @@ fn main() {
     let mut results = Vec::new();
     for amount_sat in &args.amounts {
         let (mut ours, mut theirs) = (Tally::default(), Tally::default());
-        let mut reasons: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
+        let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
         for _ in 0..args.pairs {
             let (one, two) = (rng.random_range(0..args.nodes), rng.random_range(0..args.nodes));
             if one == two {
                 continue;
             }
-            let (source, payee) = (NodeId(network.nodes[one]), NodeId(network.nodes[two]));
-            let query = query(&network, one, payee, *amount_sat);
+            let (source, payee) = (network.node_id(one), network.node_id(two));
+            let query = query(&world, one, payee, *amount_sat);
             let began = Instant::now();
             let routes = router.find(&query, now);
             let time = began.elapsed();
             if let Err(reason) = &routes {
                 *reasons.entry(name(reason)).or_default() += 1;
             }
-            ours.add(time, routes.ok().map(|routes| our_parts(&routes, source)), &network);
+            ours.add(time, routes.ok().map(|routes| our_parts(&routes, source)), &world);
             let (Some(graph), Some(scorer)) = (&ldk, &scorer) else { continue };
             let params = ldk_params(payee, *amount_sat);
             let began = Instant::now();
-            let route = find_route(&source.0, &params, graph, None, &logger, scorer, &score_params, &[7; 32]);
-            theirs.add(began.elapsed(), route.ok().map(|route| ldk_parts(&route, source)), &network);
+            let route = find_route(&source.0, &params, graph, None, &Silent, scorer, &score_params, &[7; 32]);
+            theirs.add(began.elapsed(), route.ok().map(|route| ldk_parts(&route, source)), &world);
         }
         let mut result = json!({ "amount_sat": amount_sat, "channeld": ours.json(), "no_route": reasons });
         if ldk.is_some() {
@@ -194,16 +232,16 @@ fn main() {
 }
 
 /// What both sides are asked: up to ten parts, the fees and locks that `lightning` allows by default.
-fn query(network: &Network, source: usize, payee: NodeId, amount_sat: u64) -> RouteQuery {
+fn query(world: &World, source: usize, payee: NodeId, amount_sat: u64) -> RouteQuery {
     let amount = Msat::from_sat(amount_sat).expect("an amount");
-    let first_hops = network.first_hops(source);
+    let first_hops = world.first_hops(source);
     RouteQuery {
         final_cltv_delta: FINAL_CLTV_DELTA,
         max_fee: Msat::new(amount.msat() / 100 + 50_000),
         max_cltv_delta: 1_008,
         max_parts: 10,
         max_hops: 19,
-        ..RouteQuery::new(NodeId(network.nodes[source]), payee, amount, first_hops)
+        ..RouteQuery::new(world.network.node_id(source), payee, amount, first_hops)
     }
 }
 
