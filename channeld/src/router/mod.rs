@@ -41,6 +41,10 @@ const FINAL_PAYLOAD: u32 = 91;
 const PAYLOADS: u32 = 1_300;
 /// The most hops of an onion, so that a payer is not traced by timing more than anybody else.
 const MOST_HOPS: u32 = 27;
+/// With these odds or better (84 in 100, in bits) one part is not weighed against several.
+const ENOUGH_ODDS: u64 = BIT / 4;
+/// What a part of an amount costs is asked of one so many times as small.
+const SMALL_PARTS: u32 = 8;
 
 /// Finds routes over the newest snapshot. Keeps what it learned and the memory of its searches; one owner.
 pub struct Router {
@@ -124,7 +128,7 @@ fn max_hops(query: &RouteQuery) -> u32 {
     query.max_hops.min(MOST_HOPS).min(PAYLOADS.saturating_sub(last) / middle + 1)
 }
 
-/// One part where its odds are even or better; else whatever costs less of that and of several parts.
+/// One part where its odds are good; else whatever costs less of that and of several parts.
 fn find(
     stage: &mut Stage<'_>,
     outward: &mut Option<Outward>,
@@ -138,7 +142,7 @@ fn find(
         _ => search::find_quickly(stage, scratch, &single_ask),
     };
     if let Some(path) = &single
-        && (limits.max_parts == 1 || doubt(stage, path) <= BIT)
+        && (limits.max_parts == 1 || is_good(stage, scratch, path, limits))
     {
         return Ok(single.into_iter().collect());
     }
@@ -148,14 +152,28 @@ fn find(
         let outward = outward.get_or_insert_with(|| Outward::new(snapshot));
         parts = split::by_flow(stage, outward, scratch, amount, limits);
     }
-    let cost = |parts: &[Path]| parts.iter().fold(0_u64, |sum, part| sum.saturating_add(part.cost));
+
     match (single, parts) {
-        (Some(single), Some(parts)) if cost(&parts) < single.cost => Ok(parts),
+        (Some(single), Some(parts)) if split::cost(&parts) < single.cost => Ok(parts),
         (Some(single), _) => Ok(vec![single]),
         (None, Some(parts)) => Ok(parts),
         (None, None) => split::one_by_one(stage, scratch, amount, limits)
             .or_else(|found| reason::fallback(stage, scratch, limits, found)),
     }
+}
+
+/// Whether several parts cannot be much better: the odds are good, and so many times a small part costs hardly less.
+fn is_good(stage: &Stage<'_>, scratch: &mut Scratch, path: &Path, limits: &Limits) -> bool {
+    if doubt(stage, path) > ENOUGH_ODDS {
+        return false;
+    }
+    let small = search::find_quickly(
+        stage,
+        scratch,
+        &limits.ask((path.amount / u64::from(SMALL_PARTS)).max(1), path.amount, limits.max_fee),
+    );
+    let parts = u64::from(SMALL_PARTS);
+    small.is_none_or(|small| path.cost <= small.cost.saturating_mul(parts).saturating_add(path.cost / 5))
 }
 
 /// How doubtful it is that the whole way carries its amount.

@@ -299,6 +299,15 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// The most that one HTLC on an edge may be worth, in msat.
+    pub fn most(&self, node: u32, via: Via) -> u64 {
+        match via {
+            Via::Own(at) => self.own[at].spendable,
+            Via::Graph(at) => self.edges_into(node)[at as usize].maximum().msat(),
+            Via::Extra(at) => self.extra_edges[at as usize].maximum,
+        }
+    }
+
     /// Walks a way backwards with `amount` arriving: each HTLC as the hops want it, and what it all costs. `way` is what
     /// leads where, our own channel first.
     pub fn walk(&self, way: &[(u32, Via)], amount: u64, tariff: &Tariff) -> Result<Path, WhyNot> {

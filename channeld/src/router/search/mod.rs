@@ -15,7 +15,7 @@ pub use queue::Queue;
 /// The most labels that a node keeps in the thorough search.
 const MOST_LABELS_A_NODE: usize = 24;
 /// The most labels of a thorough search.
-const MOST_LABELS: usize = 300_000;
+const MOST_LABELS: usize = 100_000;
 /// In [`Label::via`]: an extra edge.
 const IS_EXTRA: u32 = 1 << 31;
 const NONE: u32 = u32::MAX;
@@ -94,12 +94,12 @@ impl Scratch {
 
 /// The cheapest way, if there is one within the limits.
 pub fn find(stage: &Stage<'_>, scratch: &mut Scratch, ask: &Ask) -> Option<Path> {
-    let quick = Run { stage, scratch, ask, turned_away: u64::MAX }.search::<false>(false);
-    let (path, turned_away) = quick;
-    if path.as_ref().map_or(u64::MAX, |path| path.cost) <= turned_away {
+    let mut quick = Run::new(stage, scratch, ask);
+    let path = quick.search::<false>();
+    if path.as_ref().map_or(u64::MAX, |path| path.cost) <= quick.turned_away {
         return path;
     }
-    let (thorough, _) = Run { stage, scratch, ask, turned_away: u64::MAX }.search::<true>(false);
+    let thorough = Run::new(stage, scratch, ask).search::<true>();
     match (path, thorough) {
         (Some(one), Some(two)) => Some(if one.cost <= two.cost { one } else { two }),
         (one, two) => one.or(two),
@@ -108,12 +108,15 @@ pub fn find(stage: &Stage<'_>, scratch: &mut Scratch, ask: &Ask) -> Option<Path>
 
 /// The same without the thorough search: it may miss a way that just keeps a limit.
 pub fn find_quickly(stage: &Stage<'_>, scratch: &mut Scratch, ask: &Ask) -> Option<Path> {
-    Run { stage, scratch, ask, turned_away: u64::MAX }.search::<false>(false).0
+    Run::new(stage, scratch, ask).search::<false>()
 }
 
-/// Finds the cost from each node to the payee; they stay in `scratch`.
-pub fn explore(stage: &Stage<'_>, scratch: &mut Scratch, ask: &Ask) {
-    Run { stage, scratch, ask, turned_away: u64::MAX }.search::<false>(true);
+/// Finds the cost to the payee from each node that is on no way dearer than `stretch` hundredths of the cheapest; they stay in
+/// `scratch`. The greatest cost of a way that this allows, or `None` where there is no way at all.
+pub fn explore(stage: &Stage<'_>, scratch: &mut Scratch, ask: &Ask, stretch: u64) -> Option<u64> {
+    let mut run = Run { everywhere: Some(stretch), ..Run::new(stage, scratch, ask) };
+    run.search::<false>();
+    (run.limit < u64::MAX).then_some(run.limit)
 }
 
 struct Run<'r, 's> {
@@ -122,10 +125,18 @@ struct Run<'r, 's> {
     ask: &'r Ask,
     /// The least cost of a label that was turned away by a limit.
     turned_away: u64,
+    /// Goes on beyond the first way, until ways cost so many hundredths of it.
+    everywhere: Option<u64>,
+    /// The greatest cost that is looked at.
+    limit: u64,
 }
 
-impl Run<'_, '_> {
-    fn search<const THOROUGH: bool>(mut self, everywhere: bool) -> (Option<Path>, u64) {
+impl<'r, 's> Run<'r, 's> {
+    fn new(stage: &'r Stage<'s>, scratch: &'r mut Scratch, ask: &'r Ask) -> Run<'r, 's> {
+        Run { stage, scratch, ask, turned_away: u64::MAX, everywhere: None, limit: u64::MAX }
+    }
+
+    fn search<const THOROUGH: bool>(&mut self) -> Option<Path> {
         self.scratch.begin(self.stage.node_bound());
         self.push::<THOROUGH>(Label {
             cost: 0,
@@ -138,7 +149,10 @@ impl Run<'_, '_> {
             hops: 0,
             is_beaten: false,
         });
-        while let Some((_, id)) = self.scratch.queue.pop() {
+        while let Some((cost, id)) = self.scratch.queue.pop() {
+            if cost > self.limit {
+                break;
+            }
             let label = self.scratch.labels[id as usize];
             let is_old = if THOROUGH { label.is_beaten } else { self.scratch.slots[label.node as usize].head != id };
             if is_old {
@@ -146,10 +160,11 @@ impl Run<'_, '_> {
             }
             let marks = self.stage.marks.node(label.node);
             if marks & PEER != 0
-                && !everywhere
+                && self.limit == u64::MAX
                 && let Some(own) = self.begin_at(&label)
             {
-                return (Some(self.path(id, own)), self.turned_away);
+                let Some(stretch) = self.everywhere else { return Some(self.path(id, own)) };
+                self.limit = label.cost.saturating_add(self.ask.tariff.hop).saturating_mul(stretch) / 100;
             }
             // An own channel has to lead to whoever is before this node.
             if u32::from(label.hops) + 2 > self.ask.max_hops {
@@ -164,7 +179,7 @@ impl Run<'_, '_> {
                 break;
             }
         }
-        (None, self.turned_away)
+        None
     }
 
     /// The own channel that begins a way from there.

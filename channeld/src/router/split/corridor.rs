@@ -50,16 +50,16 @@ impl Outward {
 pub struct Candidate {
     /// The cost of the cheapest way through it, for one unit.
     pub cost: u64,
+    /// Where it begins.
+    pub source: u32,
     /// Where it leads.
     pub node: u32,
     /// What it is.
     pub via: Via,
-    /// What it takes to cross it with one unit.
-    pub crossing: Crossing,
 }
 
 /// The candidates that lie on the cheapest ways for `ask.amount`, at most `most`, and none on a way that costs more than
-/// `stretch` times the cheapest one.
+/// `stretch` hundredths of the cheapest one.
 pub fn candidates(
     stage: &Stage<'_>,
     outward: &Outward,
@@ -68,15 +68,12 @@ pub fn candidates(
     stretch: u64,
     most: usize,
 ) -> Vec<Candidate> {
-    explore(stage, scratch, ask);
-    let fits = |channel: &&super::super::stage::OwnChannel| channel.spendable >= ask.amount;
-    let peers = || stage.own_channels().iter().filter(fits);
-    let Some(cheapest) = peers().filter_map(|channel| scratch.cost(channel.node)).min() else { return Vec::new() };
-    let limit = cheapest.saturating_add(ask.tariff.hop).saturating_mul(stretch);
+    let Some(limit) = explore(stage, scratch, ask, stretch) else { return Vec::new() };
+    let peers = stage.own_channels().iter().filter(|channel| channel.spendable >= ask.amount);
     let mut distance = vec![u64::MAX; stage.node_bound()];
     let mut is_settled = vec![false; stage.node_bound()];
     let mut queue = Queue::default();
-    for channel in peers() {
+    for channel in peers {
         distance[channel.node as usize] = 0;
         queue.push(0, channel.node);
     }
@@ -85,28 +82,33 @@ pub fn candidates(
         if node == stage.goal || std::mem::replace(&mut is_settled[node as usize], true) {
             continue;
         }
-        let mut consider = |target: u32, via: Via, crossing: Crossing| {
+        let mut consider = |target: u32, rest: u64, via: Via, crossing: Crossing| {
             let cost = at.saturating_add(ask.tariff.cost(crossing.fee, crossing.doubt, crossing.blocks));
-            let Some(rest) = scratch.cost(target) else { return };
             let through = cost.saturating_add(rest);
             if through > limit {
                 return;
             }
-            found.push(Candidate { cost: through, node: target, via, crossing });
+            found.push(Candidate { cost: through, source: node, node: target, via });
             if cost < distance[target as usize] {
                 distance[target as usize] = cost;
                 queue.push(cost, target);
             }
         };
+        // What is too dear whatever the edge costs is not even looked at: most edges are.
+        let rest = |target: u32| {
+            scratch.cost(target).filter(|rest| at.saturating_add(*rest).saturating_add(ask.tariff.hop) <= limit)
+        };
         for (target, place) in outward.edges(node) {
+            let Some(rest) = rest(*target) else { continue };
             let edge = &stage.edges_into(*target)[*place as usize];
             if let Ok(crossing) = stage.cross(edge, ask.amount) {
-                consider(*target, Via::Graph(*place), crossing);
+                consider(*target, rest, Via::Graph(*place), crossing);
             }
         }
         for (place, extra) in stage.extra_edges.iter().enumerate().filter(|(_, extra)| extra.source == node) {
+            let Some(rest) = rest(extra.target) else { continue };
             if let Ok(crossing) = stage.cross_extra(extra, ask.amount) {
-                consider(extra.target, Via::Extra(place as u32), crossing);
+                consider(extra.target, rest, Via::Extra(place as u32), crossing);
             }
         }
     }

@@ -16,10 +16,12 @@ use flow::{Arc, Network};
 
 pub use corridor::Outward;
 
-/// Into how many units an amount is cut.
-const UNITS: u32 = 32;
-/// The corridors that are tried: the most edges, and how much dearer than the cheapest way they may be.
-const CORRIDORS: [(usize, u64); 2] = [(3_000, 4), (40_000, 64)];
+/// Into how many units an amount is cut, the finest first.
+const UNITS: [u32; 2] = [32, 8];
+/// The corridors that are tried: the most edges, and the cost of their ways in hundredths of the cheapest one's.
+const CORRIDORS: [(usize, u64); 3] = [(2_000, 140), (4_000, 250), (10_000, u64::MAX)];
+/// With fewer edges a corridor is too narrow to choose from, and the next is as quick.
+const LEAST_EDGES: usize = 64;
 /// How often the part by part way may halve its step.
 const MOST_HALVINGS: u32 = 7;
 
@@ -75,31 +77,42 @@ pub fn by_flow(
     limits: &Limits,
 ) -> Option<Vec<Path>> {
     for (most, stretch) in CORRIDORS {
-        // With as many units as parts there are never too many parts.
-        for units in [UNITS, limits.max_parts] {
-            let units = units.clamp(1, UNITS).min(u32::try_from(amount).unwrap_or(UNITS));
-            let unit = amount / u64::from(units);
-            let ask = Ask { tariff: flow_tariff(unit, amount), ..limits.ask(unit, amount, limits.max_fee) };
-            let corridor = candidates(stage, outward, scratch, &ask, stretch, most);
-            let Some(ways) = flow_ways(stage, &corridor, &ask, units) else { break };
+        let finest = unit_ask(amount, UNITS[0], limits);
+        let corridor = candidates(stage, outward, scratch, &finest, stretch, most);
+        if corridor.len() < LEAST_EDGES && stretch < CORRIDORS[CORRIDORS.len() - 1].1 {
+            continue;
+        }
+        let mut best: Option<Vec<Path>> = None;
+        // Coarse units make fewer parts; with as many units as parts there are never too many.
+        for units in UNITS.into_iter().chain([limits.max_parts.min(UNITS[0])]) {
+            let ask = unit_ask(amount, units, limits);
+            let ways = flow_ways(stage, &corridor, &ask, u32::try_from(amount / ask.amount).unwrap_or(units));
             let load = stage.load();
-            let parts = parts_of(stage, scratch, ways, unit, amount, limits);
+            let parts = ways.and_then(|ways| parts_of(stage, scratch, ways, ask.amount, amount, limits));
             stage.set_load(&load);
-            if parts.is_some() {
-                return parts;
+            if let Some(parts) = parts
+                && best.as_ref().is_none_or(|best| cost(&parts) < cost(best))
+            {
+                best = Some(parts);
             }
-            if units <= limits.max_parts {
-                break;
-            }
+        }
+        if best.is_some() {
+            return best;
         }
     }
     None
 }
 
-/// A hop's own price is a part's, and a part is several units.
-fn flow_tariff(unit: u64, amount: u64) -> Tariff {
+/// What parts cost together.
+pub fn cost(parts: &[Path]) -> u64 {
+    parts.iter().fold(0, |sum, part| sum.saturating_add(part.cost))
+}
+
+/// One unit of `amount`. A hop's own price is a part's, and a part is several units.
+fn unit_ask(amount: u64, units: u32, limits: &Limits) -> Ask {
+    let unit = (amount / u64::from(units)).max(1);
     let tariff = Tariff::new(unit, amount);
-    Tariff { hop: tariff.hop / 4, ..tariff }
+    Ask { tariff: Tariff { hop: tariff.hop / 4, ..tariff }, ..limits.ask(unit, amount, limits.max_fee) }
 }
 
 /// A way and how many units take it.
@@ -119,28 +132,30 @@ fn flow_ways(stage: &Stage<'_>, corridor: &[Candidate], ask: &Ask, units: u32) -
         *place
     };
     // Fees on the way make an HTLC greater than what it is for.
-    let room = ask.amount.saturating_add(ask.amount >> 6);
-    let count = |msat: u64| u32::try_from(msat / room.max(1)).unwrap_or(u32::MAX).min(units);
+    let room = ask.amount.saturating_add(ask.amount >> 6).max(1);
+    let count = |msat: u64| u32::try_from(msat / room).unwrap_or(u32::MAX).min(units);
     let mut arcs = Vec::with_capacity(corridor.len() + stage.own_channels().len());
     let mut vias = Vec::with_capacity(arcs.capacity());
     for (at, own) in stage.own_channels().iter().enumerate().filter(|(_, own)| own.minimum <= ask.amount) {
         let bounds = Bounds { least: own.spendable, most: own.spendable, penalty: 0 };
-        let units = count(own.spendable);
+        // All of it may go without a fee, to a payee who is the peer.
+        let units = if own.node == stage.goal { own.spendable / ask.amount } else { u64::from(count(own.spendable)) };
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
         arcs.push(Arc { from: 0, to: place(own.node), units, flow: 0, linear: 0, bounds, used: 0 });
         vias.push((own.node, Via::Own(at)));
     }
     for candidate in corridor {
-        let (bounds, used) = match candidate.via {
-            Via::Graph(at) => stage.belief(&stage.edges_into(candidate.node)[at as usize]),
-            _ => (Bounds::unknown(u64::MAX / 4), 0),
+        let Ok(crossing) = stage.cross_leg(candidate.node, candidate.via, ask.amount) else { continue };
+        let (bounds, used, units) = match candidate.via {
+            Via::Graph(at) => {
+                let edge = &stage.edges_into(candidate.node)[at as usize];
+                let (bounds, used) = stage.belief(edge);
+                (bounds, used, count(edge.capacity.msat().saturating_sub(used)))
+            }
+            _ => (Bounds::unknown(u64::MAX / 4), 0, units),
         };
-        let crossing = &candidate.crossing;
         let linear = ask.tariff.cost(crossing.fee, bounds.penalty, crossing.blocks);
-        let (from, to) = (place(crossing.source), place(candidate.node));
-        let units = match candidate.via {
-            Via::Graph(at) => count(stage.edges_into(candidate.node)[at as usize].capacity.msat().saturating_sub(used)),
-            _ => units,
-        };
+        let (from, to) = (place(candidate.source), place(candidate.node));
         arcs.push(Arc { from, to, units, flow: 0, linear, bounds, used });
         vias.push((candidate.node, candidate.via));
     }
@@ -148,8 +163,15 @@ fn flow_ways(stage: &Stage<'_>, corridor: &[Candidate], ask: &Ask, units: u32) -
     if network.send(0, 1, units) < units {
         return None;
     }
-    let ways = network.ways(0, 1).into_iter();
-    Some(ways.map(|(arcs, units)| (arcs.iter().map(|arc| vias[*arc as usize]).collect(), units)).collect())
+    let mut ways = Vec::new();
+    for (arcs, units) in network.ways(0, 1) {
+        let way: Vec<(u32, Via)> = arcs.iter().map(|arc| vias[*arc as usize]).collect();
+        // A channel may hold more than its node takes in one HTLC: then the way is gone more than once.
+        let most = way.iter().map(|(node, via)| stage.most(*node, *via)).min().map_or(1, count).max(1);
+        let pieces = units.div_ceil(most);
+        ways.extend((0..pieces).map(|piece| (way.clone(), units / pieces + u32::from(piece < units % pieces))));
+    }
+    Some(ways)
 }
 
 /// The ways with exact amounts. What a way does not carry after all is sent by single searches beside the rest.
