@@ -13,9 +13,10 @@ const CHANNELD: &[(u8, &[&str])] = &[
     (4, &["channel", "onchain", "payment", "router", "wallet"]),
     (5, &["node"]),
     (6, &["store", "chain", "peer"]),
-    (7, &["driver"]),
-    (8, &["config", "rpc"]),
-    (9, &["daemon", "main"]),
+    (7, &["gossip"]),
+    (8, &["driver"]),
+    (9, &["config", "rpc"]),
+    (10, &["daemon", "main"]),
 ];
 const L1_UTXO: &[(u8, &[&str])] = &[
     (0, &["params"]),

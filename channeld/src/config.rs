@@ -58,6 +58,8 @@ pub struct Config {
     pub color: [u8; 3],
     /// Where everybody may reach the node: told to all once it has a public channel.
     pub announce: Vec<Address>,
+    /// News of the network are passed on once in so many milliseconds.
+    pub gossip_interval_ms: u64,
     /// A file with the passphrase that opens the seed; a key file beside the seed where it is `None`.
     pub passphrase_file: Option<PathBuf>,
     /// Log filter, as `tracing` reads it.
@@ -252,6 +254,9 @@ struct Options {
     /// Tell everybody that the node is reached here; may be given several times.
     #[arg(long, value_name = "HOST:PORT")]
     announce: Option<Vec<String>>,
+    /// Pass news of the network on once in so many milliseconds, 100 to 600000 [default: 1000].
+    #[arg(long, value_name = "MS")]
+    gossip_interval_ms: Option<u64>,
     /// A file with the passphrase for the seed; without it a key file is made beside the seed.
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
@@ -302,6 +307,11 @@ impl Config {
         let color = options.color.unwrap_or_else(|| "3399ff".to_owned());
         let announce = options.announce.unwrap_or_default();
         let parse = |text: String| text.parse().map_err(|_| bad("announce", &text, "HOST:PORT, a port other than 0"));
+        // BOLT 7 says 60 seconds; these networks are small and their people wait.
+        let gossip_interval_ms = options.gossip_interval_ms.unwrap_or(1_000);
+        if !(100..=600_000).contains(&gossip_interval_ms) {
+            return Err(bad("gossip-interval-ms", &gossip_interval_ms.to_string(), "100 to 600000"));
+        }
         let config = Config {
             network,
             data_dir: options.data_dir.map_or_else(default_data_dir, Ok)?,
@@ -314,6 +324,7 @@ impl Config {
             metrics: options.metrics.as_deref().map(|text| address("metrics", text)).transpose()?,
             alias,
             color: parse_color(&color)?,
+            gossip_interval_ms,
             announce: announce.into_iter().map(parse).collect::<Result<_, _>>()?,
             passphrase_file: options.passphrase_file,
             log: options.log.unwrap_or_else(|| "info".to_owned()),
@@ -358,6 +369,7 @@ impl Options {
             metrics: self.metrics.or(other.metrics),
             alias: self.alias.or(other.alias),
             color: self.color.or(other.color),
+            gossip_interval_ms: self.gossip_interval_ms.or(other.gossip_interval_ms),
             announce: self.announce.or(other.announce),
             passphrase_file: self.passphrase_file.or(other.passphrase_file),
             log: self.log.or(other.log),
@@ -466,6 +478,7 @@ mod tests {
             ("[forwarding]\ncltv-expiry-delta = 33", "forwarding.cltv-expiry-delta"),
             ("alias = 5", "alias"),
             ("color = 'blue'", "color = \"blue\""),
+            ("gossip-interval-ms = 99", "gossip-interval-ms = \"99\""),
             ("announce = ['a:0']", "announce = \"a:0\""),
         ] {
             let error = parse(&format!("{LEAST}{more}")).expect_err(more);

@@ -9,6 +9,7 @@ pub mod commitment;
 pub mod config;
 pub mod daemon;
 pub mod driver;
+pub mod gossip;
 pub mod graph;
 pub mod keys;
 pub mod node;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bitcoin::consensus::encode;
-use bitcoin::{Block, BlockHash, OutPoint};
+use bitcoin::{Block, BlockHash, OutPoint, Txid};
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::error::BackendError;
-use super::reply::{BlockchainInfo, HeaderInfo, TxOutInfo, UnspentOutput};
+use super::reply::{BlockTxids, BlockchainInfo, HeaderInfo, TxOutInfo, UnspentOutput};
 
 /// The longest answer: a block of four million weight units in hex, and room.
 const MAX_ANSWER: usize = 32 << 20;
@@ -117,6 +117,32 @@ impl Backend {
             None => Ok(None),
             Some(Some(output)) => Ok(Some(output)),
             Some(None) => Err(malformed("gettxout", "its value is no amount")),
+        }
+    }
+
+    /// The ids of the transactions in the block at a height of the best chain, in order; `None` above its tip.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn block_txids(&self, height: u32) -> Result<Option<Vec<Txid>>, BackendError> {
+        let Some(hash) = self.block_hash_at(height).await? else { return Ok(None) };
+        self.call::<BlockTxids>("getblock", json!([hash, 1])).await.map(|block| Some(block.txids))
+    }
+
+    /// The block at a height of the best chain; `None` above its tip.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn block_at(&self, height: u32) -> Result<Option<Block>, BackendError> {
+        let Some(hash) = self.block_hash_at(height).await? else { return Ok(None) };
+        self.block(hash).await.map(Some)
+    }
+
+    async fn block_hash_at(&self, height: u32) -> Result<Option<BlockHash>, BackendError> {
+        match self.block_hash(height).await {
+            Ok(hash) => Ok(Some(hash)),
+            Err(error) if error.has_code(BackendError::INVALID_PARAMETER) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The fields that we read, and no others.
 
-use bitcoin::{Amount, BlockHash, ScriptBuf};
+use bitcoin::{Amount, BlockHash, ScriptBuf, Txid};
 use serde::Deserialize;
 
 /// `getblockchaininfo`.
@@ -11,6 +11,13 @@ pub(super) struct BlockchainInfo {
     pub(super) best_block_hash: BlockHash,
     #[serde(rename = "initialblockdownload")]
     pub(super) is_initial_download: bool,
+}
+
+/// `getblock` with verbosity 1.
+#[derive(Debug, Deserialize)]
+pub(super) struct BlockTxids {
+    #[serde(rename = "tx")]
+    pub(super) txids: Vec<Txid>,
 }
 
 /// `getblockheader`, verbose.

@@ -25,6 +25,7 @@ use crate::driver::inlet::{self, PeerInlet};
 use crate::driver::outlet::{Outlet, Sessions};
 use crate::driver::pathfinder::{Pathfinder, into_mailbox};
 use crate::driver::{Clients, Delays, Driver, Mailbox, RecoverError, moment, recover};
+use crate::gossip::{self, Gossip};
 use crate::keys::{Seed, Signer};
 use crate::node::state::State;
 use crate::node::{Node, Settings};
@@ -96,6 +97,7 @@ pub fn show_words(config: &Config) -> Result<zeroize::Zeroizing<String>, DaemonE
 pub struct Daemon {
     driver: Driver,
     pathfinder: Pathfinder,
+    graph: gossip::Owner,
     clients: Arc<Clients>,
     peers: Peers,
     watcher: JoinHandle<()>,
@@ -129,7 +131,8 @@ impl Daemon {
             (Arc::new(Mailbox::default()), Arc::new(Sessions::default()), Arc::new(Clients::default()));
         let delays = Arc::new(Delays::default());
         let (mail, known, slow) = (Arc::clone(&mailbox), Arc::clone(&sessions), Arc::clone(&delays));
-        let inlet = PeerInlet { mailbox: mail, sessions: known, delays: slow };
+        let gossip = Gossip::default();
+        let inlet = PeerInlet { mailbox: mail, sessions: known, delays: slow, gossip: gossip.clone() };
         let chain_hash = ChainHash::from(genesis(config.network).to_byte_array());
         let features = Features::init();
         let peers =
@@ -139,13 +142,15 @@ impl Daemon {
         let settings = settings(config, features, chain_hash, listen);
         let node = Node::new(settings.clone(), Arc::clone(&signer), wallet, state, moment());
         let tip = node.state().tip().map(|(height, hash)| ChainTip { height, hash });
-        // Empty until there is an owner of the graph that fills it.
-        let (_, snapshots) = watch::channel(Arc::default());
+        let graph = start_gossip(config, chain_hash, &backend, tip, &gossip)?;
+        let snapshots = graph.rim().graph;
         let liquidity = Some(folder.join(LIQUIDITY));
         let pathfinder =
             Pathfinder::start(snapshots, liquidity, into_mailbox(Arc::clone(&mailbox))).map_err(io("threads"))?;
         let outlet = Outlet {
             pathfinder: pathfinder.asker(),
+            gossip: gossip.clone(),
+            rim: graph.rim(),
             clients: Arc::clone(&clients),
             sessions,
             delays,
@@ -156,7 +161,7 @@ impl Daemon {
         };
         let driver = Driver::start(node, store, Arc::clone(&mailbox), outlet, &settings).map_err(io("threads"))?;
         let tip = tip.unwrap_or(ChainTip { height: BlockHeight::new(0), hash: genesis(config.network) });
-        let watcher = watch_chain(backend, tip, mailbox, config.development);
+        let watcher = watch_chain(backend, tip, mailbox, gossip, config.development);
 
         let (stop, stopped) = watch::channel(false);
         let opened = access::serve(config, &folder, &driver, &stopped).await?;
@@ -174,7 +179,7 @@ impl Daemon {
         let certificate = opened.certificate.map(|certificate| {
             tokio::spawn(access::keep_certificate(certificate, presence, folder.clone(), Arc::clone(&look)))
         });
-        Ok(Daemon { driver, pathfinder, clients, peers, watcher, servers, certificate, look, stop, folder })
+        Ok(Daemon { driver, pathfinder, graph, clients, peers, watcher, servers, certificate, look, stop, folder })
     }
 
     /// Takes nothing more in, finishes what was taken, and ends.
@@ -183,10 +188,11 @@ impl Daemon {
         self.stop.send_replace(true);
         self.watcher.abort();
         self.certificate.iter().for_each(JoinHandle::abort);
-        let (driver, pathfinder) = (self.driver, self.pathfinder);
+        let (driver, pathfinder, graph) = (self.driver, self.pathfinder, self.graph);
         let stop = move || {
             driver.stop();
             pathfinder.stop();
+            graph.stop();
         };
         if tokio::task::spawn_blocking(stop).await.is_err() {
             tracing::error!("the node's thread could not be waited for");
@@ -243,9 +249,29 @@ async fn check_chain(backend: &Backend, network: Network) -> Result<(), DaemonEr
     }
 }
 
-fn watch_chain(backend: Backend, tip: ChainTip, mailbox: Arc<Mailbox>, development: bool) -> JoinHandle<()> {
+/// Starts the owner of the graph over what it kept.
+fn start_gossip(
+    config: &Config,
+    chain_hash: ChainHash,
+    backend: &Backend,
+    tip: Option<ChainTip>,
+    gossip: &Gossip,
+) -> Result<gossip::Owner, DaemonError> {
+    let height = tip.map_or(BlockHeight::new(0), |tip| tip.height);
+    let settings = gossip::Settings { chain_hash, flush_micros: config.gossip_interval_ms.saturating_mul(1_000) };
+    let path = config.folder().join("graph");
+    gossip::Owner::start(settings, backend.clone(), path, height, gossip.clone()).map_err(io("threads"))
+}
+
+fn watch_chain(
+    backend: Backend,
+    tip: ChainTip,
+    mailbox: Arc<Mailbox>,
+    gossip: Gossip,
+    development: bool,
+) -> JoinHandle<()> {
     let (sender, receiver) = mpsc::channel(CHAIN_EVENTS);
-    tokio::spawn(inlet::chain(receiver, mailbox));
+    tokio::spawn(inlet::chain(receiver, mailbox, gossip));
     tokio::spawn(Watcher::new(backend, sender, tip, development).run())
 }
 

@@ -9,6 +9,8 @@ use super::mailbox::{Credit, Mailbox};
 use super::pathfinder::Asker;
 use super::{archive, audit};
 use crate::chain::Backend;
+use crate::gossip::{GossipStatus, Rim};
+use crate::graph::Snapshot;
 use crate::node::client::request_refusal;
 use crate::node::command::{Command, OpenStream, PaymentTarget, Query, RequestKey, SendPayment};
 use crate::node::event::Event;
@@ -31,9 +33,20 @@ pub struct Handle {
     pub(super) newest_event: watch::Receiver<u64>,
     pub(super) network: bitcoin::Network,
     pub(super) backend: Backend,
+    pub(super) rim: Rim,
 }
 
 impl Handle {
+    /// The newest graph of the public network.
+    pub fn graph(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.rim.graph.borrow())
+    }
+
+    /// How complete the graph is.
+    pub fn graph_status(&self) -> GossipStatus {
+        *self.rim.status.borrow()
+    }
+
     /// Has a command done; comes back after the flush of its turn. With a key, a repetition is answered from the first.
     /// Not for `SendPayment`, `OpenStream`, `StreamPay` and `FinishStream`.
     ///

@@ -9,6 +9,7 @@ use super::delay::Delays;
 use super::mailbox::{Credit, Mailbox};
 use super::outlet::Sessions;
 use crate::chain::ChainEvent;
+use crate::gossip::Gossip;
 use crate::node::input::{ChainState, Input, SessionNumber};
 use crate::peer::{Direction, EventSink, PeerEvent};
 use crate::units::BlockHeight;
@@ -24,6 +25,8 @@ pub struct PeerInlet {
     pub sessions: Arc<Sessions>,
     /// Whose messages wait, on purpose.
     pub delays: Arc<Delays>,
+    /// Where what everybody is told goes, around the node.
+    pub gossip: Gossip,
 }
 
 impl EventSink for PeerInlet {
@@ -31,7 +34,8 @@ impl EventSink for PeerInlet {
         match event {
             PeerEvent::Connected { session, node_id, features, direction, address } => {
                 let number = SessionNumber(session.number().0);
-                self.sessions.insert(number, session);
+                self.sessions.insert(number, session.clone());
+                self.gossip.connected(session, features.clone());
                 let inbound = direction == Direction::Inbound;
                 let address = Some(address).filter(|_| !inbound);
                 let input = Input::Connected { peer: node_id, session: number, features, inbound, address };
@@ -39,14 +43,18 @@ impl EventSink for PeerInlet {
             }
             PeerEvent::Messages { session, node_id, messages, credit } => {
                 let number = SessionNumber(session.0);
-                let input = Input::Messages { peer: node_id, session: number, messages };
-                self.delays.push(&self.mailbox, node_id, number, input, Credit::Peer(credit));
+                let (messages, credit) = self.gossip.divide(number, messages, credit);
+                if !messages.is_empty() {
+                    let input = Input::Messages { peer: node_id, session: number, messages };
+                    self.delays.push(&self.mailbox, node_id, number, input, Credit::Peer(credit));
+                }
             }
             PeerEvent::Disconnected { session, node_id, reason } => {
                 tracing::info!(peer = %node_id, %reason, "disconnected");
                 let number = SessionNumber(session.0);
                 self.sessions.remove(number);
                 self.delays.forget(number);
+                self.gossip.disconnected(number);
                 self.mailbox.push(Input::Disconnected { peer: node_id, session: number }, Credit::None);
             }
             PeerEvent::ConnectFailed { node_id, reason } => {
@@ -57,24 +65,30 @@ impl EventSink for PeerInlet {
     }
 }
 
-/// Takes what the chain's watcher says, until it ends. The node is never more than a few blocks behind what is told.
-pub async fn chain(mut events: mpsc::Receiver<ChainEvent>, mailbox: Arc<Mailbox>) {
+/// Takes what the chain's watcher says, until it ends. The node and the owner of
+/// the graph are never more than a few blocks behind what is told.
+pub async fn chain(mut events: mpsc::Receiver<ChainEvent>, mailbox: Arc<Mailbox>, gossip: Gossip) {
     let room = Arc::new(Semaphore::new(BLOCKS_AHEAD));
     let mut state =
         ChainState { target: BlockHeight::new(0), problem: Some("not asked yet".to_owned()), feerates: None };
     while let Some(event) = events.recv().await {
         let Ok(credit) = Arc::clone(&room).acquire_owned().await else { return };
+        let credit = Arc::new(credit);
         let input = match event {
             ChainEvent::BlockConnected { height, block } => {
+                gossip.block_connected(height, Arc::clone(&block), Some(Arc::clone(&credit)));
                 Input::BlockConnected { height, block, history: Vec::new() }
             }
-            ChainEvent::BlockDisconnected { height, hash, .. } => Input::BlockDisconnected { height, hash },
+            ChainEvent::BlockDisconnected { height, hash, .. } => {
+                gossip.block_disconnected(height);
+                Input::BlockDisconnected { height, hash }
+            }
             other => {
                 learn(&mut state, other);
                 Input::ChainState(state.clone())
             }
         };
-        mailbox.push_chain(input, Credit::Client(credit));
+        mailbox.push_chain(input, Credit::Chain(credit));
     }
 }
 

@@ -4,7 +4,7 @@
 //! clients together in the order of their arrival.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -20,8 +20,10 @@ const BATCH: usize = 64;
 pub enum Credit {
     /// A client's.
     Client(OwnedSemaphorePermit),
-    /// A peer's.
-    Peer(peer::Credit),
+    /// A peer's; others may have a part of the same messages.
+    Peer(Arc<peer::Credit>),
+    /// The chain's; the owner of the graph gets the same blocks.
+    Chain(Arc<OwnedSemaphorePermit>),
     /// Of a sender that waits by itself.
     None,
 }

@@ -108,6 +108,7 @@ impl Driver {
             newest_event: newest_event(&outlet.newest_event, node.state()),
             network: settings.address_network,
             backend: outlet.backend.clone(),
+            rim: outlet.rim.clone(),
         };
         let reader = store.reader();
         let committer = Committer::start(store, Arc::clone(&mailbox))?;

@@ -11,6 +11,7 @@ use super::client::Clients;
 use super::delay::Delays;
 use super::pathfinder::Asker;
 use crate::chain::{Backend, Broadcast};
+use crate::gossip::{Gossip, Rim};
 use crate::node::input::{Effect, SessionNumber};
 use crate::peer::{Peers, SessionHandle};
 use crate::wire::Message;
@@ -55,6 +56,10 @@ pub struct Outlet {
     pub runtime: runtime::Handle,
     /// Who searches routes.
     pub pathfinder: Asker,
+    /// The owner of the graph.
+    pub gossip: Gossip,
+    /// The newest graph, and how complete it is.
+    pub rim: Rim,
     /// The newest durable event.
     pub newest_event: watch::Sender<u64>,
 }
@@ -105,8 +110,8 @@ impl Outlet {
             Effect::Reply { request, answer, last } => self.clients.answer(request, answer, last),
             Effect::Stream { request, status, .. } => self.clients.stream(request, *status),
             Effect::Broadcast(package) => self.broadcast(package),
-            // The owner of the graph is not built yet.
-            Effect::Gossip(_) | Effect::FollowUpdates(_) => {}
+            Effect::Gossip(message) => self.gossip.own(message),
+            Effect::FollowUpdates(names) => self.gossip.follow(names),
             Effect::Events(newest) => drop(self.newest_event.send_replace(newest)),
             // `pathfinder` takes these as soon as it is there; nobody asks before.
             Effect::FindRoute { payment_hash, attempt, query } => self.pathfinder.find(payment_hash, attempt, query),

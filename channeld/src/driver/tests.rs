@@ -14,6 +14,7 @@ use super::pathfinder::{Pathfinder, into_mailbox};
 use super::{Clients, Delays, Driver, Mailbox, inlet::PeerInlet, moment, recover};
 use crate::chain::{Backend, Credentials};
 use crate::channel::Policy;
+use crate::gossip::{Gossip, Rim};
 use crate::keys::{Signer, Words};
 use crate::node::command::{Command, CreateInvoice, Page, Query, RequestKey};
 use crate::node::event::EventKind;
@@ -61,7 +62,8 @@ fn start(folder: &Path) -> Driver {
     let (mailbox, sessions) = (Arc::new(Mailbox::default()), Arc::new(Sessions::default()));
     let delays = Arc::new(Delays::default());
     let (mail, known, slow) = (Arc::clone(&mailbox), Arc::clone(&sessions), Arc::clone(&delays));
-    let inlet = PeerInlet { mailbox: mail, sessions: known, delays: slow };
+    let gossip = Gossip::default();
+    let inlet = PeerInlet { mailbox: mail, sessions: known, delays: slow, gossip: gossip.clone() };
     let config = PeerConfig { features: Features::init(), chain_hash };
     let nowhere = Credentials::Basic { user: String::new(), password: String::new() };
     let (_, snapshots) = watch::channel(Arc::default());
@@ -74,6 +76,8 @@ fn start(folder: &Path) -> Driver {
         peers: Peers::new(config, signer, Arc::new(inlet)),
         backend: Backend::new("http://127.0.0.1:9", nowhere).expect("an address"),
         runtime: runtime::Handle::current(),
+        gossip,
+        rim: Rim::empty(),
         newest_event: watch::channel(0).0,
     };
     Driver::start(node, store, mailbox, outlet, &settings).expect("threads")

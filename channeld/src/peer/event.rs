@@ -82,6 +82,12 @@ impl Credit {
     pub(super) const fn new(permit: OwnedSemaphorePermit) -> Credit {
         Credit { _permit: permit }
     }
+
+    /// For tests of whoever holds credits.
+    #[cfg(test)]
+    pub(crate) const fn for_tests(permit: OwnedSemaphorePermit) -> Credit {
+        Credit { _permit: permit }
+    }
 }
 
 /// Why a session ended.
@@ -146,6 +152,16 @@ impl SessionHandle {
     /// Sends messages in order, after all that was sent before. They leave in one write with what else waits.
     pub fn send(&self, messages: &[Message]) {
         self.outbox.push(messages);
+    }
+
+    /// The same for messages that are bytes already, each with its type first.
+    pub fn send_encoded(&self, messages: &[Vec<u8>]) {
+        self.outbox.push_encoded(messages);
+    }
+
+    /// How many bytes wait for the peer to read them.
+    pub fn unsent_bytes(&self) -> usize {
+        self.outbox.waiting_bytes()
     }
 
     /// Ends the session when what was sent so far has left, or a few seconds later.

@@ -46,13 +46,25 @@ impl Outbox {
 
     /// Adds messages, unless the session is ending. Never blocks but for the copy of a peer's bytes.
     pub fn push(&self, messages: &[Message]) {
+        self.push_all(|frames| messages.iter().for_each(|message| append(message, frames)));
+    }
+
+    /// The same for messages that are bytes already.
+    pub fn push_encoded(&self, messages: &[Vec<u8>]) {
+        self.push_all(|frames| messages.iter().for_each(|bytes| append_encoded(bytes, frames)));
+    }
+
+    /// How many bytes wait to be taken.
+    pub fn waiting_bytes(&self) -> usize {
+        self.lock().frames.len()
+    }
+
+    fn push_all(&self, append_all: impl FnOnce(&mut Vec<u8>)) {
         let mut waiting = self.lock();
         if waiting.closing.is_some() {
             return;
         }
-        for message in messages {
-            append(message, &mut waiting.frames);
-        }
+        append_all(&mut waiting.frames);
         let full = waiting.frames.len() > MAX_WAITING;
         drop(waiting);
         if full {
@@ -123,6 +135,16 @@ fn append(message: &Message, frames: &mut Vec<u8>) {
     let length = frames.len() - at - 2;
     assert!(length <= MAX_MESSAGE_LENGTH, "message {} is too long for the wire", message.message_type());
     frames[at..at + 2].copy_from_slice(&(length as u16).to_be_bytes());
+}
+
+/// Appends the bytes of a message behind their length.
+///
+/// # Panics
+/// If there are more than any message may have: a bug of ours.
+fn append_encoded(bytes: &[u8], frames: &mut Vec<u8>) {
+    let length = u16::try_from(bytes.len()).expect("what was a message is not too long for the wire");
+    length.write(frames);
+    frames.extend_from_slice(bytes);
 }
 
 /// Encrypts and writes what waits, many messages in one write, and pings a silent peer; ends with the session.

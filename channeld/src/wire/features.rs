@@ -157,6 +157,8 @@ impl Features {
         ASSUMED.into_iter().for_each(|feature| features.set_required(feature));
         for feature in [
             Feature::UpfrontShutdownScript,
+            Feature::GossipQueries,
+            Feature::GossipQueriesEx,
             Feature::BasicMpp,
             Feature::LargeChannel,
             Feature::Anchors,
@@ -334,11 +336,11 @@ mod tests {
     fn the_sets_are_those_of_the_table() {
         assert_eq!(
             Features::init().bits().collect::<Vec<_>>(),
-            [0, 5, 8, 12, 14, 17, 19, 23, 25, 27, 37, 44, 47, 1_021]
+            [0, 5, 7, 8, 11, 12, 14, 17, 19, 23, 25, 27, 37, 44, 47, 1_021]
         );
         assert_eq!(
             Features::node_announcement().bits().collect::<Vec<_>>(),
-            [0, 5, 8, 12, 14, 17, 19, 23, 25, 27, 37, 44, 47, 55, 1_021]
+            [0, 5, 7, 8, 11, 12, 14, 17, 19, 23, 25, 27, 37, 44, 47, 55, 1_021]
         );
         assert_eq!(Features::invoice(true).bits().collect::<Vec<_>>(), [8, 14, 17]);
         assert_eq!(Features::init().check_dependencies(), Ok(()));

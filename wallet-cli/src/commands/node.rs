@@ -63,9 +63,16 @@ fn info(node: &GetNodeResponse) -> String {
         ("chain", sync),
         ("peers", node.connected_peer_count.to_string()),
         ("channels", channels),
+        ("graph", graph_text(node)),
         ("reached at", node.listen_addresses.join(", ")),
         ("events", node.last_event_index.to_string()),
     ])
+}
+
+fn graph_text(node: &GetNodeResponse) -> String {
+    let Some(graph) = &node.graph else { return String::new() };
+    let known = format!("{} channels of {} nodes", graph.channel_count, graph.node_count);
+    if graph.reason.is_empty() { known } else { format!("{known}; {}", graph.reason) }
 }
 
 fn balances_text(balances: &GetBalancesResponse) -> String {

@@ -40,7 +40,7 @@ impl Node {
         let real = entry.place().filter(|_| !entry.channel.is_alias_only);
         // BOLT 2: an alias that the peer gave us is what it takes in an onion, and says nothing about the chain.
         let name = entry.channel.funded()?.remote_alias.or(real)?;
-        (!update.is_disabled()).then(|| HintHop {
+        (!update.is_disabled()).then_some(HintHop {
             node_id: entry.peer,
             short_channel_id: name,
             fee_base_msat: update.fee_base_msat,

@@ -297,21 +297,23 @@ impl State {
                     now.map(|name| self.names.insert(name, *channel));
                 }
             }
-            Change::ChannelRemoved { channel } => {
-                self.dirty.insert(RowKey::Channel(*channel));
-                if self.gossip.remove(channel).is_some() {
-                    self.dirty.insert(RowKey::Gossip(*channel));
-                }
-                if let Some(entry) = self.channels.remove(channel) {
-                    self.index.channels.remove(&entry.index);
-                    self.by_peer.remove(&(entry.peer, *channel));
-                    for name in entry.names() {
-                        self.names.remove(&name);
-                    }
-                    self.forget_forwards_of(*channel);
-                }
-            }
+            Change::ChannelRemoved { channel } => self.forget_channel(channel),
             _ => unreachable!("sorted by `apply`"),
+        }
+    }
+
+    fn forget_channel(&mut self, channel: &ChannelId) {
+        self.dirty.insert(RowKey::Channel(*channel));
+        if self.gossip.remove(channel).is_some() {
+            self.dirty.insert(RowKey::Gossip(*channel));
+        }
+        if let Some(entry) = self.channels.remove(channel) {
+            self.index.channels.remove(&entry.index);
+            self.by_peer.remove(&(entry.peer, *channel));
+            for name in entry.names() {
+                self.names.remove(&name);
+            }
+            self.forget_forwards_of(*channel);
         }
     }
 

@@ -1,14 +1,16 @@
 //! The node as a whole, and its coins.
 
 use proto::v1::{
-    ClaimableOutput, GetBalancesResponse, GetNodeResponse, Network, SyncState, UnspentOutput, WalletTransaction,
+    ClaimableOutput, GetBalancesResponse, GetNodeResponse, GraphSync, Network, SyncState, UnspentOutput,
+    WalletTransaction,
 };
 
+use crate::gossip::GossipStatus;
 use crate::node::reply::{self, Balances, Claimable, NodeInfo};
 use crate::rpc::convert::outpoint;
 
 /// The node.
-pub fn node(info: NodeInfo) -> GetNodeResponse {
+pub fn node(info: NodeInfo, graph: GossipStatus) -> GetNodeResponse {
     let (sync_state, sync_reason, backend_height) = match info.sync {
         reply::SyncState::Synced => (SyncState::Synced, String::new(), None),
         reply::SyncState::Syncing { target } => {
@@ -34,6 +36,18 @@ pub fn node(info: NodeInfo) -> GetNodeResponse {
         closing_channel_count: info.closing_channels,
         last_event_index: info.newest_event,
         development: info.development,
+        graph: Some(graph_sync(graph)),
+    }
+}
+
+fn graph_sync(status: GossipStatus) -> GraphSync {
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    GraphSync {
+        synced: status.is_synced && status.left == 0,
+        reason: status.reason(),
+        channel_count: count(status.channels),
+        node_count: count(status.nodes),
+        channels_left: count(status.left),
     }
 }
 

@@ -100,7 +100,7 @@ impl NodeService for Nodes {
 
     async fn get_node(&self, _: Request<GetNodeRequest>) -> Result<Response<GetNodeResponse>, Status> {
         match self.handle.query(Query::Node).await.map_err(refused)? {
-            Reply::Node(info) => Ok(Response::new(convert::node(info))),
+            Reply::Node(info) => Ok(Response::new(convert::node(info, self.handle.graph_status()))),
             _ => Err(internal("the node expected")),
         }
     }
