@@ -207,6 +207,7 @@ impl Node {
         self.end_silence();
         self.close_settled_streams();
         self.begin_due_batches();
+        self.wake_batches();
         if self.moment.now.micros_since(self.live.last_cleaning) > CLEANING_MICROS {
             self.live.last_cleaning = self.moment.now;
             self.clean();
@@ -232,6 +233,7 @@ impl Node {
             self.change(Change::RequestsForgotten { before });
         }
         self.expire_invoices();
+        self.forget_incoming_streams();
         self.gossip_tick();
     }
 }

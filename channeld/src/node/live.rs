@@ -63,6 +63,8 @@ pub(super) struct Live {
     pub silent_closes: BTreeMap<ChannelId, u32>,
     /// Streams whose clients are told how they stand when the turn closes.
     pub to_tell: BTreeSet<SessionId>,
+    /// Streams over HTLCs that may have a batch to send.
+    pub to_batch: BTreeSet<SessionId>,
     /// Channels that something happened to since the last seal.
     pub to_seal: BTreeSet<ChannelId>,
     /// Channels whose incoming HTLCs a developer holds.

@@ -91,6 +91,9 @@ impl Node {
     /// A payment to us, or a part of one. All parts together are claimed in one turn, or held, or none is.
     fn receive_part(&mut self, id: ChannelId, offer: &HtlcOffer, receiving: Receiving) {
         let arrival = self.arrival(id, offer);
+        if let Some(receipt) = self.receipt_for(&receiving.payload, &arrival) {
+            return self.fail_htlc(id, offer.id, &receipt, &receiving.return_path);
+        }
         let invoice = self.state.invoices.get(&offer.payment_hash);
         let path = receiving.return_path;
         let (total, claim) = match arrival.judge(&receiving.payload, invoice) {
@@ -127,13 +130,7 @@ impl Node {
         let Some(last) = set.parts.last().map(|part| part.arrival.channel) else { return };
         let received = set.received();
         if keysend {
-            let custom_records = set.custom_records;
-            self.event(EventKind::KeysendReceived {
-                payment_hash: hash,
-                amount: received,
-                channel: last,
-                custom_records,
-            });
+            self.keysend_received(hash, received, last, set.custom_records);
         } else {
             self.settle_invoice(hash, received, last, None);
         }

@@ -9,6 +9,7 @@ use crate::units::{ChannelId, SessionId};
 impl Node {
     /// Signs one `commitment_signed` for every channel that has something due and nothing unanswered.
     pub(super) fn sign_due(&mut self) {
+        self.send_batches();
         for id in std::mem::take(&mut self.live.to_seal) {
             self.hand_over_streams(id);
             if self.state.channels.get(&id).is_some_and(|entry| entry.channel.seal_due()) {
@@ -37,7 +38,7 @@ impl Node {
         }
     }
 
-    fn is_batch_due(&self, session: &SessionId) -> bool {
+    pub(super) fn is_batch_due(&self, session: &SessionId) -> bool {
         let due = self.live.stream_clients.get(session).and_then(|client| client.batch_due);
         due.is_none_or(|due| self.moment.now >= due)
     }

@@ -4,6 +4,7 @@
 //! state: it says what the node should ask of a channel. BOLT 4 (final hop, forwarding) and BOLT 11.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod batch;
 pub mod forward;
 pub mod hold;
 pub mod invoice;

@@ -7,7 +7,7 @@ use super::invoice::HintHop;
 use super::parcel::Proof;
 use crate::graph::Route;
 use crate::onion::{HoldTime, SharedSecret};
-use crate::units::{ChannelId, HtlcId, Msat, NodeId, PaymentHash, Preimage, ShortChannelId, UnixTime};
+use crate::units::{ChannelId, HtlcId, Msat, NodeId, PaymentHash, Preimage, SessionId, ShortChannelId, UnixTime};
 
 /// Blocks that may be found while an HTLC is under way to the payee: added to the least that it wants to be left.
 pub const BLOCKS_IN_FLIGHT: u32 = 3;
@@ -67,6 +67,16 @@ pub enum PaymentKind {
     },
     /// A key, by a preimage that travels in the onion.
     Keysend,
+    /// A batch of a stream, likewise.
+    Stream {
+        /// The session.
+        session: SessionId,
+    },
+    /// Nothing: the HTLC asks for a receipt, and cannot be taken. It is in no list and no log.
+    ReceiptRequest {
+        /// The session.
+        session: SessionId,
+    },
 }
 
 /// What the caller allows, and what the payee wants to see.
@@ -257,6 +267,11 @@ pub enum NextStep {
 }
 
 impl Payment {
+    /// Whether it is one that its owner wants to see.
+    pub const fn is_listed(&self) -> bool {
+        !matches!(self.kind, PaymentKind::ReceiptRequest { .. })
+    }
+
     /// The parts that are under way.
     pub fn pending(&self) -> impl Iterator<Item = &Attempt> {
         self.attempts.iter().filter(|attempt| attempt.is_pending())

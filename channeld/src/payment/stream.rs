@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::{ChannelId, CommitmentNumber, Msat, NodeId, SessionId, UnixTime};
+use super::batch::Carrier;
+use crate::units::{ChannelId, CommitmentNumber, Msat, NodeId, PaymentHash, SessionId, UnixTime};
 use crate::wire::{PaymentRun, Payments};
 
 /// The most payments that one `update_transfer` of ours holds: bounds the message and the record.
@@ -23,8 +24,10 @@ pub struct Mark {
 /// channel forgets what it had not signed; how much of it the channel holds, only the channel knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutgoingStream {
-    /// The channel it runs on.
+    /// The channel it runs on; [`ChannelId::ALL`] where HTLCs carry it over whatever channel has a way.
     pub channel: ChannelId,
+    /// What carries it.
+    pub carrier: Carrier,
     /// Who is paid.
     pub payee: NodeId,
     /// The most that the client wants to pay in it.
@@ -68,6 +71,15 @@ pub enum StreamChange {
         /// How long to collect before a round begins, in microseconds.
         batch_delay_micros: u64,
     },
+    /// A batch is on its way in HTLCs.
+    BatchSent {
+        /// Its payment.
+        payment_hash: PaymentHash,
+        /// What is paid when it is.
+        mark: Mark,
+    },
+    /// It failed for certain.
+    BatchReturned,
 }
 
 /// What the channel is asked to take next.
@@ -89,6 +101,7 @@ impl OutgoingStream {
         let none = Mark { sequence: 0, total: Msat::ZERO };
         OutgoingStream {
             channel,
+            carrier: Carrier::Transfers,
             payee,
             max_total: None,
             batch_delay_micros: 0,
@@ -97,6 +110,29 @@ impl OutgoingStream {
             unpaid: VecDeque::new(),
             finishing: None,
             opened,
+        }
+    }
+
+    /// The channel that HTLCs must leave over, if one was asked for.
+    pub fn outgoing_channel(&self) -> Option<ChannelId> {
+        Some(self.channel).filter(|channel| *channel != ChannelId::ALL)
+    }
+
+    /// Whether HTLCs carry it.
+    pub const fn is_by_htlc(&self) -> bool {
+        matches!(self.carrier, Carrier::Keysend { .. })
+    }
+
+    /// Whether a batch could go: there is something, and nothing under way.
+    pub const fn is_batch_wanted(&self) -> bool {
+        matches!(self.carrier, Carrier::Keysend { under_way: None }) && !self.is_settled()
+    }
+
+    /// The total up to what is handed over to HTLCs.
+    pub fn handed_over(&self) -> Msat {
+        match self.carrier {
+            Carrier::Keysend { under_way: Some((_, mark)) } => mark.total,
+            _ => self.committed.total,
         }
     }
 
@@ -165,6 +201,10 @@ impl OutgoingStream {
             }
             StreamChange::Committed { mark } => self.commit(*mark),
             StreamChange::Finishing { reason } => self.finishing = Some(*reason),
+            StreamChange::BatchSent { payment_hash, mark } => {
+                self.carrier = Carrier::Keysend { under_way: Some((*payment_hash, *mark)) };
+            }
+            StreamChange::BatchReturned => self.carrier = Carrier::Keysend { under_way: None },
             StreamChange::Resumed { max_total, batch_delay_micros } => {
                 self.max_total = *max_total;
                 self.batch_delay_micros = *batch_delay_micros;
@@ -184,6 +224,9 @@ impl OutgoingStream {
             }
         }
         self.committed = mark;
+        if self.is_by_htlc() {
+            self.carrier = Carrier::Keysend { under_way: None };
+        }
     }
 }
 
@@ -304,6 +347,8 @@ pub enum StreamCloseReason {
     ClosedByPayee,
     /// The balance does not carry the next payment.
     BalanceExhausted,
+    /// A batch failed for certain: no way to the payee, or it did not want it.
+    PaymentFailed,
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Streams of netted transfers: what clients ask of them, and what channels say of them.
 
+use std::collections::BTreeSet;
+
 use super::channel::channel_refusal;
 use crate::channel::{self, Channel, Command};
 use crate::commitment::{SessionMark, Side};
@@ -10,7 +12,9 @@ use crate::node::api::refusal::Refusal;
 use crate::node::api::reply::{Reply, StreamOpened};
 use crate::node::input::{Effect, RequestNumber};
 use crate::node::live::StreamClient;
+use crate::node::send::reach;
 use crate::node::state::change::{Answer, Change};
+use crate::payment::batch::Carrier;
 use crate::payment::stream::{
     Mark, OutgoingStream, Receipt, StreamChange, StreamCloseReason, StreamClosed, StreamStatus, StreamWindow, fitting,
 };
@@ -19,6 +23,8 @@ use crate::wire::{PaymentRun, TransferCloseReason, TransferReceipt};
 
 /// Payments of one session that may be accepted and not committed: the driver hands over fewer.
 const MAX_UNCOMMITTED_PAYMENTS: u64 = 262_144;
+/// Streams of ours over HTLCs at once.
+const MAX_STREAMS_BY_HTLC: usize = 1_024;
 /// How long the payee's receipt is waited for, in microseconds.
 const ANSWER_MICROS: u64 = 5_000_000;
 
@@ -46,16 +52,44 @@ impl Node {
     }
 
     fn begin_stream(&mut self, open: &OpenStream) -> Result<SessionId, Refusal> {
-        let id = self.stream_channel(open.target)?;
         let session = SessionId(self.draw("stream/session"));
-        let command = Command::OpenSession { session, receipt_wanted: false };
-        self.drive(id, channel::Input::Command(command)).map_err(channel_refusal)?;
-        let payee = self.state.channels.get(&id).ok_or(Refusal::ChannelNotFound(id))?.peer;
-        let mut stream = OutgoingStream::new(id, payee, self.moment.now);
+        let mut stream = match self.begin_transfers(session, open.target) {
+            // A peer without transfers, or a payee that is no peer: HTLCs carry it.
+            Err(Refusal::TransfersNotNegotiated | Refusal::NoRoute(_)) => self.begin_by_htlc(open.target)?,
+            outcome => outcome?,
+        };
         stream.max_total = open.max_total;
         stream.batch_delay_micros = u64::from(open.batch_delay_millis) * 1_000;
         self.change(Change::StreamAdded { session, stream: Box::new(stream) });
         Ok(session)
+    }
+
+    fn begin_transfers(&mut self, session: SessionId, target: StreamTarget) -> Result<OutgoingStream, Refusal> {
+        let id = self.stream_channel(target)?;
+        let command = Command::OpenSession { session, receipt_wanted: false };
+        self.drive(id, channel::Input::Command(command)).map_err(channel_refusal)?;
+        let payee = self.state.channels.get(&id).ok_or(Refusal::ChannelNotFound(id))?.peer;
+        Ok(OutgoingStream::new(id, payee, self.moment.now))
+    }
+
+    fn begin_by_htlc(&self, target: StreamTarget) -> Result<OutgoingStream, Refusal> {
+        let (channel, payee) = match target {
+            StreamTarget::Channel(id) => (id, self.state.channels.get(&id).ok_or(Refusal::ChannelNotFound(id))?.peer),
+            StreamTarget::Node(payee) => (ChannelId::ALL, payee),
+        };
+        if payee.0 == self.signer.node_id() {
+            return Err(Refusal::SelfPayment);
+        }
+        if self.first_hops(None, &BTreeSet::new()).is_empty() {
+            return Err(Refusal::NoRoute(payee));
+        }
+        let by_htlc = self.state.streams.values().filter(|stream| stream.is_by_htlc()).count();
+        if by_htlc >= MAX_STREAMS_BY_HTLC {
+            return Err(Refusal::TooManyStreams);
+        }
+        let mut stream = OutgoingStream::new(channel, payee, self.moment.now);
+        stream.carrier = Carrier::Keysend { under_way: None };
+        Ok(stream)
     }
 
     fn resume_stream(&mut self, session: SessionId, open: &OpenStream) -> Result<SessionId, Refusal> {
@@ -89,8 +123,7 @@ impl Node {
             return self.reply(request, Err(Refusal::StreamNotFound(session)));
         };
         let channel = stream.channel;
-        let entry = self.state.channels.get(&channel);
-        let available = entry.map_or(Msat::ZERO, |entry| spendable(&entry.channel));
+        let available = self.stream_spendable(stream);
         let opened = StreamOpened {
             session,
             channel,
@@ -149,6 +182,7 @@ impl Node {
             }
         }
         self.live.to_seal.insert(channel);
+        self.live.to_batch.insert(session);
         self.live.to_tell.insert(session);
     }
 
@@ -174,6 +208,13 @@ impl Node {
         let Some(stream) = self.state.streams.get(&session) else { return };
         if stream.finishing.is_none() || !stream.is_settled() {
             return;
+        }
+        if stream.is_by_htlc() {
+            let reason = stream.finishing.unwrap_or(StreamCloseReason::Finished);
+            return match self.ask_receipt(session) {
+                true => drop(self.live.closing_streams.insert(session, self.moment.now)),
+                false => self.end_stream(session, reason),
+            };
         }
         let channel = stream.channel;
         let command = Command::CloseSession { payer: Side::Local, session, reason: TransferCloseReason::Finished };
@@ -221,7 +262,9 @@ impl Node {
 
     /// The outgoing streams of a channel.
     pub(in crate::node) fn streams_on(&self, channel: ChannelId) -> Vec<SessionId> {
-        self.state.index.streams_on(channel).collect()
+        // One by HTLCs ends when what is under way is decided.
+        let is_by_htlc = |session: &SessionId| self.state.streams.get(session).is_some_and(OutgoingStream::is_by_htlc);
+        self.state.index.streams_on(channel).filter(|session| !is_by_htlc(session)).collect()
     }
 
     /// A stream that takes no payments any more ends now, or when the channel or the chain has decided about those that are
@@ -240,9 +283,8 @@ impl Node {
 
     /// The channel or the chain has decided about payments of a stream: if its session is over, it ends with the last one.
     fn end_if_over(&mut self, session: SessionId) {
-        let Some((stream, reason)) = self.state.streams.get(&session).and_then(|it| Some((it, it.finishing?))) else {
-            return;
-        };
+        let over = self.state.streams.get(&session).filter(|stream| !stream.is_by_htlc());
+        let Some((stream, reason)) = over.and_then(|it| Some((it, it.finishing?))) else { return };
         let funded = self.state.channels.get(&stream.channel).and_then(|entry| entry.channel.funded());
         let sessions = funded.map(|funded| &funded.commitments.outgoing_transfers.sessions);
         let is_closed = !sessions.is_some_and(|all| all.get(&session).is_some_and(|session| session.open));
@@ -277,7 +319,11 @@ impl Node {
         if !self.state.streams.contains_key(&session) {
             return;
         }
-        let mark = Mark { sequence: mark.next_sequence, total: mark.total };
+        self.stream_paid(session, Mark { sequence: mark.next_sequence, total: mark.total }, enforceable);
+    }
+
+    /// Payments of a stream are paid, whatever carried them.
+    pub(in crate::node) fn stream_paid(&mut self, session: SessionId, mark: Mark, enforceable: Msat) {
         self.change(Change::Stream { session, change: StreamChange::Committed { mark } });
         let now = self.moment.now;
         if let Some(client) = self.live.stream_clients.get_mut(&session) {
@@ -299,6 +345,7 @@ impl Node {
     pub(in crate::node) fn stream_moved(&mut self, session: SessionId) {
         let Some(stream) = self.state.streams.get(&session) else { return };
         self.live.to_seal.insert(stream.channel);
+        self.live.to_batch.insert(session);
         self.live.to_tell.insert(session);
         self.end_if_over(session);
     }
@@ -329,6 +376,16 @@ impl Node {
         self.turns.push(Effect::Stream { request, session, status: Box::new(status) });
     }
 
+    /// What the stream's carrier may still take.
+    fn stream_spendable(&self, stream: &OutgoingStream) -> Msat {
+        if stream.is_by_htlc() {
+            let hops = self.first_hops(stream.outgoing_channel(), &BTreeSet::new());
+            return reach(&hops, u32::MAX);
+        }
+        let entry = self.state.channels.get(&stream.channel);
+        entry.map_or(Msat::ZERO, |entry| spendable(&entry.channel))
+    }
+
     /// How much more may be accepted: within the balance, the client's own limits and what memory allows. The payee's
     /// window bounds what is handed over, not what is accepted.
     fn stream_window(&self, session: SessionId) -> StreamWindow {
@@ -348,14 +405,13 @@ impl Node {
 
     /// What the balance and our memory still take of a stream.
     fn room_for_payments(&self, session: SessionId, stream: &OutgoingStream) -> StreamWindow {
-        let none = StreamWindow { payments: 0, amount: Msat::ZERO };
-        let Some(entry) = self.state.channels.get(&stream.channel) else { return none };
-        let log = entry.channel.commitments().map(|commitments| &commitments.outgoing_transfers);
+        let commitments = self.state.channels.get(&stream.channel).and_then(|entry| entry.channel.commitments());
+        let log = commitments.map(|commitments| &commitments.outgoing_transfers).filter(|_| !stream.is_by_htlc());
         let handed = log.and_then(|log| log.proposed_mark(&session));
-        let handed = handed.map_or(stream.committed.total, |mark| mark.total);
+        let handed = handed.map_or(stream.handed_over(), |mark| mark.total);
         // What was handed over is off the balance already.
         let queued = stream.accepted.total.saturating_sub(handed);
-        let amount = spendable(&entry.channel).saturating_sub(queued);
+        let amount = self.stream_spendable(stream).saturating_sub(queued);
         let waiting = stream.accepted.sequence - stream.committed.sequence;
         StreamWindow { payments: MAX_UNCOMMITTED_PAYMENTS.saturating_sub(waiting), amount }
     }

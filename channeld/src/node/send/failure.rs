@@ -47,6 +47,8 @@ pub(super) struct Reading {
     pub meaning: Meaning,
     /// What the channel behind the hop that failed wants now, signed by that hop.
     pub update: Option<Box<ChannelUpdate>>,
+    /// What the payee said to a question for a receipt.
+    pub said: Option<Failure>,
     /// How long the hops say they held the HTLC, our peer first.
     pub hold_times: Vec<HoldTime>,
 }
@@ -54,6 +56,7 @@ pub(super) struct Reading {
 /// Reads what came back for a part.
 pub(super) fn read(attempt: &Attempt, failure: &OutgoingFailure) -> Reading {
     let none = Vec::new;
+    let mut said = None;
     let (failure, update, hold_times) = match failure {
         OutgoingFailure::NeverCommitted => (AttemptFailure::NeverCommitted, None, none()),
         OutgoingFailure::Malformed { failure_code, .. } => {
@@ -67,6 +70,7 @@ pub(super) fn read(attempt: &Attempt, failure: &OutgoingFailure) -> Reading {
                 }
                 Ok(Attributed { hop, failure, hold_times }) => {
                     let code = failure.code();
+                    said = matches!(failure, Failure::StreamReceipt { .. }).then(|| failure.clone());
                     let update = update_of(failure).filter(|update| is_about_next(attempt, hop, update));
                     (AttemptFailure::Remote { hop: u8::try_from(hop).unwrap_or(u8::MAX), code }, update, hold_times)
                 }
@@ -77,13 +81,13 @@ pub(super) fn read(attempt: &Attempt, failure: &OutgoingFailure) -> Reading {
         Meaning::RetryLater if update.is_none() => Meaning::Retry,
         meaning => meaning,
     };
-    Reading { failure, meaning, update, hold_times }
+    Reading { failure, meaning, update, said, hold_times }
 }
 
 /// A part that timed out on the chain.
 pub(super) const fn timed_out() -> Reading {
     let meaning = Meaning::Refused(FailureReason::TimedOutOnChain);
-    Reading { failure: AttemptFailure::TimedOutOnChain, meaning, update: None, hold_times: Vec::new() }
+    Reading { failure: AttemptFailure::TimedOutOnChain, meaning, update: None, said: None, hold_times: Vec::new() }
 }
 
 fn update_of(failure: Failure) -> Option<Box<ChannelUpdate>> {

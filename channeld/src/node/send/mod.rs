@@ -1,9 +1,11 @@
 //! Payments of ours on their way: parts go out, fail, are tried again another way, until one outcome is certain.
 //!
 //! Knows what of a payment is under way, asks for routes and checks what comes back, reads failures and says what they
-//! taught. Never searches itself (`router` does, at the rim), and never calls a payment failed while an HTLC of it may
+//! taught. Streams that HTLCs carry are here as well, on both ends. Never searches itself (`router` does, at the rim), and never calls a payment failed while an HTLC of it may
 //! still be taken. BOLT 4.
 
+mod batch;
+mod booking;
 mod failure;
 mod outcome;
 mod part;
@@ -107,6 +109,8 @@ impl Node {
                 routes.into_iter().for_each(|route| self.send_part(hash, route));
                 self.advance_payment(hash);
             }
+            // It is asked again with the next tick.
+            Err(Some(NoRoute::Busy)) => {}
             Err(reason) => {
                 tracing::debug!(payment = %hash, reason = ?reason, "no route");
                 self.no_route(hash);

@@ -11,7 +11,7 @@ use crate::node::state::row::{RowKey, encode};
 use crate::onion;
 use crate::payment::forward::HtlcPlace;
 use crate::payment::invoice::HintHop;
-use crate::payment::send::{Attempt, AttemptStatus, FailureReason, Payment, PaymentChange, PaymentStatus};
+use crate::payment::send::{Attempt, AttemptStatus, FailureReason, Payment, PaymentChange, PaymentKind, PaymentStatus};
 use crate::router::Lesson;
 use crate::units::{Msat, NodeId, PaymentHash, Preimage};
 use crate::wire::{AttributionData, ChannelUpdate};
@@ -71,6 +71,9 @@ impl Node {
         self.learned(failure::lessons(&attempt.route, source, reading.failure));
         if let Some(update) = reading.update {
             self.policy_told(payment, attempt, *update);
+        }
+        if let PaymentKind::ReceiptRequest { session } = payment.kind {
+            self.receipt_answered(session, reading.said.as_ref());
         }
         let status = AttemptStatus::Failed { at, failure: reading.failure };
         let change = PaymentChange::AttemptEnded { place: attempt.place(), status, hold_times: reading.hold_times };
@@ -139,6 +142,10 @@ impl Node {
     fn archive_payment(&mut self, payment: Payment, is_news: bool) {
         let payment_hash = payment.payment_hash;
         self.live.searches.remove(&payment_hash);
+        if !payment.is_listed() {
+            self.change(Change::PaymentDropped { payment_hash });
+            return self.stream_payment_over(&payment);
+        }
         self.change(Change::PaymentEnded { payment_hash, succeeded: payment.status.is_success() });
         let place = self.state.head.ended_payments;
         self.draft.payments.push((place, encode(&payment)));
@@ -160,5 +167,6 @@ impl Node {
         for request in self.live.payment_waiters.remove(&payment_hash).unwrap_or_default() {
             self.answer(request, Ok(Reply::Payment(Box::new(payment.clone()))));
         }
+        self.stream_payment_over(payment);
     }
 }

@@ -10,7 +10,7 @@ use crate::onchain::{self, Resolver};
 use crate::payment::forward::{Forward, ForwardStatus, ForwardingPolicy, HtlcPlace};
 use crate::payment::receive::{Invoice, InvoiceStatus};
 use crate::payment::send::{Attempt, Payment, PaymentChange};
-use crate::payment::stream::{OutgoingStream, StreamChange};
+use crate::payment::stream::{Mark, OutgoingStream, StreamChange};
 use crate::units::{BlockHeight, ChannelId, Msat, NodeId, PaymentHash, SessionId, UnixTime};
 use crate::wire::NodeAnnouncement;
 
@@ -202,6 +202,25 @@ pub enum Change {
     },
     /// So many answers have left the archive.
     AnswersForgotten(u64),
+    /// A payment of ours that is in no list is over.
+    PaymentDropped {
+        /// Which.
+        payment_hash: PaymentHash,
+    },
+    /// A batch of a stream towards us came in an HTLC.
+    BatchReceived {
+        /// The session.
+        session: SessionId,
+        /// What it has paid with it.
+        paid: Mark,
+        /// When.
+        at: UnixTime,
+    },
+    /// Streams towards us that nobody paid in for long.
+    IncomingStreamsForgotten {
+        /// Those whose last batch came before.
+        before: UnixTime,
+    },
 }
 
 /// Names an answer in the archive by its age: what is forgotten first is found first.

@@ -4,6 +4,7 @@ pub mod change;
 mod forward;
 pub mod gossip;
 pub mod index;
+mod payment;
 pub mod row;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -13,9 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::Channel;
 use crate::onchain::Resolver;
+use crate::payment::batch::IncomingStream;
 use crate::payment::forward::{Cause, Forward, ForwardStatus, ForwardingPolicy, HtlcPlace};
 use crate::payment::receive::Invoice;
-use crate::payment::send::{Payment, PaymentChange};
+use crate::payment::send::Payment;
 use crate::payment::stream::OutgoingStream;
 use crate::units::{
     BlockHeight, ChannelId, CltvExpiry, HtlcId, Msat, NodeId, PaymentHash, SessionId, ShortChannelId, UnixTime,
@@ -52,6 +54,8 @@ pub struct State {
     pub invoices: BTreeMap<PaymentHash, Invoice>,
     /// Streams in which we pay.
     pub streams: BTreeMap<SessionId, OutgoingStream>,
+    /// Streams towards us that HTLCs carry.
+    pub incoming_streams: BTreeMap<SessionId, IncomingStream>,
     /// HTLCs that are forwarded, by the incoming one.
     pub forwards: BTreeMap<HtlcPlace, Forward>,
     /// Onions that were forwarded, by a tag of the secret, until they expire: none is forwarded twice.
@@ -219,13 +223,16 @@ impl State {
             Change::PaymentAdded(_)
             | Change::PaymentAttempted { .. }
             | Change::PaymentEnded { .. }
+            | Change::PaymentDropped { .. }
             | Change::Payment { .. }
             | Change::InvoiceAdded(_)
             | Change::InvoiceEnded { .. }
             | Change::InvoiceProgressed { .. }
             | Change::StreamAdded { .. }
             | Change::Stream { .. }
-            | Change::StreamRemoved { .. } => self.apply_payment(change),
+            | Change::StreamRemoved { .. }
+            | Change::BatchReceived { .. }
+            | Change::IncomingStreamsForgotten { .. } => self.apply_payment(change),
             Change::ForwardAdded(_) | Change::ForwardProgressed { .. } | Change::ForwardEnded { .. } => {
                 self.apply_forward(change);
             }
@@ -326,89 +333,6 @@ impl State {
 
     fn channel_mut(&mut self, id: &ChannelId) -> &mut ChannelEntry {
         self.channels.get_mut(id).expect("a delta is about a channel that is there")
-    }
-
-    fn apply_payment(&mut self, change: &Change) {
-        match change {
-            Change::PaymentAdded(payment) => {
-                self.head.payments = payment.index;
-                self.dirty.insert(RowKey::Head);
-                self.dirty.insert(RowKey::Payment(payment.payment_hash));
-                let cause = Cause::Payment(payment.payment_hash);
-                self.causes.extend(payment.attempts.iter().map(|attempt| (attempt.place(), cause)));
-                self.index.payments.insert(payment.index, payment.payment_hash);
-                self.payments.insert(payment.payment_hash, (**payment).clone());
-            }
-            Change::PaymentAttempted { payment_hash, attempt } => {
-                self.dirty.insert(RowKey::Payment(*payment_hash));
-                self.causes.insert(attempt.place(), Cause::Payment(*payment_hash));
-                let payment = self.payments.get_mut(payment_hash).expect("an attempt is of a payment");
-                payment.attempts.push(attempt.clone());
-            }
-            Change::Payment { payment_hash, change } => {
-                self.dirty.insert(RowKey::Payment(*payment_hash));
-                if let PaymentChange::AttemptEnded { place, .. } = change {
-                    self.causes.remove(place);
-                }
-                self.payments.get_mut(payment_hash).expect("a change is of a payment").apply(change);
-            }
-            Change::PaymentEnded { payment_hash, succeeded } => self.end_payment(*payment_hash, *succeeded),
-            Change::InvoiceAdded(invoice) => {
-                self.head.invoices = invoice.index;
-                self.dirty.insert(RowKey::Head);
-                self.dirty.insert(RowKey::Invoice(invoice.payment_hash));
-                self.index.invoices.insert(invoice.index, invoice.payment_hash);
-                self.index.expiries.insert((invoice.expires, invoice.payment_hash));
-                self.invoices.insert(invoice.payment_hash, (**invoice).clone());
-            }
-            Change::InvoiceProgressed { payment_hash, status } => {
-                self.dirty.insert(RowKey::Invoice(*payment_hash));
-                let invoice = self.invoices.get_mut(payment_hash).expect("an invoice that goes on is open");
-                invoice.status = *status;
-            }
-            Change::InvoiceEnded { payment_hash } => {
-                self.dirty.insert(RowKey::Invoice(*payment_hash));
-                if let Some(invoice) = self.invoices.remove(payment_hash) {
-                    self.index.invoices.remove(&invoice.index);
-                    self.index.expiries.remove(&(invoice.expires, *payment_hash));
-                }
-            }
-            Change::StreamAdded { session, stream } => {
-                self.dirty.insert(RowKey::Stream(*session));
-                self.index.streams.insert((stream.channel, *session));
-                self.streams.insert(*session, (**stream).clone());
-            }
-            Change::Stream { session, change } => {
-                self.dirty.insert(RowKey::Stream(*session));
-                self.streams.get_mut(session).expect("a change is of a stream").apply(change);
-            }
-            Change::StreamRemoved { session } => {
-                self.dirty.insert(RowKey::Stream(*session));
-                if let Some(stream) = self.streams.remove(session) {
-                    self.index.streams.remove(&(stream.channel, *session));
-                }
-            }
-            _ => unreachable!("sorted by `apply`"),
-        }
-    }
-
-    fn end_payment(&mut self, hash: PaymentHash, succeeded: bool) {
-        self.head.ended_payments += 1;
-        self.dirty.insert(RowKey::Head);
-        self.dirty.insert(RowKey::Payment(hash));
-        let payment = self.payments.remove(&hash).expect("a payment that ends was begun");
-        self.index.payments.remove(&payment.index);
-        // The place of a part that is over may be another HTLC's by now: ids are rolled back.
-        for attempt in payment.pending() {
-            self.causes.remove(&attempt.place());
-        }
-        self.recent.push_back(hash);
-        self.recent_outcomes.insert(hash, succeeded);
-        if self.recent.len() > RECENT_PAYMENTS
-            && let Some(oldest) = self.recent.pop_front()
-        {
-            self.recent_outcomes.remove(&oldest);
-        }
     }
 
     fn apply_rest(&mut self, change: &Change) {

@@ -30,6 +30,8 @@ pub enum RowKey {
     Invoice(PaymentHash),
     /// A stream in which we pay.
     Stream(SessionId),
+    /// A stream towards us that HTLCs carry.
+    IncomingStream(SessionId),
     /// A kept answer.
     Request(String),
     /// A peer.
@@ -85,6 +87,7 @@ impl RowKey {
             RowKey::Payment(hash) => join(b'P', &hash.0),
             RowKey::Invoice(hash) => join(b'I', &hash.0),
             RowKey::Stream(session) => join(b'S', &session.0),
+            RowKey::IncomingStream(session) => join(b'T', &session.0),
             RowKey::Request(id) => join(b'R', id.as_bytes()),
             RowKey::Peer(peer) => join(b'N', &peer.0.serialize()),
             RowKey::Wallet => vec![b'W'],
@@ -135,6 +138,7 @@ impl State {
         keys.extend(self.payments.keys().copied().map(RowKey::Payment));
         keys.extend(self.invoices.keys().copied().map(RowKey::Invoice));
         keys.extend(self.streams.keys().copied().map(RowKey::Stream));
+        keys.extend(self.incoming_streams.keys().copied().map(RowKey::IncomingStream));
         keys.extend(self.requests.keys().cloned().map(RowKey::Request));
         keys.extend(self.peers.keys().copied().map(RowKey::Peer));
         keys.extend(self.gossip.keys().copied().map(RowKey::Gossip));
@@ -157,6 +161,7 @@ impl State {
             RowKey::Payment(hash) => self.payments.get(hash).map(encode),
             RowKey::Invoice(hash) => self.invoices.get(hash).map(encode),
             RowKey::Stream(session) => self.streams.get(session).map(encode),
+            RowKey::IncomingStream(session) => self.incoming_streams.get(session).map(encode),
             RowKey::Request(id) => self.requests.get(id).map(encode),
             RowKey::Peer(peer) => self.peers.get(peer).map(encode),
             RowKey::Wallet => Some(self.wallet.to_bytes()),
@@ -191,7 +196,12 @@ impl State {
     fn make_index(&self) -> Index {
         Index {
             channels: self.channels.iter().map(|(id, entry)| (entry.index, *id)).collect(),
-            payments: self.payments.values().map(|payment| (payment.index, payment.payment_hash)).collect(),
+            payments: self
+                .payments
+                .values()
+                .filter(|payment| payment.is_listed())
+                .map(|payment| (payment.index, payment.payment_hash))
+                .collect(),
             invoices: self.invoices.values().map(|invoice| (invoice.index, invoice.payment_hash)).collect(),
             expiries: self.invoices.values().map(|invoice| (invoice.expires, invoice.payment_hash)).collect(),
             streams: self.streams.iter().map(|(session, stream)| (stream.channel, *session)).collect(),
@@ -209,6 +219,7 @@ impl State {
             b'P' => drop(self.payments.insert(PaymentHash(id()?), decode(value)?)),
             b'I' => drop(self.invoices.insert(PaymentHash(id()?), decode(value)?)),
             b'S' => drop(self.streams.insert(SessionId(id()?), decode(value)?)),
+            b'T' => drop(self.incoming_streams.insert(SessionId(id()?), decode(value)?)),
             b'R' => drop(self.requests.insert(String::from_utf8(rest.to_vec()).ok()?, decode(value)?)),
             b'N' => drop(self.peers.insert(NodeId(secp256k1::PublicKey::from_slice(rest).ok()?), decode(value)?)),
             b'G' => drop(self.gossip.insert(ChannelId(id()?), decode(value)?)),

@@ -7,6 +7,7 @@ mod gossip;
 mod pay;
 mod receive;
 mod route;
+mod send;
 mod silence;
 mod stream;
 mod world;

@@ -26,7 +26,8 @@ use crate::node::{Node, Record, Settings};
 use crate::payment::forward::Cause;
 use crate::payment::send::Payment;
 use crate::payment::stream::StreamStatus;
-use crate::units::{BlockHeight, ChannelId, FeeratePerKw, NodeId, UnixTime};
+use crate::router::RouteQuery;
+use crate::units::{BlockHeight, ChannelId, FeeratePerKw, NodeId, PaymentHash, UnixTime};
 use crate::wallet::Wallet;
 use crate::wire::{Features, Message};
 
@@ -87,6 +88,8 @@ pub struct World {
     /// What was said of HTLCs' ends, and to whom.
     pub answers: Vec<(usize, Message)>,
     held_chain: Option<usize>,
+    /// Searches that nobody answered: of whom, for what, which question.
+    pub searches: Vec<(usize, PaymentHash, u32, RouteQuery)>,
     /// Messages of these types are lost on the wire.
     pub lost: Vec<u16>,
 }
@@ -141,6 +144,7 @@ impl World {
             requests: 0,
             clock,
             held_chain: None,
+            searches: Vec::new(),
             lost: Vec::new(),
             trips: Vec::new(),
             answers: Vec::new(),
@@ -439,6 +443,9 @@ impl World {
                     self.members[who].statuses.insert(request.0, *status);
                 }
                 Effect::Gossip(message) => self.members[who].gossip.push(message),
+                Effect::FindRoute { payment_hash, attempt, query } => {
+                    self.searches.push((who, payment_hash, attempt, *query));
+                }
                 Effect::Broadcast(package) => package.into_iter().for_each(|transaction| self.accept(transaction)),
                 _ => {}
             }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::super::error::InvalidPayload;
 use crate::units::{BlockHeight, CltvExpiry, Msat};
 use crate::wire::codec::{Field, Reader, write_bigsize, write_bytes_u16};
-use crate::wire::{ChannelUpdate, DecodeError, Message};
+use crate::wire::tlv::write_record;
+use crate::wire::{ChannelUpdate, DecodeError, Message, TransferReceipt};
 
 /// `failure_code`: the onion could not be read.
 pub const BADONION: u16 = 0x8000;
@@ -15,6 +16,9 @@ pub const PERM: u16 = 0x4000;
 pub const NODE: u16 = 0x2000;
 /// `failure_code`: the channel's conditions were not met.
 pub const UPDATE: u16 = 0x1000;
+
+/// The record of a failure that holds a receipt: a `transfer_receipt` with its message type.
+const RECEIPT: u64 = 4_730_905;
 
 /// Why an HTLC failed, as some hop says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,6 +88,15 @@ pub enum Failure {
         /// The payee's best block.
         height: BlockHeight,
     },
+    /// PERM|15 with a record of ours behind it: the receipt that the HTLC asked for (docs/protocol.md).
+    StreamReceipt {
+        /// What came in.
+        htlc_msat: Msat,
+        /// The payee's best block.
+        height: BlockHeight,
+        /// What was asked for.
+        receipt: Box<TransferReceipt>,
+    },
     /// 18.
     FinalIncorrectCltvExpiry {
         /// What came in.
@@ -146,7 +159,7 @@ impl Failure {
             Failure::FeeInsufficient { .. } => UPDATE | 12,
             Failure::IncorrectCltvExpiry { .. } => UPDATE | 13,
             Failure::ExpiryTooSoon { .. } => UPDATE | 14,
-            Failure::IncorrectOrUnknownPaymentDetails { .. } => PERM | 15,
+            Failure::IncorrectOrUnknownPaymentDetails { .. } | Failure::StreamReceipt { .. } => PERM | 15,
             Failure::FinalIncorrectCltvExpiry { .. } => 18,
             Failure::FinalIncorrectHtlcAmount { .. } => 19,
             Failure::ChannelDisabled { .. } => UPDATE | 20,
@@ -200,6 +213,12 @@ impl Failure {
             Failure::IncorrectOrUnknownPaymentDetails { htlc_msat, height } => {
                 htlc_msat.write(&mut out);
                 height.height().write(&mut out);
+            }
+            Failure::StreamReceipt { htlc_msat, height, receipt } => {
+                htlc_msat.write(&mut out);
+                height.height().write(&mut out);
+                let receipt = Message::from((**receipt).clone()).encode();
+                write_record(RECEIPT, &mut out, |out| out.extend_from_slice(&receipt));
             }
             Failure::FinalIncorrectCltvExpiry { cltv_expiry } => cltv_expiry.write(&mut out),
             Failure::FinalIncorrectHtlcAmount { incoming_htlc_amt } => incoming_htlc_amt.write(&mut out),
@@ -259,7 +278,11 @@ impl Failure {
             10 => Failure::UnknownNextPeer,
             15 => {
                 let htlc_msat = Field::read(reader)?;
-                Failure::IncorrectOrUnknownPaymentDetails { htlc_msat, height: BlockHeight::new(Field::read(reader)?) }
+                let height = BlockHeight::new(Field::read(reader)?);
+                match read_receipt(reader) {
+                    Some(receipt) => Failure::StreamReceipt { htlc_msat, height, receipt },
+                    None => Failure::IncorrectOrUnknownPaymentDetails { htlc_msat, height },
+                }
             }
             22 => Failure::InvalidOnionPayload { tlv_type: reader.bigsize()?, offset: Field::read(reader)? },
             _ => Failure::Other { code },
@@ -279,6 +302,18 @@ impl Failure {
             }
             _ => Failure::Other { code },
         })
+    }
+}
+
+/// The receipt behind the known data, if there is one; anything else there is ignored (BOLT 4).
+fn read_receipt(reader: &mut Reader<'_>) -> Option<Box<TransferReceipt>> {
+    if reader.bigsize().ok()? != RECEIPT {
+        return None;
+    }
+    let length = usize::try_from(reader.bigsize().ok()?).ok()?;
+    match Message::decode(reader.take(length).ok()?) {
+        Ok(Message::TransferReceipt(receipt)) => Some(receipt),
+        _ => None,
     }
 }
 

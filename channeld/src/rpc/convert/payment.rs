@@ -197,6 +197,7 @@ pub fn stream_closed(status: &StreamStatus) -> Option<StreamClosed> {
         stream::StreamCloseReason::ChannelClosed => StreamCloseReason::ChannelClosed,
         stream::StreamCloseReason::ClosedByPayee => StreamCloseReason::ClosedByPayee,
         stream::StreamCloseReason::BalanceExhausted => StreamCloseReason::BalanceExhausted,
+        stream::StreamCloseReason::PaymentFailed => StreamCloseReason::PaymentFailed,
     };
     Some(StreamClosed {
         reason: reason.into(),

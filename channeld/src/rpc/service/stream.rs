@@ -19,7 +19,7 @@ use crate::payment::stream::StreamStatus;
 use crate::rpc::service::{Answers, QUEUE};
 use crate::rpc::status::{invalid, refused, status, unreadable};
 use crate::rpc::{convert, request};
-use crate::units::{Msat, SessionId};
+use crate::units::{ChannelId, Msat, SessionId};
 
 /// The most payments in one piece.
 const LARGEST_BATCH: usize = 1_000;
@@ -45,7 +45,7 @@ pub async fn start(
     let (out, answers) = mpsc::channel(QUEUE);
     let first = Answer::Opened(StreamOpened {
         session_id: opened.session.to_string(),
-        channel_id: opened.channel.to_string(),
+        channel_id: if opened.channel == ChannelId::ALL { String::new() } else { opened.channel.to_string() },
         available_msat: opened.available.msat(),
         committed_sequence: opened.committed_sequence,
         accepted_sequence: opened.accepted_sequence,
