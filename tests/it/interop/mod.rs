@@ -2,6 +2,7 @@
 //! format; then they pay, cut the wire, close together or by force.
 
 mod direct;
+mod middle;
 mod wire;
 
 use std::net::SocketAddr;
