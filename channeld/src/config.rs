@@ -86,6 +86,13 @@ pub struct Forwarding {
     pub htlc_minimum_msat: u64,
     /// The largest; what the channel can carry where it is not set.
     pub htlc_maximum_msat: Option<u64>,
+    /// The part of a channel's HTLC slots and value that is for everybody's forwards, in percent; what this and the next
+    /// leave is kept for peers whose forwards end quickly.
+    pub general_percent: u8,
+    /// The part for when that is full: one HTLC for each peer.
+    pub congestion_percent: u8,
+    /// Of the first part, what one peer may take: 1 to 100.
+    pub peer_percent: u8,
 }
 
 impl Default for Forwarding {
@@ -96,6 +103,9 @@ impl Default for Forwarding {
             cltv_expiry_delta: 40,
             htlc_minimum_msat: 1,
             htlc_maximum_msat: None,
+            general_percent: 60,
+            congestion_percent: 10,
+            peer_percent: 50,
         }
     }
 }
@@ -104,6 +114,13 @@ impl Forwarding {
     fn check(&self) -> Result<(), ConfigError> {
         if !(34..=2016).contains(&self.cltv_expiry_delta) {
             return Err(bad("forwarding.cltv-expiry-delta", &self.cltv_expiry_delta.to_string(), "34 to 2016"));
+        }
+        if u16::from(self.general_percent) + u16::from(self.congestion_percent) > 100 {
+            let sum = u16::from(self.general_percent) + u16::from(self.congestion_percent);
+            return Err(bad("forwarding.general-percent", &sum.to_string(), "with congestion-percent at most 100"));
+        }
+        if !(1..=100).contains(&self.peer_percent) {
+            return Err(bad("forwarding.peer-percent", &self.peer_percent.to_string(), "1 to 100"));
         }
         if self.htlc_minimum_msat == 0 {
             return Err(bad("forwarding.htlc-minimum-msat", "0", "at least 1"));

@@ -199,6 +199,7 @@ fn settings(name: &str) -> Settings {
         features: Features::init(),
         policy,
         forwarding: channeld::payment::forward::ForwardingPolicy::default(),
+        shares: channeld::payment::jamming::Shares::default(),
         anchor_reserve: Amount::from_sat(10_000),
         burial: 6,
         fallback_feerate: FeeratePerKw::new(500),

@@ -30,6 +30,7 @@ use crate::keys::{Seed, Signer};
 use crate::node::state::State;
 use crate::node::{Node, Settings};
 use crate::payment::forward::ForwardingPolicy;
+use crate::payment::jamming::Shares;
 use crate::peer::{PeerConfig, Peers};
 use crate::rpc::presence::Presence;
 use crate::rpc::server::ServeError;
@@ -302,6 +303,7 @@ fn settings(config: &Config, features: Features, chain_hash: ChainHash, listen: 
         features,
         policy: policy(config),
         forwarding: forwarding(&config.forwarding),
+        shares: shares(&config.forwarding),
         anchor_reserve: Amount::from_sat(config.limits.anchor_reserve_sat),
         burial: config.limits.burial,
         fallback_feerate: FeeratePerKw::new(config.limits.fallback_feerate_per_kw),
@@ -325,6 +327,10 @@ fn policy(config: &Config) -> Policy {
     policy.exposure.max_dust = Msat::new(limits.max_dust_exposure_msat);
     policy.transfer_window.amount = Msat::new(limits.stream_window_msat);
     policy
+}
+
+const fn shares(config: &Forwarding) -> Shares {
+    Shares { general: config.general_percent, congestion: config.congestion_percent, peer: config.peer_percent }
 }
 
 fn forwarding(config: &Forwarding) -> ForwardingPolicy {

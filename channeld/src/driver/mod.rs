@@ -29,6 +29,7 @@ use crate::node::state::State;
 use crate::node::state::change::Change;
 use crate::node::state::row::{RowKey, UnreadableRow};
 use crate::node::{Node, Record, Settings, state::row};
+use crate::payment::jamming::Bucket;
 use crate::store::{HistoryItem, Reader, Recovered, Store, Stream, TurnRecord};
 use crate::units::UnixTime;
 
@@ -156,6 +157,7 @@ fn run(mut node: Node, mailbox: &Mailbox, committer: Committer, reader: &Reader,
         if ticked.elapsed() >= TICK || node.wake_at().is_some_and(|due| now >= due) {
             ticked = Instant::now();
             node.handle(Input::Tick, moment());
+            tell_load(&node.forwarding_load());
             if let Some(input) = sweeper.look(reader, now) {
                 node.handle(input, moment());
             }
@@ -170,6 +172,20 @@ fn run(mut node: Node, mailbox: &Mailbox, committer: Committer, reader: &Reader,
     }
     let rows = node.take_dirty();
     committer.stop(rows);
+}
+
+/// How full the buckets of forwards are, for Prometheus.
+fn tell_load(load: &crate::node::ForwardingLoad) {
+    for bucket in [Bucket::General, Bucket::Congestion, Bucket::Protected] {
+        let of = load.buckets.iter().filter(|(_, it, _)| *it == bucket).map(|(_, _, room)| room);
+        let (slots, value) = of.fold((0, 0), |(slots, value), room| (slots + room.slots, value + room.value.msat()));
+        metrics::gauge!("channeld_forward_bucket_slots", "bucket" => bucket.name()).set(slots as f64);
+        metrics::gauge!("channeld_forward_bucket_msat", "bucket" => bucket.name()).set(value as f64);
+    }
+    metrics::gauge!("channeld_forwards_in_flight").set(load.in_flight as f64);
+    metrics::counter!("channeld_forwards_without_room_total").absolute(load.refused);
+    metrics::counter!("channeld_forwards_total").absolute(load.succeeded);
+    metrics::counter!("channeld_forwarding_fees_msat_total").absolute(load.fees.msat());
 }
 
 /// What a block makes necessary of the archive is read before the node sees it. A spend of a funding output is rare.

@@ -50,6 +50,7 @@ fn start(folder: &Path) -> Driver {
         features: Features::init(),
         policy: Policy::default(),
         forwarding: crate::payment::forward::ForwardingPolicy::default(),
+        shares: crate::payment::jamming::Shares::default(),
         anchor_reserve: Amount::from_sat(10_000),
         burial: 6,
         fallback_feerate: FeeratePerKw::FLOOR,

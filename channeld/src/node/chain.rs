@@ -28,6 +28,7 @@ impl Node {
             let hash = BlockHash::from_byte_array(self.settings.chain_hash.to_bytes());
             self.change(Change::BlockConnected { height: BlockHeight::new(0), hash });
         }
+        self.start_buckets();
         let peers = self.state.peers.iter().filter(|(_, record)| record.persistent);
         let calls: Vec<_> = peers.map(|(peer, record)| (*peer, record.address.clone())).collect();
         calls.into_iter().for_each(|(peer, address)| self.turns.push(Effect::Connect { peer, address }));

@@ -307,6 +307,7 @@ impl Node {
             self.draft.rows.push((RowKey::EndedChannelIndex(id).bytes(), Some(encode(&info.index))));
         }
         self.draft.rows.push((RowKey::PenaltiesOver(id).bytes(), Some(Vec::new())));
+        self.forwards_forgotten(id);
         self.change(Change::ResolverRemoved { channel: id });
         self.change(Change::ChannelRemoved { channel: id });
         self.live.kept.remove(&id);

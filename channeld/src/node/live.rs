@@ -47,6 +47,8 @@ pub(super) struct Live {
     pub recalled: BTreeMap<String, Answered>,
     /// Repetitions of such a question, by its key.
     pub followers: BTreeMap<String, Vec<RequestNumber>>,
+    /// Room for forwards.
+    pub buckets: super::forward::Buckets,
     /// Parts of payments towards us.
     pub parts: BTreeMap<PaymentHash, PartSet>,
     /// Penalty rows that the driver brought with the block in hand.

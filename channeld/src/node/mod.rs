@@ -28,6 +28,7 @@ mod silence;
 mod tests;
 
 pub use api::{command, event, refusal, reply};
+pub use forward::ForwardingLoad;
 
 use std::sync::Arc;
 
@@ -39,6 +40,7 @@ use sha2::Sha256;
 use crate::channel::Policy;
 use crate::keys::Signer;
 use crate::payment::forward::ForwardingPolicy;
+use crate::payment::jamming::Shares;
 use crate::units::{ChannelId, UnixTime};
 use crate::wallet::Wallet;
 use crate::wire::{Address, Features};
@@ -68,6 +70,8 @@ pub struct Settings {
     pub policy: Policy,
     /// What new channels ask for forwarding, as far as they can carry it.
     pub forwarding: ForwardingPolicy,
+    /// How a channel's room for forwards is cut.
+    pub shares: Shares,
     /// Kept for each channel with anchors, to pay for claims.
     pub anchor_reserve: Amount,
     /// Depth at which what happened on the chain is final.

@@ -8,6 +8,7 @@ pub mod batch;
 pub mod forward;
 pub mod hold;
 pub mod invoice;
+pub mod jamming;
 pub mod parcel;
 pub mod receive;
 pub mod send;

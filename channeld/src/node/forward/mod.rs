@@ -4,7 +4,11 @@
 //! channels. A preimage goes up in the turn in which it arrives; a failure only when the outgoing HTLC is gone for certain,
 //! or when the incoming one's own deadline leaves no choice. Never looks at the graph and never chooses a route.
 
+mod bucket;
 mod deadline;
+
+pub(super) use bucket::Buckets;
+pub use bucket::ForwardingLoad;
 
 use crate::channel::{self, Command, OutgoingFailure};
 use crate::commitment::{HtlcOffer, LimitRefusal};
@@ -125,6 +129,7 @@ impl Node {
         let next = entry.peer;
         let id = entry.channel.commitments().ok_or(channel::Refusal::NotReady)?.next_outgoing;
         let forwarding = errand.forwarding;
+        let bucket = self.room_for(errand.incoming.channel, outgoing, forwarding.amt_to_forward)?;
         let command = Command::AddHtlc {
             amount: forwarding.amt_to_forward,
             payment_hash: errand.offer.payment_hash,
@@ -133,7 +138,7 @@ impl Node {
             path_key: forwarding.path_key,
         };
         self.drive(outgoing, channel::Input::Command(command))?;
-        self.change(Change::ForwardAdded(Box::new(Forward {
+        let forward = Forward {
             incoming: errand.incoming,
             outgoing: HtlcPlace { channel: outgoing, id },
             next,
@@ -145,7 +150,9 @@ impl Node {
             return_path: forwarding.return_path.clone(),
             started: self.moment.now,
             status: ForwardStatus::InFlight,
-        })));
+        };
+        self.room_taken(&forward, bucket);
+        self.change(Change::ForwardAdded(Box::new(forward)));
         Ok(())
     }
 
@@ -158,6 +165,7 @@ impl Node {
     ) {
         let Some(forward) = self.state.forwards.get(&incoming).cloned() else { return };
         let (came, went) = (forward.incoming_amount, forward.outgoing_amount);
+        self.room_freed(&forward, true);
         self.change(Change::Moved { channel: forward.outgoing.channel, sent: went, received: Msat::ZERO });
         if forward.status == ForwardStatus::FailedBack {
             self.change(Change::ForwardEnded { incoming, earned: None });
@@ -222,6 +230,7 @@ impl Node {
 
     /// Both HTLCs are over. Where the channel before us is on the chain there is nothing to tell its peer.
     fn fail_upstream(&mut self, forward: &Forward, answer: Answer, code: Option<u16>) {
+        self.room_freed(forward, false);
         self.change(Change::ForwardEnded { incoming: forward.incoming, earned: None });
         if forward.status == ForwardStatus::FailedBack {
             return;

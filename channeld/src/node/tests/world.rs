@@ -103,6 +103,7 @@ fn settings() -> Settings {
         features: Features::init(),
         policy: Policy { minimum_depth: 1, ..Policy::default() },
         forwarding: crate::payment::forward::ForwardingPolicy::default(),
+        shares: crate::payment::jamming::Shares::default(),
         anchor_reserve: Amount::from_sat(10_000),
         burial: 6,
         fallback_feerate: FeeratePerKw::FLOOR,
@@ -308,12 +309,6 @@ impl World {
         let moment = moment(&mut self.clock);
         self.members[who].node.handle(input, moment);
         self.settle(who);
-    }
-
-    /// The time by the next input's clock.
-    pub fn now(&self) -> UnixTime {
-        let mut clock = self.clock;
-        moment(&mut clock).now
     }
 
     /// A test has sent an HTLC that is no payment of the node's.
