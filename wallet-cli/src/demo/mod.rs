@@ -7,19 +7,24 @@ pub mod picture;
 pub mod punishment;
 pub mod report;
 pub mod scene;
+pub mod sketch;
 pub mod story;
 mod tie;
+pub mod web;
 
 pub use tie::{TieArgs, tie};
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Global;
-use crate::demo::report::Report;
+use crate::demo::network::Network;
 use crate::demo::story::Story;
+use crate::demo::web::Web;
 use crate::failure::{Exit, Failure};
 
 /// How a process ends that was interrupted: 128 and the signal's number.
@@ -28,12 +33,18 @@ const INTERRUPTED: u8 = 130;
 /// See `--help`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  wallet-cli demo\n  wallet-cli demo --json | jq .balance\n  wallet-cli demo --keep          play on by hand"
+    after_help = "Examples:\n  wallet-cli demo\n  wallet-cli demo --json | jq .balance\n  wallet-cli demo --keep          play on by hand\n  wallet-cli demo --nodes 10 --svg network.svg"
 )]
 pub struct DemoArgs {
     /// Leave the network running, and say how to use it by hand.
     #[arg(long)]
     keep: bool,
+    /// A network of so many nodes instead, with payments over several hops.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(2..=50))]
+    nodes: Option<u16>,
+    /// Draw that network as SVG, too.
+    #[arg(long, value_name = "FILE", requires = "nodes")]
+    svg: Option<PathBuf>,
 }
 
 /// Runs it.
@@ -41,31 +52,55 @@ pub struct DemoArgs {
 /// # Errors
 /// Where a signal cannot be caught, or stdout is closed.
 pub async fn run(global: &Global, args: DemoArgs) -> Result<ExitCode, Failure> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| Failure::defect(error.to_string()))?;
-    let mut story = Story::new(global.json);
-    let told = tokio::select! {
-        told = story.tell() => told,
-        _ = tokio::signal::ctrl_c() => return Ok(ExitCode::from(INTERRUPTED)),
-        _ = terminate.recv() => return Ok(ExitCode::from(INTERRUPTED)),
-    };
-    let (report, network) = story.end();
-    if global.json {
-        let json = serde_json::to_value(&report).map_err(|error| Failure::defect(error.to_string()))?;
-        global.output().value(&json)?;
-    } else {
-        println!("{}", picture::summary(&report));
+    if let Some(nodes) = args.nodes {
+        let mut web = Web::new(global.json, nodes.into(), args.svg);
+        let Some(told) = unless_interrupted(web.tell()).await? else { return Ok(ExitCode::from(INTERRUPTED)) };
+        let (report, network) = web.end();
+        let is_right = report.ok && told.is_ok();
+        show(global, &report, || picture::web_summary(&report))?;
+        return finish(global, told, network, args.keep, is_right);
     }
+    let mut story = Story::new(global.json);
+    let Some(told) = unless_interrupted(story.tell()).await? else { return Ok(ExitCode::from(INTERRUPTED)) };
+    let (report, network) = story.end();
+    let is_right = report.ok && told.is_ok();
+    show(global, &report, || picture::summary(&report))?;
+    finish(global, told, network, args.keep, is_right)
+}
+
+/// What comes of it; nothing where Ctrl-C or SIGTERM came first. What it started ends with it.
+async fn unless_interrupted<T>(told: impl Future<Output = T>) -> Result<Option<T>, Failure> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| Failure::defect(error.to_string()))?;
+    Ok(tokio::select! {
+        told = told => Some(told),
+        _ = tokio::signal::ctrl_c() => None,
+        _ = terminate.recv() => None,
+    })
+}
+
+fn show<R: Serialize>(global: &Global, report: &R, words: impl FnOnce() -> String) -> Result<(), Failure> {
+    if global.json {
+        let json = serde_json::to_value(report).map_err(|error| Failure::defect(error.to_string()))?;
+        return global.output().value(&json);
+    }
+    println!("{}", words());
+    Ok(())
+}
+
+fn finish(
+    global: &Global,
+    told: Result<(), Failure>,
+    network: Option<Network>,
+    keep: bool,
+    is_right: bool,
+) -> Result<ExitCode, Failure> {
     if let Err(failure) = &told {
         let words = network.as_ref().map(|network| network.last_words()).unwrap_or_default();
         eprintln!("{failure}\n{words}");
     }
-    if let Some(network) = network.filter(|_| args.keep) {
+    if let Some(network) = network.filter(|_| keep) {
         let hint = network.keep()?;
         if global.json { eprintln!("{hint}") } else { println!("{hint}") }
     }
-    Ok(exit(&report, told.is_ok()))
-}
-
-fn exit(report: &Report, told: bool) -> ExitCode {
-    if report.ok && told { ExitCode::SUCCESS } else { ExitCode::from(Exit::ShowFailed as u8) }
+    Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::from(Exit::ShowFailed as u8) })
 }

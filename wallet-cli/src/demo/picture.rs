@@ -1,6 +1,6 @@
 //! What the demo found, for a person.
 
-use crate::demo::report::{Balance, Layer, Report};
+use crate::demo::report::{Balance, Layer, Report, Step, WebReport};
 use crate::money;
 use crate::output::table;
 
@@ -13,10 +13,24 @@ pub fn summary(report: &Report) -> String {
     if report.balance.mined_sat > 0 {
         parts.push(balance_sheet(&report.balance));
     }
-    let seconds: f64 = report.steps.iter().map(|step| step.seconds).sum();
-    let verdict = if report.ok { "All of it is right" } else { "Something went wrong" };
-    parts.push(format!("{verdict} ({seconds:.1} s)."));
+    parts.push(verdict(report.ok, &report.steps));
     parts.join("\n")
+}
+
+/// The end of the story of a network.
+pub fn web_summary(report: &WebReport) -> String {
+    let mut parts = Vec::new();
+    if report.balance.mined_sat > 0 {
+        parts.push(balance_sheet(&report.balance));
+    }
+    parts.push(verdict(report.ok, &report.steps));
+    parts.join("\n")
+}
+
+fn verdict(ok: bool, steps: &[Step]) -> String {
+    let seconds: f64 = steps.iter().map(|step| step.seconds).sum();
+    let verdict = if ok { "All of it is right" } else { "Something went wrong" };
+    format!("{verdict} ({seconds:.1} s).")
 }
 
 fn layers(l1: &Layer, l2: &Layer) -> String {

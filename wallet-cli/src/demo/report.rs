@@ -86,3 +86,33 @@ pub struct Layer {
     /// Until it is final.
     pub seconds_to_final: f64,
 }
+
+/// What a demo with a whole network found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct WebReport {
+    /// Whether every step and every sum is right.
+    pub ok: bool,
+    /// The steps, in order; after the first that failed there is none.
+    pub steps: Vec<Step>,
+    /// How many nodes.
+    pub nodes: usize,
+    /// How many channels.
+    pub channels: usize,
+    /// The payments across the network.
+    pub multihop: Multihop,
+    /// Every satoshi.
+    pub balance: Balance,
+}
+
+/// Payments over several hops.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Multihop {
+    /// How many were tried.
+    pub count: usize,
+    /// How many arrived.
+    pub succeeded: usize,
+    /// The most channels that one went over.
+    pub hops_max: usize,
+    /// The median from asking to paid.
+    pub p50_ms: f64,
+}
