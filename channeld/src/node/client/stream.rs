@@ -288,7 +288,9 @@ impl Node {
         let funded = self.state.channels.get(&stream.channel).and_then(|entry| entry.channel.funded());
         let sessions = funded.map(|funded| &funded.commitments.outgoing_transfers.sessions);
         let is_closed = !sessions.is_some_and(|all| all.get(&session).is_some_and(|session| session.open));
-        if is_closed || funded.is_none_or(|funded| funded.phase != channel::Phase::Open) {
+        // Where we have just closed it the payee's receipt is waited for, as long as it takes to answer.
+        let is_answer_due = self.live.closing_streams.contains_key(&session);
+        if (is_closed && !is_answer_due) || funded.is_none_or(|funded| funded.phase != channel::Phase::Open) {
             self.end_when_decided(session, reason);
         }
     }
