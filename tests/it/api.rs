@@ -36,7 +36,9 @@ async fn the_api_of_a_node() {
     health_and_reflection(&network.alice.client).await;
     scene::fund(&network).await.unwrap();
     let channel = scene::open(&network, 1_000_000, 0, |_| {}).await.unwrap();
+    policies(&network, &channel.channel_id).await;
     streams(&network, &channel.channel_id).await;
+    delays(&network).await;
     payments(&network, &channel).await;
 }
 
@@ -176,6 +178,60 @@ async fn health_and_reflection(client: &Client) {
     let mut reflection = ServerReflectionClient::new(client.link());
     let mut answers = reflection.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
     assert!(answers.message().await.unwrap().unwrap().message_response.is_some());
+}
+
+async fn policies(network: &Network, channel_id: &str) {
+    let mut client = network.alice.client.channel();
+    let request = |paths: &[&str]| UpdateChannelPolicyRequest {
+        channel_id: channel_id.into(),
+        policy: Some(ForwardingPolicy {
+            fee_base_msat: 7,
+            fee_proportional_millionths: 8,
+            cltv_expiry_delta: 10,
+            htlc_minimum_msat: 0,
+            htlc_maximum_msat: u64::MAX / 2,
+        }),
+        update_mask: Some(prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() }),
+        ..Default::default()
+    };
+    for wrong in [&[][..], &["fee"], &["cltv_expiry_delta"], &["htlc_minimum_msat"], &["htlc_maximum_msat"], &["*"]] {
+        refused(client.update_channel_policy(request(wrong)).await, Code::InvalidArgument, "INVALID_ARGUMENT");
+    }
+    let nothing = UpdateChannelPolicyRequest { policy: None, ..request(&["fee_base_msat"]) };
+    refused(client.update_channel_policy(nothing).await, Code::InvalidArgument, "INVALID_ARGUMENT");
+    let unknown = UpdateChannelPolicyRequest { channel_id: "00".repeat(32), ..request(&["fee_base_msat"]) };
+    refused(client.update_channel_policy(unknown).await, Code::NotFound, "CHANNEL_NOT_FOUND");
+    let paths = ["fee_base_msat", "fee_proportional_millionths"];
+    let only = UpdateChannelPolicyRequest { validate_only: true, ..request(&paths) };
+    let would = client.update_channel_policy(only).await.unwrap().into_inner().policy.unwrap();
+    let shown = async || {
+        let request = GetChannelRequest { channel_id: channel_id.into() };
+        network.alice.client.channel().get_channel(request).await.unwrap().into_inner().channel.unwrap()
+    };
+    let before = shown().await.forwarding_policy.unwrap();
+    assert_ne!(before.fee_base_msat, 7);
+    let expected = ForwardingPolicy { fee_base_msat: 7, fee_proportional_millionths: 8, ..before };
+    assert_eq!(would, expected);
+    let now = client.update_channel_policy(request(&paths)).await.unwrap().into_inner().policy;
+    assert_eq!((now, shown().await.forwarding_policy), (Some(expected), Some(expected)));
+}
+
+async fn delays(network: &Network) {
+    let client = &network.alice.client;
+    let bob = &network.bob.presence.node_id;
+    let slow = |node_id: &str, seconds: i64| InjectFaultRequest {
+        fault: Some(inject_fault_request::Fault::Delay(Delay {
+            node_id: node_id.into(),
+            delay: Some(prost_types::Duration { seconds, nanos: 1_000_000 }),
+        })),
+        ..Default::default()
+    };
+    refused(client.dev().inject_fault(slow(bob, 61)).await, Code::InvalidArgument, "INVALID_ARGUMENT");
+    refused(client.dev().inject_fault(slow(bob, -1)).await, Code::InvalidArgument, "INVALID_ARGUMENT");
+    let stranger = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+    refused(client.dev().inject_fault(slow(stranger, 0)).await, Code::FailedPrecondition, "PEER_OFFLINE");
+    // What follows is paid over the slow line.
+    client.dev().inject_fault(slow(bob, 0)).await.unwrap();
 }
 
 /// A stream that says these things one after the other, and then leaves.

@@ -1,6 +1,7 @@
 //! End-to-end scenarios and differential tests.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod api;
 mod bad_input;
 mod breach;

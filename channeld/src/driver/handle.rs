@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
+use super::archive;
 use super::client::{Answer, Clients};
 use super::mailbox::{Credit, Mailbox};
 use super::pathfinder::Asker;
-use super::{archive, audit};
 use crate::chain::Backend;
 use crate::gossip::{GossipStatus, Rim};
 use crate::graph::Snapshot;
@@ -93,7 +93,7 @@ impl Handle {
             Query::ListPayments(page) => archive::payments(self, page).await,
             Query::ListChannels { peer, page } => archive::channels(self, peer, page).await,
             Query::ListInvoices(page) => archive::invoices(self, page).await,
-            query @ Query::AuditChannels { .. } => audit::channels(self, query).await,
+            query @ Query::AuditChannels { .. } => archive::audit::channels(self, query).await,
             Query::Payment(hash) => match self.ask_node(Query::Payment(hash)).await {
                 Err(Refusal::PaymentNotFound) => archive::payment(&self.reader, &hash),
                 answer => answer,
@@ -104,6 +104,10 @@ impl Handle {
             },
             Query::Channel(id) => match self.ask_node(Query::Channel(id)).await {
                 Err(Refusal::ChannelNotFound(_)) => archive::channel(&self.reader, id),
+                answer => answer,
+            },
+            Query::ChannelNamed(name) => match self.ask_node(Query::ChannelNamed(name)).await {
+                Err(Refusal::ChannelNotFound(_)) => archive::channel_named(&self.reader, name),
                 answer => answer,
             },
             Query::Invoice(hash) => match self.ask_node(Query::Invoice(hash)).await {

@@ -4,7 +4,6 @@
 //! randomness. Decides nothing about money: it never looks into a channel. It never waits for a session or a client.
 
 mod archive;
-mod audit;
 mod client;
 mod committer;
 mod delay;
@@ -14,7 +13,6 @@ mod mailbox;
 pub mod outlet;
 pub mod pathfinder;
 pub mod stream;
-mod sweep;
 #[cfg(test)]
 mod tests;
 
@@ -140,7 +138,7 @@ fn newest_event(sender: &watch::Sender<u64>, state: &State) -> watch::Receiver<u
 }
 
 fn run(mut node: Node, mailbox: &Mailbox, committer: Committer, reader: &Reader, outlet: &Outlet) {
-    let (mut ticked, mut sweeper) = (Instant::now(), sweep::Sweeper::new());
+    let (mut ticked, mut sweeper) = (Instant::now(), archive::sweep::Sweeper::new());
     // What the start itself made: calls to peers, transactions to send again.
     close_turn(&mut node, &committer, outlet);
     loop {

@@ -18,8 +18,10 @@ use crate::gossip::{Gossip, Rim};
 use crate::keys::{Signer, Words};
 use crate::node::command::{Command, CreateInvoice, Page, Query, RequestKey};
 use crate::node::event::EventKind;
+use crate::node::input::Input;
 use crate::node::refusal::Refusal;
 use crate::node::reply::Reply;
+use crate::node::state::RECENT_ANSWERS;
 use crate::node::{Node, Settings};
 use crate::payment::receive::{Invoice, InvoiceStatus};
 use crate::peer::{PeerConfig, Peers};
@@ -165,5 +167,49 @@ async fn a_request_id_is_good_for_one_body() {
     assert_eq!(driver.handle().command(create("once"), key(1)).await, first);
     assert_eq!(driver.handle().command(create("other"), key(2)).await, Err(Refusal::IdempotencyMismatch));
     assert_eq!(list(&driver, Page { after: None, size: 10, newest_first: false }).await, (vec![1], None));
+    stop(driver).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_has_left_the_memory_is_replayed_from_the_archive() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let driver = start(folder.path());
+    let key = |number: usize, body| Some(RequestKey { id: format!("call {number}"), body: [body; 32] });
+    let mut answers = Vec::new();
+    for number in 0..RECENT_ANSWERS + 4 {
+        answers.push(driver.handle().command(create("once"), key(number, 1)).await);
+    }
+    assert_eq!(driver.handle().command(create("once"), key(0, 1)).await, answers[0]);
+    assert_eq!(driver.handle().command(create("once"), key(0, 2)).await, Err(Refusal::IdempotencyMismatch));
+    stop(driver).await;
+    let driver = start(folder.path());
+    for (number, answer) in answers.iter().enumerate() {
+        assert_eq!(driver.handle().command(create("once"), key(number, 1)).await, *answer);
+    }
+    stop(driver).await;
+}
+
+#[tokio::test]
+async fn what_may_be_forgotten_leaves_the_archive_page_by_page() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let driver = start(folder.path());
+    let key = |id: &str| Some(RequestKey { id: id.to_owned(), body: [1; 32] });
+    for id in ["one", "two"] {
+        assert!(driver.handle().command(create("once"), key(id)).await.is_ok());
+    }
+    let reader = driver.handle().reader.clone();
+    let mut sweeper = super::archive::sweep::Sweeper::new();
+    let now = moment().now;
+    assert!(sweeper.look_now(&reader, now).is_none(), "what is young stays");
+    let tomorrow = crate::units::UnixTime::from_seconds(now.seconds() + 25 * 3_600);
+    let Some(Input::Forgettable { answers, penalties: None }) = sweeper.look_now(&reader, tomorrow) else {
+        panic!("two answers are old")
+    };
+    assert_eq!(answers.len(), 2);
+    driver.mailbox.push(Input::Forgettable { answers, penalties: None }, super::mailbox::Credit::None);
+    // An answer to anything comes after the flush of that.
+    invoice(&driver, "later").await;
+    assert!(sweeper.look_now(&reader, tomorrow).is_none());
+    assert!(super::archive::answered(&reader, "one").is_none());
     stop(driver).await;
 }

@@ -305,6 +305,8 @@ impl Node {
             info.state = super::api::reply::ChannelState::Closed;
             self.draft.rows.push((RowKey::EndedChannel(info.index).bytes(), Some(encode(&info))));
             self.draft.rows.push((RowKey::EndedChannelIndex(id).bytes(), Some(encode(&info.index))));
+            let name = info.short_channel_id.map(RowKey::EndedChannelName);
+            self.draft.rows.extend(name.map(|name| (name.bytes(), Some(encode(&id)))));
         }
         self.draft.rows.push((RowKey::PenaltiesOver(id).bytes(), Some(Vec::new())));
         self.forwards_forgotten(id);

@@ -12,7 +12,8 @@ use tonic::{Code, Status};
 
 use crate::driver::handle::Handle;
 use crate::node::command::{Page, Query, RequestKey};
-use crate::node::reply::{Paged, Reply};
+use crate::node::refusal::Refusal;
+use crate::node::reply::Reply;
 use crate::rpc::status::{internal, invalid, refused, status};
 use crate::units::{ChannelId, FeeratePerKw, Msat, ShortChannelId};
 
@@ -46,18 +47,13 @@ pub async fn channel_id(handle: &Handle, field: &str, text: &str) -> Result<Chan
         return id(field, text, "a channel id in 64 hexadecimal digits, nor a short channel id such as 100x1x0");
     }
     let wanted: ShortChannelId = id(field, text, "a short channel id such as 100x1x0")?;
-    let mut after = None;
-    loop {
-        let page = Page { after, size: LARGEST_PAGE as u32, newest_first: true };
-        let reply = handle.query(Query::ListChannels { peer: None, page }).await.map_err(refused)?;
-        let Reply::Channels(Paged { items, next }) = reply else { return Err(internal("channels expected")) };
-        if let Some(channel) = items.iter().find(|channel| channel.short_channel_id == Some(wanted)) {
-            return Ok(channel.channel_id);
+    match handle.query(Query::ChannelNamed(wanted)).await {
+        Ok(Reply::Channel(channel)) => Ok(channel.channel_id),
+        Ok(_) => Err(internal("a channel expected")),
+        Err(Refusal::ChannelNotFound(_)) => {
+            Err(status(Code::NotFound, ErrorReason::ChannelNotFound, format!("no channel {wanted}")))
         }
-        after = next;
-        if after.is_none() {
-            return Err(status(Code::NotFound, ErrorReason::ChannelNotFound, format!("no channel {wanted}")));
-        }
+        Err(refusal) => Err(refused(refusal)),
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::payment::forward::PolicyUpdate;
 use crate::payment::invoice::PaymentRequest;
-use crate::units::{ChannelId, FeeratePerKw, Msat, NodeId, PaymentHash, Preimage, SessionId};
+use crate::units::{ChannelId, FeeratePerKw, Msat, NodeId, PaymentHash, Preimage, SessionId, ShortChannelId};
 
 /// The name a client gives to a mutating call so that a repetition is answered and not done again (AIP-155).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -323,6 +323,8 @@ pub enum Query {
     ListPeers(Page),
     /// Also one that is over. Answer: `Reply::Channel`.
     Channel(ChannelId),
+    /// By its place on the chain or our alias, also one that is over. Answer: `Reply::Channel`.
+    ChannelNamed(ShortChannelId),
     /// Channels, those that are over among them. Answer: `Reply::Channels`.
     ListChannels {
         /// Only those with this node.

@@ -26,6 +26,10 @@ impl Node {
             Query::ListTransactions(page) => Ok(Reply::Transactions(self.transactions(page))),
             Query::ListPeers(page) => Ok(Reply::Peers(self.peers(page))),
             Query::Channel(id) => self.channel_info(id).map(|info| Reply::Channel(Box::new(info))),
+            Query::ChannelNamed(name) => {
+                let found = self.state.channel_named(name).ok_or(Refusal::ChannelNotFound(ChannelId([0; 32])));
+                found.and_then(|id| self.channel_info(id)).map(|info| Reply::Channel(Box::new(info)))
+            }
             Query::ListChannels { peer, page } => Ok(Reply::Channels(self.channels(peer, page))),
             Query::PlanClose(id) => self.plan_close(id),
             Query::AuditChannels { channel, page } => self.audit(channel, page),

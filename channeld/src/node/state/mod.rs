@@ -37,7 +37,7 @@ const RECENT_BLOCKS: usize = 288;
 const RECENT_PAYMENTS: usize = 16_384;
 /// Answers to mutating calls that are in memory. More than there can be between a look into the archive and the command that
 /// it was made for: the mailbox's credits and the calls that wait for their answer.
-pub const RECENT_ANSWERS: usize = 16_384;
+pub const RECENT_ANSWERS: usize = if cfg!(test) { 16 } else { 16_384 };
 
 /// The durable state.
 #[derive(Clone, Default)]
@@ -242,25 +242,7 @@ impl State {
 
     fn apply_channel(&mut self, change: &Change) {
         match change {
-            Change::ChannelAdded { peer, channel, policy } => {
-                self.head.channels += 1;
-                self.dirty.insert(RowKey::Head);
-                let id = channel.id;
-                self.dirty.insert(RowKey::Channel(id));
-                let entry = ChannelEntry {
-                    index: self.head.channels,
-                    peer: *peer,
-                    channel: (**channel).clone(),
-                    funding: None,
-                    sent: Msat::ZERO,
-                    received: Msat::ZERO,
-                    policy: *policy,
-                    policy_before: None,
-                };
-                self.index.channels.insert(entry.index, id);
-                self.channels.insert(id, entry);
-                self.index_channel(id);
-            }
+            Change::ChannelAdded { peer, channel, policy } => self.add_channel(*peer, channel, *policy),
             Change::ForwardingPolicySet { channel, policy, at } => {
                 self.dirty.insert(RowKey::Channel(*channel));
                 let entry = self.channel_mut(channel);
@@ -329,6 +311,26 @@ impl State {
         let Some(entry) = self.channels.get(&id) else { return };
         self.by_peer.insert((entry.peer, id));
         self.names.extend(entry.names().map(|name| (name, id)));
+    }
+
+    fn add_channel(&mut self, peer: NodeId, channel: &Channel, policy: ForwardingPolicy) {
+        self.head.channels += 1;
+        self.dirty.insert(RowKey::Head);
+        let id = channel.id;
+        self.dirty.insert(RowKey::Channel(id));
+        let entry = ChannelEntry {
+            index: self.head.channels,
+            peer,
+            channel: channel.clone(),
+            funding: None,
+            sent: Msat::ZERO,
+            received: Msat::ZERO,
+            policy,
+            policy_before: None,
+        };
+        self.index.channels.insert(entry.index, id);
+        self.channels.insert(id, entry);
+        self.index_channel(id);
     }
 
     fn channel_mut(&mut self, id: &ChannelId) -> &mut ChannelEntry {

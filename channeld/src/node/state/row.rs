@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::index::Index;
 use super::{ChannelEntry, Head, OnionTag, State};
 use crate::payment::forward::{Cause, HtlcPlace};
-use crate::units::{ChannelId, NodeId, PaymentHash, SessionId, UnixTime};
+use crate::units::{ChannelId, NodeId, PaymentHash, SessionId, ShortChannelId, UnixTime};
 use crate::wallet::WalletState;
 
 /// A row's key in bytes and its value; `None` deletes it.
@@ -58,6 +58,8 @@ pub enum RowKey {
     EndedChannelIndex(ChannelId),
     /// Archive: what a penalty needs of an HTLC that is over.
     Penalty(ChannelId, Vec<u8>),
+    /// Archive: the id of a channel that is over, by its place on the chain.
+    EndedChannelName(ShortChannelId),
     /// Archive: an answer to a mutating call, by the SHA-256 of its `request_id`.
     Answer([u8; 32]),
     /// Archive: the same by its age.
@@ -100,6 +102,7 @@ impl RowKey {
             RowKey::EndedInvoiceIndex(hash) => join(0x82, &hash.0),
             RowKey::EndedChannel(index) => join(0x83, &index.to_be_bytes()),
             RowKey::EndedChannelIndex(id) => join(0x85, &id.0),
+            RowKey::EndedChannelName(name) => join(0x89, name.to_string().as_bytes()),
             RowKey::Answer(name) => join(0x86, name),
             RowKey::AnswerAge(at, name) => join(0x87, &[&at.micros().to_be_bytes(), name.as_slice()].concat()),
             RowKey::PenaltiesOver(channel) => join(0x88, &channel.0),

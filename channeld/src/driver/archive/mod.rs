@@ -1,4 +1,10 @@
 //! What is over and has left the node's memory: payments, invoices and channels, read from disk page by page.
+//!
+//! Knows the archive's rows by their keys and reads them by page, with what the node still has in memory in front. Never writes:
+//! what may be forgotten is told to the node, which decides.
+
+pub mod audit;
+pub mod sweep;
 
 use serde::de::DeserializeOwned;
 
@@ -11,7 +17,7 @@ use crate::node::state::row::RowKey;
 use crate::payment::receive::Invoice;
 use crate::payment::send::Payment;
 use crate::store::{Reader, RowPage, StoreError, Stream};
-use crate::units::{ChannelId, NodeId, PaymentHash};
+use crate::units::{ChannelId, NodeId, PaymentHash, ShortChannelId};
 
 /// Page positions at or above this are payments in flight, by their own index; below, ended ones by theirs.
 const IN_FLIGHT: u64 = 1 << 62;
@@ -155,6 +161,14 @@ pub fn channel(reader: &Reader, id: ChannelId) -> Result<Reply, Refusal> {
     row.and_then(|bytes| postcard::from_bytes(&bytes).ok())
         .map(|info| Reply::Channel(Box::new(info)))
         .ok_or(Refusal::ChannelNotFound(id))
+}
+
+/// A channel that is over, by its place on the chain.
+pub fn channel_named(reader: &Reader, name: ShortChannelId) -> Result<Reply, Refusal> {
+    let nobody = Refusal::ChannelNotFound(ChannelId([0; 32]));
+    let row = reader.row(&RowKey::EndedChannelName(name).bytes()).map_err(unreadable)?;
+    let id: Option<ChannelId> = row.and_then(|bytes| postcard::from_bytes(&bytes).ok());
+    channel(reader, id.ok_or(nobody)?)
 }
 
 /// Whether a payment of this hash succeeded, however long ago. What ended a moment ago the node knows itself.

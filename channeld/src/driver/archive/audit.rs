@@ -1,6 +1,6 @@
 //! What only the rim can audit: the archive's rows for penalties, and the funding output on the chain.
 
-use super::handle::Handle;
+use super::super::handle::Handle;
 use crate::chain::Backend;
 use crate::commitment::{PenaltyRow, Side};
 use crate::node::command::Query;
