@@ -87,6 +87,7 @@ fn balances_text(balances: &GetBalancesResponse) -> String {
         ("  can be received", money::msat(balances.receivable_msat)),
         ("  on its way out", money::msat(balances.outgoing_in_flight_msat)),
         ("  on its way in", money::msat(balances.incoming_in_flight_msat)),
+        ("  earned by forwarding", money::msat(balances.forwarding_fees_msat)),
     ]);
     for output in &balances.claimable_outputs {
         let when = output.claimable_height.map(|height| format!(" at block {height}")).unwrap_or_default();

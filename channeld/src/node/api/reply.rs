@@ -148,6 +148,10 @@ pub struct Balances {
     pub outgoing_in_flight: Msat,
     /// In HTLCs and transfers on their way in.
     pub incoming_in_flight: Msat,
+    /// HTLCs forwarded with success, ever.
+    pub forwarded: u64,
+    /// What that brought; part of `local`.
+    pub forwarding_fees: Msat,
     /// On the chain, ours, and not yet in the wallet.
     pub claimable: Vec<Claimable>,
 }

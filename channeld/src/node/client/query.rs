@@ -112,6 +112,8 @@ impl Node {
             immature: wallet.immature,
             reserved: wallet.reserved,
             spendable: wallet.spendable,
+            forwarded: self.state.head.forwarded,
+            forwarding_fees: self.state.head.forwarding_fees,
             ..Balances::default()
         };
         balances.claimable = self.claimable();

@@ -660,7 +660,7 @@ impl Member {
     fn check_disk(&self) {
         let rows = self.node.state().rows();
         assert_eq!(rows, self.disk.rows());
-        if self.turns % 8 == 0 {
+        if self.turns.is_multiple_of(8) {
             let loaded = State::from_rows(&rows).expect("rows are read");
             assert!(loaded.causes().eq(self.node.state().causes()), "causes follow from rows");
         }

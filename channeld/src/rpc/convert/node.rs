@@ -73,6 +73,8 @@ pub fn balances(balances: Balances) -> GetBalancesResponse {
         receivable_msat: balances.receivable.msat(),
         outgoing_in_flight_msat: balances.outgoing_in_flight.msat(),
         incoming_in_flight_msat: balances.incoming_in_flight.msat(),
+        forwarded_count: balances.forwarded,
+        forwarding_fees_msat: balances.forwarding_fees.msat(),
         claimable_outputs: balances.claimable.into_iter().map(claimable).collect(),
     }
 }
