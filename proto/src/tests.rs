@@ -101,7 +101,7 @@ fn every_list_is_paged() {
 
 #[test]
 fn every_mutating_call_can_be_repeated_and_validated() {
-    let reading = ["Get", "List", "Subscribe", "Decode", "Stream", "Exchange", "Plan", "Audit"];
+    let reading = ["Get", "List", "Subscribe", "Decode", "Stream", "Exchange", "Plan", "Audit", "Query"];
     for file in own_files().iter().filter(|file| file.package() == "channeld.v1") {
         for method in file.service.iter().flat_map(|service| &service.method) {
             if reading.iter().any(|verb| method.name().starts_with(verb)) {

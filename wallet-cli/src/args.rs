@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 use crate::chain::{Chain, Login};
 use crate::client::{Client, ConnectString, Presence, Target, default_data_dir};
-use crate::commands::{bench, chain, channel, dev, events, invoice, node, payment, peer, token, wallet};
+use crate::commands::{bench, chain, channel, dev, events, graph, invoice, node, payment, peer, token, wallet};
 use crate::demo;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
@@ -186,6 +186,9 @@ pub enum Command {
     /// Open, watch and close channels.
     #[command(subcommand)]
     Channel(channel::ChannelCommand),
+    /// The public network, as gossip tells it.
+    #[command(subcommand)]
+    Graph(graph::GraphCommand),
     /// Get paid.
     #[command(subcommand)]
     Invoice(invoice::InvoiceCommand),

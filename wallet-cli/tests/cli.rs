@@ -22,7 +22,9 @@ fn run(arguments: &[&str]) -> (i32, String, String) {
 #[test]
 fn help_teaches() {
     insta::assert_snapshot!("help", run(&["--help"]).1);
-    for command in ["node", "chain", "wallet", "peer", "channel", "invoice", "pay", "events", "dev", "bench", "demo"] {
+    for command in
+        ["node", "chain", "wallet", "peer", "channel", "graph", "invoice", "pay", "events", "dev", "bench", "demo"]
+    {
         insta::assert_snapshot!(format!("help-{command}"), run(&[command, "--help"]).1);
     }
 }

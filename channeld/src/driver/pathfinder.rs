@@ -67,6 +67,7 @@ pub struct Asker {
     jobs: SyncSender<Job>,
     answer: Arc<Answer>,
     queries: Arc<Semaphore>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
 }
 
 impl Pathfinder {
@@ -81,8 +82,8 @@ impl Pathfinder {
         answer: Arc<Answer>,
     ) -> std::io::Result<Pathfinder> {
         let (sender, jobs) = sync_channel(MOST_JOBS);
-        let asker =
-            Asker { jobs: sender, answer: Arc::clone(&answer), queries: Arc::new(Semaphore::new(MOST_QUERIES)) };
+        let queries = Arc::new(Semaphore::new(MOST_QUERIES));
+        let asker = Asker { jobs: sender, answer: Arc::clone(&answer), queries, snapshots: snapshots.clone() };
         let thread = std::thread::Builder::new().name("pathfinder".to_owned()).spawn(move || {
             let router = Router::new(file.as_deref().map(read).unwrap_or_default());
             Worker { router, snapshots, file, answer, is_changed: false, written: Instant::now() }.run(&jobs);
@@ -106,6 +107,11 @@ impl Pathfinder {
 }
 
 impl Asker {
+    /// The newest graph that there is.
+    pub fn graph(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshots.borrow())
+    }
+
     /// Has routes searched; the answer comes as mail, at once where too many wait.
     pub fn find(&self, payment_hash: PaymentHash, attempt: u32, query: Box<RouteQuery>) {
         if self.jobs.try_send(Job::Find { payment_hash, attempt, query }).is_err() {

@@ -13,13 +13,14 @@ use crate::node::reply::{NodeInfo, Reply, SyncState};
 pub const ENTRIES: [&str; 4] = ["", "wallet", "chain", "payments"];
 
 /// The full names of the services.
-pub const SERVICES: [&str; 8] = [
+pub const SERVICES: [&str; 9] = [
     "channeld.v1.NodeService",
     "channeld.v1.WalletService",
     "channeld.v1.PeerService",
     "channeld.v1.ChannelService",
     "channeld.v1.InvoiceService",
     "channeld.v1.PaymentService",
+    "channeld.v1.GraphService",
     "channeld.v1.TokenService",
     "channeld.v1.DevService",
 ];

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use proto::v1::channel_service_server::ChannelServiceServer;
 use proto::v1::dev_service_server::DevServiceServer;
+use proto::v1::graph_service_server::GraphServiceServer;
 use proto::v1::invoice_service_server::InvoiceServiceServer;
 use proto::v1::node_service_server::NodeServiceServer;
 use proto::v1::payment_service_server::PaymentServiceServer;
@@ -28,7 +29,7 @@ use tower::util::MapResponseLayer;
 use crate::driver::handle::Handle;
 use crate::rpc::auth::{AuthLayer, Tokens};
 use crate::rpc::health;
-use crate::rpc::service::{Channels, Dev, Invoices, Nodes, Payments, Peers, TokenKeeper, Wallets};
+use crate::rpc::service::{Channels, Dev, Graphs, Invoices, Nodes, Payments, Peers, TokenKeeper, Wallets};
 use crate::rpc::status::typed;
 use crate::rpc::tls::Certificate;
 
@@ -189,6 +190,7 @@ fn routes(handle: Handle, tokens: Arc<Tokens>) -> Result<(Routes, impl Future<Ou
         .add_service(ChannelServiceServer::new(Channels::new(handle.clone())))
         .add_service(InvoiceServiceServer::new(Invoices::new(handle.clone())))
         .add_service(PaymentServiceServer::new(Payments::new(handle.clone())))
+        .add_service(GraphServiceServer::new(Graphs::new(handle.clone())))
         .add_service(TokenServiceServer::new(TokenKeeper::new(tokens)))
         .add_service(DevServiceServer::new(Dev::new(handle.clone())))
         .add_service(health_service)

@@ -12,6 +12,7 @@ pub use wait::{channel_until, synced};
 
 use proto::v1::channel_service_client::ChannelServiceClient;
 use proto::v1::dev_service_client::DevServiceClient;
+use proto::v1::graph_service_client::GraphServiceClient;
 use proto::v1::invoice_service_client::InvoiceServiceClient;
 use proto::v1::node_service_client::NodeServiceClient;
 use proto::v1::payment_service_client::PaymentServiceClient;
@@ -81,6 +82,11 @@ impl Client {
     /// `PeerService`.
     pub fn peer(&self) -> PeerServiceClient<Link> {
         PeerServiceClient::new(self.link())
+    }
+
+    /// `GraphService`.
+    pub fn graph(&self) -> GraphServiceClient<Link> {
+        GraphServiceClient::new(self.link())
     }
 
     /// `ChannelService`.

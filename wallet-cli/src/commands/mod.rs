@@ -6,6 +6,7 @@ pub mod channel;
 pub mod dev;
 pub mod doctor;
 pub mod events;
+pub mod graph;
 pub mod invoice;
 pub mod node;
 pub mod payment;
@@ -45,6 +46,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Wallet(command) => wallet::run(global, command).await?,
         Command::Peer(command) => peer::run(global, command).await?,
         Command::Channel(command) => channel::run(global, command).await?,
+        Command::Graph(command) => graph::run(global, command).await?,
         Command::Invoice(command) => invoice::run(global, command).await?,
         Command::Pay(args) => payment::run(global, args).await?,
         Command::Events(args) => events::run(global, args).await?,

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use proto::v1::{
     DecodePaymentRequestRequest, DecodePaymentRequestResponse, GetPaymentRequest, ListPaymentsRequest, Payment,
-    PaymentState, SendPaymentRequest, send_payment_request,
+    PaymentState, QueryRoutesRequest, QueryRoutesResponse, SendPaymentRequest, query_routes_request,
+    send_payment_request,
 };
 
 use crate::args::Global;
@@ -55,6 +56,14 @@ pub enum PayCommand {
         #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
         count: u64,
     },
+    /// Which way a payment would go, and which channels it cannot use.
+    Routes {
+        /// The node's id, or an invoice.
+        payee: String,
+        /// How much, where no invoice says it.
+        #[arg(value_parser = money::parse_msat)]
+        amount: Option<u64>,
+    },
     /// What an invoice says.
     Decode {
         /// The invoice.
@@ -86,6 +95,15 @@ pub async fn run(global: &Global, args: PayArgs) -> Result<(), Failure> {
             send(global, &client, send_payment_request::Payee::NodeId(node_id), Some(amount)).await
         }
         PayCommand::Stream { to, amount, count } => stream(global, &client, to, amount, count).await,
+        PayCommand::Routes { payee, amount } => {
+            let payee = match payee.len() {
+                66 => query_routes_request::Payee::NodeId(payee),
+                _ => query_routes_request::Payee::PaymentRequest(payee),
+            };
+            let request = QueryRoutesRequest { payee: Some(payee), amount_msat: amount, ..Default::default() };
+            let answer = client.payment().query_routes(request).await?.into_inner();
+            output.message(&answer, routes_text)
+        }
         PayCommand::Decode { payment_request } => {
             let request = DecodePaymentRequestRequest { payment_request };
             let answer = client.payment().decode_payment_request(request).await?.into_inner();
@@ -217,6 +235,30 @@ fn payment_text(payment: &Payment) -> String {
         rows.push(("certain at", format!("block {height}")));
     }
     pairs(&rows)
+}
+
+fn routes_text(answer: &QueryRoutesResponse) -> String {
+    let hops = (1..).zip(&answer.routes).flat_map(|(part, route)| {
+        route.hops.iter().map(move |hop| {
+            let (amount, blocks) = (money::msat(hop.amount_msat), hop.cltv_delta.to_string());
+            vec![part.to_string(), hop.short_channel_id.clone(), hop.node_id.clone(), amount, blocks]
+        })
+    });
+    let edges = answer.excluded_edges.iter().map(|edge| {
+        let (from, to) = (short(&edge.from_node_id), short(&edge.to_node_id));
+        vec![edge.short_channel_id.clone(), from, to, edge.description.clone()]
+    });
+    let mut text = match answer.routes.is_empty() {
+        true => format!("no way: {}", answer.no_route_reason),
+        false => {
+            let hops = table(&[">part", "channel", "to", ">amount", ">blocks"], hops);
+            format!("{hops}\nfee  {}", money::msat(answer.fee_msat))
+        }
+    };
+    if !answer.excluded_edges.is_empty() {
+        text += &format!("\n\nnot used:\n{}", table(&["channel", "from", "to", "because"], edges));
+    }
+    text
 }
 
 fn decoded(answer: &DecodePaymentRequestResponse) -> String {

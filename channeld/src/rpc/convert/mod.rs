@@ -11,7 +11,7 @@ pub use close::{audit, bumped, close_plan};
 pub use event::event;
 pub use node::{balances, node, unspent_output, wallet_transaction};
 pub use payment::{
-    failure_reason, invoice, payment, payment_request, payment_summary, progress, stream_closed, window,
+    failure_reason, hop, invoice, payment, payment_request, payment_summary, progress, stream_closed, window,
 };
 
 use bitcoin::OutPoint;

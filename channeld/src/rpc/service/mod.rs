@@ -2,16 +2,19 @@
 
 mod channel;
 mod dev;
+mod graph;
 mod invoice;
 mod node;
 mod payment;
 mod peer;
+mod route;
 mod stream;
 mod token;
 mod wallet;
 
 pub use channel::Channels;
 pub use dev::Dev;
+pub use graph::Graphs;
 pub use invoice::Invoices;
 pub use node::Nodes;
 pub use payment::Payments;

@@ -3,8 +3,8 @@
 use proto::v1::payment_service_server::PaymentService;
 use proto::v1::{
     DecodePaymentRequestRequest, DecodePaymentRequestResponse, GetPaymentRequest, GetPaymentResponse,
-    ListPaymentsRequest, ListPaymentsResponse, SendPaymentRequest, SendPaymentResponse, StreamPaymentsRequest,
-    StreamPaymentsResponse, send_payment_request,
+    ListPaymentsRequest, ListPaymentsResponse, QueryRoutesRequest, QueryRoutesResponse, SendPaymentRequest,
+    SendPaymentResponse, StreamPaymentsRequest, StreamPaymentsResponse, send_payment_request,
 };
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
@@ -14,7 +14,7 @@ use crate::node::client::request_refusal;
 use crate::node::command::{PaymentTarget, Query, SendPayment};
 use crate::node::reply::Reply;
 use crate::payment::invoice::parse_invoice;
-use crate::rpc::service::{Answers, QUEUE, stream};
+use crate::rpc::service::{Answers, QUEUE, route, stream};
 use crate::rpc::status::{internal, invalid, refused};
 use crate::rpc::{convert, request};
 
@@ -123,6 +123,13 @@ impl PaymentService for Payments {
             payments: paged.items.into_iter().map(convert::payment_summary).collect(),
             next_page_token: request::page_token("payments", page.newest_first, paged.next),
         }))
+    }
+
+    async fn query_routes(
+        &self,
+        request: Request<QueryRoutesRequest>,
+    ) -> Result<Response<QueryRoutesResponse>, Status> {
+        route::query(&self.handle, request.into_inner()).await.map(Response::new)
     }
 
     async fn stream_payments(
