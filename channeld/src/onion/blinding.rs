@@ -158,7 +158,7 @@ impl PaymentRelay {
         let rest = amount.checked_sub(Msat::new(u64::from(self.fee_base_msat)));
         let rest = u128::from(rest.ok_or(BlindingError::FeeAboveAmount)?.msat());
         let whole = MILLION + u128::from(self.fee_proportional_millionths);
-        let forward = (rest * MILLION + whole - 1) / whole;
+        let forward = (rest * MILLION).div_ceil(whole);
         Ok(Msat::new(u64::try_from(forward).expect("what is sent on is at most what came in")))
     }
 
