@@ -73,6 +73,7 @@ impl World {
         }
     }
 
+    /// A few steps of whatever comes next.
     pub fn run_a_while(&mut self) {
         let most = if self.one_in(3) { 40 } else { self.rng.random_range(0..12) };
         for _ in 0..most {
@@ -82,6 +83,7 @@ impl World {
         }
     }
 
+    /// Some of the flushes that are under way end.
     pub fn wait_for_flushes(&mut self) {
         for who in self.everybody() {
             if self.parties[who].is_up() && self.one_in(3) {
@@ -90,6 +92,7 @@ impl World {
         }
     }
 
+    /// One thing happens: a message, a flush, a block, a command, a fault.
     pub fn happen(&mut self, mood: &mut Mood) {
         let who = self.anybody();
         if !self.parties[who].is_up() {
@@ -144,6 +147,7 @@ impl World {
         others[self.rng.random_range(0..others.len())]
     }
 
+    /// Gives a node a command.
     pub fn command(&mut self, who: usize, command: Command) {
         let name = self.parties[who].name;
         self.say(format_args!("{name} is asked: {command:?}"));

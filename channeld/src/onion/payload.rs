@@ -407,7 +407,8 @@ mod tests {
         assert_eq!(read(&middle, true, &|_| ()), Err(InvalidPayload::Missing(2)));
         assert_eq!(read(&end, true, &|it| it.outgoing_cltv_value = None), Err(InvalidPayload::Missing(4)));
         assert_eq!(read(&end, true, &|it| it.total_amount_msat = None), Err(InvalidPayload::Missing(18)));
-        let others: [(u64, &dyn Fn(&mut HopPayload)); 5] = [
+        type Addition<'a> = (u64, &'a dyn Fn(&mut HopPayload));
+        let others: [Addition<'_>; 5] = [
             (6, &|it| it.short_channel_id = Some(ShortChannelId::from_u64(1))),
             (8, &|it| it.payment_data = last_of_invoice().payment_data),
             (16, &|it| it.payment_metadata = Some(vec![])),

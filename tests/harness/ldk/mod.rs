@@ -108,74 +108,7 @@ fn config(terms: LdkTerms) -> UserConfig {
 impl LdkNode {
     /// Starts one on a cluster's chain.
     pub async fn start(chain: &ChainNode, terms: LdkTerms) -> LdkNode {
-        let mut seed = [0; 32];
-        rand::rng().fill_bytes(&mut seed);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-        let keys = Arc::new(KeysManager::new(&seed, now.as_secs(), now.subsec_nanos(), false));
-        let wallet = LdkWallet::new(SecretKey::from_slice(&[seed[0] | 1; 32].map(|byte| byte & 0x7f)).expect("a key"));
-        let (logger, fees, broadcasts) = (Arc::new(Silent), Arc::new(Fees), Arc::new(Broadcasts::default()));
-        let monitor: Arc<Monitor> = Arc::new(ChainMonitor::new(
-            None,
-            broadcasts.clone(),
-            logger.clone(),
-            fees.clone(),
-            Arc::new(NoStore),
-            keys.clone(),
-            keys.get_peer_storage_key(),
-        ));
-        let graph = Arc::new(NetworkGraph::new(Network::Regtest, logger.clone()));
-        let scorer =
-            ProbabilisticScorer::new(ProbabilisticScoringDecayParameters::default(), graph.clone(), logger.clone());
-        let router = Arc::new(DefaultRouter::new(
-            graph.clone(),
-            logger.clone(),
-            keys.clone(),
-            Arc::new(RwLock::new(scorer)),
-            Default::default(),
-        ));
-        let params =
-            ChainParameters { network: Network::Regtest, best_block: BestBlock::from_network(Network::Regtest) };
-        let seconds = u32::try_from(now.as_secs()).expect("before 2106");
-        let channels: Arc<Channels> = Arc::new(ChannelManager::new(
-            fees,
-            monitor.clone(),
-            broadcasts.clone(),
-            router,
-            Arc::new(NullMessageRouter {}),
-            logger.clone(),
-            keys.clone(),
-            keys.clone(),
-            keys.clone(),
-            config(terms),
-            params,
-            seconds,
-        ));
-        let gossip: Arc<Gossip> = Arc::new(P2PGossipSync::new(graph.clone(), None, logger.clone()));
-        let ignoring = || Arc::new(IgnoringMessageHandler {});
-        let handler = MessageHandler {
-            chan_handler: channels.clone(),
-            route_handler: gossip.clone(),
-            onion_message_handler: ignoring(),
-            custom_message_handler: ignoring(),
-            send_only_message_handler: monitor.clone(),
-        };
-        let peers = Arc::new(PeerManager::new(handler, seconds, &seed, logger.clone(), keys.clone()));
-        let source = Arc::new(WalletSync::new(wallet.clone(), logger.clone()));
-        let bumper = BumpTransactionEventHandlerSync::new(broadcasts.clone(), source, keys.clone(), logger);
-        let inner = Arc::new(Inner {
-            peers,
-            channels,
-            monitor,
-            gossip,
-            graph,
-            keys,
-            wallet,
-            broadcasts,
-            bumper,
-            events: Mutex::default(),
-            sweeps: Mutex::default(),
-            claims: Mutex::new(true),
-        });
+        let inner = Inner::new(terms);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let tasks = vec![
@@ -360,6 +293,78 @@ async fn live(inner: Arc<Inner>, mut follower: Follower) {
 }
 
 impl Inner {
+    /// All its parts, joined; nothing runs yet.
+    fn new(terms: LdkTerms) -> Arc<Inner> {
+        let mut seed = [0; 32];
+        rand::rng().fill_bytes(&mut seed);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        let keys = Arc::new(KeysManager::new(&seed, now.as_secs(), now.subsec_nanos(), false));
+        let wallet = LdkWallet::new(SecretKey::from_slice(&[seed[0] | 1; 32].map(|byte| byte & 0x7f)).expect("a key"));
+        let (logger, fees, broadcasts) = (Arc::new(Silent), Arc::new(Fees), Arc::new(Broadcasts::default()));
+        let monitor: Arc<Monitor> = Arc::new(ChainMonitor::new(
+            None,
+            broadcasts.clone(),
+            logger.clone(),
+            fees.clone(),
+            Arc::new(NoStore),
+            keys.clone(),
+            keys.get_peer_storage_key(),
+        ));
+        let graph = Arc::new(NetworkGraph::new(Network::Regtest, logger.clone()));
+        let scorer =
+            ProbabilisticScorer::new(ProbabilisticScoringDecayParameters::default(), graph.clone(), logger.clone());
+        let router = Arc::new(DefaultRouter::new(
+            graph.clone(),
+            logger.clone(),
+            keys.clone(),
+            Arc::new(RwLock::new(scorer)),
+            Default::default(),
+        ));
+        let params =
+            ChainParameters { network: Network::Regtest, best_block: BestBlock::from_network(Network::Regtest) };
+        let seconds = u32::try_from(now.as_secs()).expect("before 2106");
+        let channels: Arc<Channels> = Arc::new(ChannelManager::new(
+            fees,
+            monitor.clone(),
+            broadcasts.clone(),
+            router,
+            Arc::new(NullMessageRouter {}),
+            logger.clone(),
+            keys.clone(),
+            keys.clone(),
+            keys.clone(),
+            config(terms),
+            params,
+            seconds,
+        ));
+        let gossip: Arc<Gossip> = Arc::new(P2PGossipSync::new(graph.clone(), None, logger.clone()));
+        let ignoring = || Arc::new(IgnoringMessageHandler {});
+        let handler = MessageHandler {
+            chan_handler: channels.clone(),
+            route_handler: gossip.clone(),
+            onion_message_handler: ignoring(),
+            custom_message_handler: ignoring(),
+            send_only_message_handler: monitor.clone(),
+        };
+        let peers = Arc::new(PeerManager::new(handler, seconds, &seed, logger.clone(), keys.clone()));
+        let source = Arc::new(WalletSync::new(wallet.clone(), logger.clone()));
+        let bumper = BumpTransactionEventHandlerSync::new(broadcasts.clone(), source, keys.clone(), logger);
+        Arc::new(Inner {
+            peers,
+            channels,
+            monitor,
+            gossip,
+            graph,
+            keys,
+            wallet,
+            broadcasts,
+            bumper,
+            events: Mutex::default(),
+            sweeps: Mutex::default(),
+            claims: Mutex::new(true),
+        })
+    }
+
     fn work(&self) {
         self.peers.process_events();
         self.channels.process_pending_htlc_forwards();

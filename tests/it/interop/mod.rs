@@ -5,8 +5,6 @@ mod direct;
 mod middle;
 mod wire;
 
-use std::net::SocketAddr;
-
 use bitcoin::Amount;
 use lightning::events::{Event, PaymentPurpose};
 use lightning::types::payment::PaymentPreimage;
@@ -78,10 +76,6 @@ impl Meeting {
 
     fn alice_id(&self) -> secp256k1::PublicKey {
         self.alice().id().parse().unwrap()
-    }
-
-    fn alice_listens(&self) -> SocketAddr {
-        self.alice().presence().listen.unwrap()
     }
 
     /// Alice calls.

@@ -120,11 +120,11 @@ fn a_batch_delay_collects_before_it_signs() {
 
 /// The total in the last closing event of a stream, as one end tells it.
 fn closed_total(world: &World, who: usize, as_payee: bool) -> Option<u64> {
-    let totals = world.members[who].events.iter().filter_map(|event| match &event.kind {
+    let mut totals = world.members[who].events.iter().filter_map(|event| match &event.kind {
         EventKind::StreamClosed { incoming, total, .. } if *incoming == as_payee => Some(total.msat()),
         _ => None,
     });
-    totals.last()
+    totals.next_back()
 }
 
 #[test]

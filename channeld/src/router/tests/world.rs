@@ -114,10 +114,6 @@ impl World {
         }
     }
 
-    pub fn at(&self, id: ShortChannelId) -> &Line {
-        self.lines.iter().find(|line| line.id == id).expect("a line of this world")
-    }
-
     /// Every way from node 0 that crosses no node twice.
     pub fn ways(&self, payee: usize) -> Vec<Way> {
         fn go(world: &World, payee: usize, at: usize, way: &mut Way, all: &mut Vec<Way>) {
