@@ -150,7 +150,8 @@ impl World {
             }
         }
         let miner = self.chain.miner().clone();
-        coins.retain(|_, coin| coin.script_pubkey != miner);
+        let is_absent = |coin: &TxOut| self.absent.iter().flatten().any(|absent| *absent == coin.script_pubkey);
+        coins.retain(|_, coin| coin.script_pubkey != miner && !is_absent(coin));
         let lost: Vec<_> = coins.iter().filter(|(_, coin)| !is_unclaimable(coin)).collect();
         assert!(lost.is_empty(), "coins that nobody has: {lost:?}");
     }
@@ -166,6 +167,14 @@ impl World {
                 succeeded == paid.received.is_some() || (failed_for_dust && !succeeded),
                 "{hash:?}: the payer says {succeeded}, the payee {:?}",
                 paid.received
+            );
+        }
+        if !self.ledger.channels.values().any(|book| book.forced) {
+            let paid = self.ledger.payments.values().filter(|paid| paid.succeeded == Some(true));
+            let fees: u64 = paid.map(|paid| paid.fee.msat()).sum();
+            assert_eq!(
+                self.ledger.earned, fees,
+                "what forwarding nodes have earned is not what payers have paid for it"
             );
         }
         for (session, ends) in &self.ledger.streams {

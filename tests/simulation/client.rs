@@ -20,6 +20,8 @@ pub struct Bill {
     pub payment_hash: PaymentHash,
     /// What it asks for.
     pub amount: Option<Msat>,
+    /// Who pays it: whoever tried first.
+    pub payer: Option<usize>,
 }
 
 /// A stream in which we pay.
@@ -85,7 +87,7 @@ impl Clients {
         match answer {
             Ok(Reply::Invoice(invoice)) => {
                 let (text, payment_hash) = (invoice.payment_request.clone(), invoice.payment_hash);
-                let bill = Bill { payee: who, text, payment_hash, amount: invoice.amount };
+                let bill = Bill { payee: who, text, payment_hash, amount: invoice.amount, payer: None };
                 self.bills.push(bill);
             }
             Ok(Reply::StreamOpened(opened)) => {

@@ -10,6 +10,7 @@ use channeld::node::input::Effect;
 use channeld::node::reply::Reply;
 use channeld::node::state::change::Change;
 use channeld::node::state::{ChannelEntry, State};
+use channeld::payment::forward::Cause;
 use channeld::payment::send::{Payment, PaymentStatus};
 use channeld::transactions::CommitmentFormat;
 use channeld::units::{ChannelId, Msat, NodeId, PaymentHash, SessionId};
@@ -92,6 +93,12 @@ pub struct Ledger {
     pub streams: BTreeMap<SessionId, [Option<(ChannelId, Msat)>; 2]>,
     /// Channels on which money crossed the end of its session.
     pub crossed: BTreeSet<ChannelId>,
+    /// Channels that went on after the copy from which one end came back.
+    pub outdated: BTreeSet<ChannelId>,
+    /// Who came back from an old copy: what it stores contradicts what it stored before.
+    pub restored: Option<usize>,
+    /// What all forwarding nodes have earned, in millisatoshi.
+    pub earned: u64,
     /// Received keysend payments and settled invoices whose payer is not known yet.
     received: BTreeMap<PaymentHash, Msat>,
     events: BTreeMap<usize, u64>,
@@ -134,6 +141,9 @@ impl Ledger {
 
     /// A turn of `who` became durable.
     pub fn stored(&mut self, who: usize, turn: &Turn, durable: &State) {
+        if self.restored == Some(who) {
+            return;
+        }
         for change in turn.changes() {
             match change {
                 Change::ChannelAdded { channel, .. } => {
@@ -170,6 +180,7 @@ impl Ledger {
         for (id, entry) in &durable.channels {
             self.channel_stored(who, *id, entry);
         }
+        check_causes(who, durable);
     }
 
     fn channel_added(&mut self, who: usize, id: ChannelId, entry: &ChannelEntry) {
@@ -272,6 +283,12 @@ impl Ledger {
                 self.crossed.insert(*channel);
                 self.count("transfers without a session");
             }
+            EventKind::Forwarded { incoming_amount, outgoing_amount, .. } => {
+                let fee = incoming_amount.checked_sub(*outgoing_amount).expect("nobody forwards more than came");
+                self.earned += fee.msat();
+                self.count("forwarded");
+            }
+            EventKind::ForwardFailed { .. } => self.count("not forwarded"),
             EventKind::ChannelReady { .. } => self.count("channels ready"),
             EventKind::ChannelClosed { .. } => self.count("channels closed"),
             _ => {}
@@ -295,6 +312,9 @@ impl Ledger {
     /// An effect leaves: all that it says must be durable.
     pub fn released(&mut self, who: usize, party: &Party, effect: &Effect) {
         let durable = &party.durable;
+        if self.restored == Some(who) {
+            return self.released_by_restored(durable, effect);
+        }
         match effect {
             Effect::Events(newest) => assert!(*newest <= durable.head.events, "an event is told before it is durable"),
             Effect::Send { message: Message::RevokeAndAck(message), .. } => {
@@ -317,10 +337,32 @@ impl Ledger {
                 assert_eq!(*before, bytes, "two signatures for different commitments of one number");
             }
             Effect::Reply { answer: Ok(Reply::Payment(payment)), .. } if payment.status.is_final() => {
-                let ended = !durable.payments.contains_key(&payment.payment_hash);
+                // Decided by its first part; it stays until the last one has come to its end.
+                let known = durable.payments.get(&payment.payment_hash);
+                let ended = known.is_none_or(|known| known.status.is_final());
                 assert!(ended, "a payment's outcome was told before it was durable");
             }
             Effect::Broadcast(package) => package.iter().for_each(|it| self.broadcast(durable, it)),
+            _ => {}
+        }
+    }
+
+    /// Whoever has lost data signs nothing and broadcasts no commitment of a channel that has gone on meanwhile.
+    fn released_by_restored(&self, durable: &State, effect: &Effect) {
+        match effect {
+            Effect::Send { message: Message::CommitmentSigned(message), .. } => {
+                assert!(!self.outdated.contains(&message.channel_id), "old data is signed");
+            }
+            Effect::Broadcast(package) => {
+                for transaction in package {
+                    let spends = |id: &&ChannelId| {
+                        let commitments = durable.channels.get(*id).and_then(|entry| entry.channel.commitments());
+                        commitments.is_some_and(|it| it.main().local.number_of(transaction).is_some())
+                    };
+                    let old = self.outdated.iter().find(spends);
+                    assert_eq!(old, None, "a commitment of old data is broadcast");
+                }
+            }
             _ => {}
         }
     }
@@ -368,6 +410,33 @@ impl Ledger {
     /// Whether there are more than two.
     pub fn is_network(&self) -> bool {
         self.ids.len() > 2
+    }
+}
+
+/// No HTLC goes out without a reason: a payment of its own, or one HTLC that came in.
+fn check_causes(who: usize, durable: &State) {
+    // A channel that is over keeps its HTLCs as they were; the chain has decided about them.
+    let is_open = |entry: &ChannelEntry| entry.channel.funded().is_some_and(|funded| funded.phase == Phase::Open);
+    for (channel, entry) in durable.channels.iter().filter(|(_, entry)| is_open(entry)) {
+        for htlc in entry.channel.commitments().into_iter().flat_map(|it| it.outgoing.values()) {
+            let cause = durable.cause_of(*channel, htlc.offer.id);
+            let stage = htlc.stage;
+            let id = htlc.offer.id;
+            assert!(
+                htlc.removal.is_some() || cause.is_some(),
+                "{who}: HTLC {id} of {channel} has no cause ({stage:?})"
+            );
+        }
+    }
+    let mut forwarded = BTreeSet::new();
+    for (place, cause) in durable.causes() {
+        match cause {
+            Cause::Payment(hash) => assert!(durable.payments.contains_key(&hash), "{place:?} is of no payment"),
+            Cause::Forward(incoming) => {
+                assert!(durable.forwards.contains_key(&incoming), "{place:?} is of no forward");
+                assert!(forwarded.insert(incoming), "{incoming:?} is forwarded twice");
+            }
+        }
     }
 }
 

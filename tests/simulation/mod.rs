@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod link;
 mod network;
 pub mod party;
+pub mod restore;
 mod route;
 mod schedule;
 pub mod world;
@@ -19,7 +20,7 @@ pub mod world;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use bitcoin::{Address, Block};
+use bitcoin::{Address, Block, ScriptBuf};
 use channeld::node::command::Command;
 use channeld::node::input::{Effect, Input, Moment, RequestNumber};
 use channeld::node::reply::Reply;
@@ -55,6 +56,7 @@ pub fn run(seed: u64, loud: bool) -> Summary {
     let shape = Shape::of(seed);
     let parties = origin.parties.iter().take(shape.parties()).map(Party::copy).collect();
     let mut world = World::new(parties, &shape.edges(), &origin.blocks, seed, loud);
+    world.absent = origin.scripts.iter().skip(shape.parties()).cloned().collect();
     for who in world.everybody() {
         let head = &world.parties[who].durable.head;
         world.ledger.begin(who, head.events);
@@ -65,8 +67,12 @@ pub fn run(seed: u64, loud: bool) -> Summary {
         Shape::Pair => world.play(&mut mood),
         Shape::Line(_) | Shape::Ring(_) => world.play_network(&mut mood),
     }
-    world.settle();
-    world.check_end();
+    if mood.restores && shape == Shape::Pair && world.has_copy() {
+        world.play_restored();
+    } else {
+        world.settle();
+        world.check_end();
+    }
     Summary { digest: world.digest(), steps: world.steps, counts: std::mem::take(&mut world.ledger.counts) }
 }
 
@@ -112,6 +118,8 @@ impl Shape {
 /// The daemons with coins in their wallets, on a chain in which these are mature: the same for all seeds.
 struct Origin {
     parties: Vec<Party>,
+    /// Where each one's first coins are.
+    scripts: Vec<Vec<ScriptBuf>>,
     blocks: Vec<Arc<Block>>,
 }
 
@@ -123,13 +131,13 @@ fn origin() -> &'static Origin {
 fn make_origin() -> Origin {
     let mut parties: Vec<Party> = (1..).zip(NAMES).map(|(seed, name)| Party::new(name, seed)).collect();
     let mut chain = chain::World::new(&[], FOUNDING);
+    let mut scripts = Vec::new();
     for party in &mut parties {
         party.start(moment(0), false);
         party.flush();
-        for _ in 0..3 {
-            let script = address(party).script_pubkey();
-            chain.mine(Some(&script), false, FOUNDING);
-        }
+        let own: Vec<ScriptBuf> = (0..3).map(|_| address(party).script_pubkey()).collect();
+        own.iter().for_each(|script| chain.mine(Some(script), false, FOUNDING));
+        scripts.push(own);
     }
     for _ in 0..100 {
         chain.mine(None, false, FOUNDING);
@@ -144,7 +152,7 @@ fn make_origin() -> Origin {
         party.close_turn(moment(1_001), true);
         party.flush();
     }
-    Origin { parties, blocks }
+    Origin { parties, scripts, blocks }
 }
 
 fn address(party: &mut Party) -> Address {

@@ -128,6 +128,19 @@ impl Party {
         vec![flight.turn]
     }
 
+    /// A copy of the disk.
+    pub fn backup(&self) -> Disk {
+        self.disk.clone()
+    }
+
+    /// The process dies, and its disk is that of a copy.
+    pub fn restore(&mut self, mut copy: Disk) {
+        self.node = None;
+        self.flight = None;
+        self.durable = copy.recover();
+        self.disk = copy;
+    }
+
     /// Hands an input to the node, with what the driver reads of the archive for it.
     pub fn handle(&mut self, input: Input, moment: Moment) {
         let Some(node) = &mut self.node else { return };

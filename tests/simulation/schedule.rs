@@ -8,6 +8,7 @@ use channeld::node::input::{Input, RequestNumber};
 use channeld::units::{ChannelId, Msat};
 use rand::prelude::*;
 
+use super::client::Bill;
 use super::world::World;
 
 /// Blocks that may pass while HTLCs are in flight: with more, one end would rightly go to the chain.
@@ -29,6 +30,10 @@ pub struct Mood {
     forces: bool,
     /// A revoked commitment may be broadcast.
     cheats: bool,
+    /// Incoming HTLCs may go without an answer for a while.
+    holds: bool,
+    /// A daemon comes back from an old copy of its disk in the end.
+    pub restores: bool,
     blocks: u32,
     /// Whose commitment was kept for a cheat, and of which channel.
     kept: Option<(usize, ChannelId)>,
@@ -44,6 +49,8 @@ impl Mood {
             reorgs: world.one_in(2),
             forces: world.one_in(2),
             cheats: world.one_in(3),
+            holds: world.one_in(2),
+            restores: world.one_in(4),
             blocks: 0,
             kept: None,
         }
@@ -66,7 +73,10 @@ impl World {
             self.heal();
             self.rough = !self.one_in(3);
         }
-        for _ in 0..mood.events {
+        for event in 0..mood.events {
+            if mood.restores && event == mood.events / 2 {
+                self.take_copy();
+            }
             self.wait_for_flushes();
             self.happen(mood);
             self.run_a_while();
@@ -120,6 +130,7 @@ impl World {
             88..93 => self.block(mood),
             93..94 if mood.reorgs => self.reorg(mood),
             94..96 => self.change_fees(),
+            96..98 if mood.holds => self.hold(who),
             _ => {
                 let micros = self.rng.random_range(1_000..3_000_000);
                 self.wait(micros);
@@ -207,7 +218,8 @@ impl World {
     }
 
     fn pay(&mut self, who: usize) {
-        let payable: Vec<_> = self.clients.bills.iter().filter(|bill| bill.payee != who).cloned().collect();
+        let may_pay = |bill: &&Bill| bill.payee != who && bill.payer.is_none_or(|payer| payer == who);
+        let payable: Vec<_> = self.clients.bills.iter().filter(may_pay).cloned().collect();
         // Now and then the same again: it must count once.
         let Some(bill) = payable.choose(&mut self.rng) else {
             let payee = self.other(who);
@@ -217,6 +229,8 @@ impl World {
             // As the driver does, which looks into the archive; what is not durable yet the node knows itself.
             return;
         }
+        let own = self.clients.bills.iter_mut().find(|known| known.payment_hash == bill.payment_hash);
+        own.into_iter().for_each(|known| known.payer = Some(who));
         let amount = bill.amount.is_none().then(|| self.amount());
         let target = PaymentTarget::Invoice(bill.text.clone());
         self.send(who, target, amount);
@@ -313,6 +327,21 @@ impl World {
     fn cheat(&mut self, mood: &mut Mood) {
         let Some((who, channel)) = mood.kept else { return };
         self.command(who, Command::InjectFault(Fault::ReplayOldState { channel }));
+    }
+
+    /// HTLCs that come on a channel get no answer, until everything heals.
+    fn hold(&mut self, who: usize) {
+        let Some(channel) = self.own_channel(who) else { return };
+        self.ledger.count("holds");
+        self.held.push((who, channel));
+        self.command(who, Command::InjectFault(Fault::HoldHtlcs { channel, hold: true }));
+    }
+
+    /// All that is held gets its answer.
+    pub fn let_go(&mut self) {
+        for (who, channel) in std::mem::take(&mut self.held) {
+            self.command(who, Command::InjectFault(Fault::HoldHtlcs { channel, hold: false }));
+        }
     }
 
     fn cut(&mut self) {

@@ -47,6 +47,12 @@ pub struct World {
     pub rng: ChaCha12Rng,
     /// Whether broadcasts are lost and records wait for their flush: off while everything heals.
     pub rough: bool,
+    /// Where the coins of daemons are that are not in this world.
+    pub absent: Vec<Vec<bitcoin::ScriptBuf>>,
+    /// An old copy of a disk.
+    pub copy: super::restore::Copied,
+    /// Who lets HTLCs of which channels go unanswered.
+    pub held: Vec<(usize, ChannelId)>,
     /// Who does not tell the truth.
     pub liar: Option<usize>,
     now: u64,
@@ -70,6 +76,9 @@ impl World {
             feerates: [2_000, 1_000, 500],
             rng: ChaCha12Rng::seed_from_u64(seed),
             rough: true,
+            absent: Vec::new(),
+            copy: None,
+            held: Vec::new(),
             liar: None,
             now: BEGINNING * 1_000_000,
             loud,
@@ -382,6 +391,7 @@ impl World {
                 self.start(who);
             }
         }
+        self.let_go();
         self.drain();
         self.connect();
         self.drain();

@@ -186,6 +186,8 @@ fn a_reorganisation_takes_everything_back() {
         world.disconnect(&mut [&mut alice]);
         assert_eq!(alice.resolver.confirmed(), None);
         assert_eq!(alice.resolver.claims().count(), 0);
+        assert!(alice.abandoned > 0, "claims without coins of the wallet's are given up by name, too");
+        assert_eq!(alice.buried, [], "nothing was final");
         // On the other branch Bob's newest commitment confirms.
         world.forget_mempool();
         bob.resolver = channel.resolver(Side::Bob, 2, world.height());
@@ -194,6 +196,8 @@ fn a_reorganisation_takes_everything_back() {
         assert_eq!(alice.resolver.confirmed().map(|(kind, _)| kind), Some(CloseKind::Remote));
         settle(&mut world, &mut [&mut alice, &mut bob]);
         assert_eq!(alice.swept + bob.swept, CAPACITY - channel.opener_cost());
+        // Said once, whatever comes after.
+        assert_eq!((alice.buried, bob.buried), (vec![CloseKind::Remote], vec![CloseKind::Local]));
     }
 }
 

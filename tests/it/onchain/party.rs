@@ -7,8 +7,8 @@ use bitcoin::hashes::Hash;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxIn, TxOut, Txid};
 use channeld::keys::{ChannelKeyId, ReceivedSecrets, Signer, Words};
 use channeld::onchain::{
-    ClosedChannel, Context, Effect, Feerates, HtlcKey, HtlcOutcome, LocalCommitment, RemoteCommitment, Resolver,
-    Settings,
+    CloseKind, ClosedChannel, Context, Effect, Feerates, HtlcKey, HtlcOutcome, LocalCommitment, RemoteCommitment,
+    Resolver, Settings,
 };
 use channeld::transactions::{
     ClosingSpec, ClosingTransaction, CommitmentFormat, CommitmentParameters, CommitmentSpec, CommitmentTerms,
@@ -71,6 +71,8 @@ pub struct Party {
     pub sweeps: BTreeSet<OutPoint>,
     pub funded: usize,
     pub abandoned: usize,
+    /// What was said to be final.
+    pub buried: Vec<CloseKind>,
     pub history: Vec<HtlcHistory>,
 }
 
@@ -98,7 +100,8 @@ impl Party {
             }
             Effect::Fund(_) => self.funded += 1,
             Effect::Broadcast(_) | Effect::Watch(_) => {}
-            Effect::Closed { .. } | Effect::Buried { .. } | Effect::Resolved { .. } => {}
+            Effect::Buried { kind } => self.buried.push(*kind),
+            Effect::Closed { .. } | Effect::Resolved { .. } => {}
         }
     }
 
@@ -303,6 +306,7 @@ impl Channel {
             sweeps: BTreeSet::new(),
             funded: 0,
             abandoned: 0,
+            buried: Vec::new(),
             history: self.htlcs(side.other(), 1).into_iter().map(row).collect(),
         }
     }
