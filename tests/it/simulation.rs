@@ -1,6 +1,6 @@
 //! A few seeds of the simulation, so that `cargo test --workspace` plays it, too; `.ci/run` plays a thousand.
 
-use tests::simulation;
+use tests::simulation::{self, Shape};
 
 /// As many as take some seconds where nothing is optimised.
 const SEEDS: u64 = 20;
@@ -13,6 +13,14 @@ fn seeds_keep_all_rules() {
         // A broken rule is a panic; the seed above it is the one to replay.
         println!("cargo run --release -p tests --bin simulate -- --seed {seed}");
         simulation::run(seed, false);
+    }
+}
+
+#[test]
+fn a_line_forwards_under_crashes_and_cuts() {
+    for seed in [8, 16] {
+        println!("cargo run --release -p tests --bin simulate -- --networks --seed {seed}");
+        simulation::run_in(Shape::network(seed), seed, false);
     }
 }
 

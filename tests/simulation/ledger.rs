@@ -180,7 +180,7 @@ impl Ledger {
         for (id, entry) in &durable.channels {
             self.channel_stored(who, *id, entry);
         }
-        check_causes(who, durable);
+        self.check_causes(who, durable);
     }
 
     fn channel_added(&mut self, who: usize, id: ChannelId, entry: &ChannelEntry) {
@@ -407,36 +407,32 @@ impl Ledger {
         }
     }
 
+    /// No HTLC goes out without a reason: a payment of its own, or one HTLC that came in. A channel that goes to the chain
+    /// keeps its HTLCs as they were when the chain has decided about them.
+    fn check_causes(&self, who: usize, durable: &State) {
+        let goes_on = |id: &ChannelId| self.channels.get(id).is_some_and(|book| !book.forced);
+        for (channel, entry) in durable.channels.iter().filter(|(id, _)| goes_on(id)) {
+            for htlc in entry.channel.commitments().into_iter().flat_map(|it| it.outgoing.values()) {
+                let id = htlc.offer.id;
+                let known = htlc.removal.is_some() || durable.cause_of(*channel, id).is_some();
+                assert!(known, "{who}: HTLC {id} of {channel} has no cause");
+            }
+        }
+        let mut forwarded = BTreeSet::new();
+        for (place, cause) in durable.causes() {
+            match cause {
+                Cause::Payment(hash) => assert!(durable.payments.contains_key(&hash), "{place:?} is of no payment"),
+                Cause::Forward(incoming) => {
+                    assert!(durable.forwards.contains_key(&incoming), "{place:?} is of no forward");
+                    assert!(forwarded.insert(incoming), "{incoming:?} is forwarded twice");
+                }
+            }
+        }
+    }
+
     /// Whether there are more than two.
     pub fn is_network(&self) -> bool {
         self.ids.len() > 2
-    }
-}
-
-/// No HTLC goes out without a reason: a payment of its own, or one HTLC that came in.
-fn check_causes(who: usize, durable: &State) {
-    // A channel that is over keeps its HTLCs as they were; the chain has decided about them.
-    let is_open = |entry: &ChannelEntry| entry.channel.funded().is_some_and(|funded| funded.phase == Phase::Open);
-    for (channel, entry) in durable.channels.iter().filter(|(_, entry)| is_open(entry)) {
-        for htlc in entry.channel.commitments().into_iter().flat_map(|it| it.outgoing.values()) {
-            let cause = durable.cause_of(*channel, htlc.offer.id);
-            let stage = htlc.stage;
-            let id = htlc.offer.id;
-            assert!(
-                htlc.removal.is_some() || cause.is_some(),
-                "{who}: HTLC {id} of {channel} has no cause ({stage:?})"
-            );
-        }
-    }
-    let mut forwarded = BTreeSet::new();
-    for (place, cause) in durable.causes() {
-        match cause {
-            Cause::Payment(hash) => assert!(durable.payments.contains_key(&hash), "{place:?} is of no payment"),
-            Cause::Forward(incoming) => {
-                assert!(durable.forwards.contains_key(&incoming), "{place:?} is of no forward");
-                assert!(forwarded.insert(incoming), "{incoming:?} is forwarded twice");
-            }
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Parser;
-use tests::simulation::{self, Summary};
+use tests::simulation::{self, Shape, Summary};
 
 /// Two whole nodes, their disks, a wire and a chain in one thread, from one seed.
 #[derive(Parser)]
@@ -21,6 +21,9 @@ struct Args {
     /// The first of them
     #[arg(long, default_value_t = 0)]
     first: u64,
+    /// Play in lines and rings of three and four nodes, with a hop that may lie
+    #[arg(long)]
+    networks: bool,
     /// Go on after a failing seed, and list all of them at the end (needs a build that unwinds)
     #[arg(long)]
     keep_going: bool,
@@ -36,7 +39,7 @@ fn main() {
     tell_of_failures(keep_going);
     if let Some(seed) = args.seed {
         SEED.set(Some(seed));
-        let summary = simulation::run(seed, true);
+        let summary = simulation::run_in(shape(args.networks, seed), seed, true);
         println!("seed {seed}: ok, {} steps, digest {:016x}", summary.steps, summary.digest);
         summary.counts.iter().for_each(|(what, count)| println!("{count:>8} {what}"));
         return;
@@ -55,7 +58,7 @@ fn main() {
                     if seed >= last {
                         return;
                     }
-                    match play(seed, keep_going) {
+                    match play(seed, args.networks, keep_going) {
                         Some(summary) => add(&total, &summary),
                         None => failed.lock().expect("no panic while it is held").push(seed),
                     }
@@ -79,13 +82,18 @@ fn main() {
     println!("{} seeds from {} on: ok", args.seeds, args.first);
 }
 
+const fn shape(networks: bool, seed: u64) -> Shape {
+    if networks { Shape::network(seed) } else { Shape::Pair }
+}
+
 /// `None` where a rule was broken and others are to be played all the same.
-fn play(seed: u64, keep_going: bool) -> Option<Summary> {
+fn play(seed: u64, networks: bool, keep_going: bool) -> Option<Summary> {
     SEED.set(Some(seed));
+    let shape = shape(networks, seed);
     if keep_going {
-        return std::panic::catch_unwind(|| simulation::run(seed, false)).ok();
+        return std::panic::catch_unwind(|| simulation::run_in(shape, seed, false)).ok();
     }
-    Some(simulation::run(seed, false))
+    Some(simulation::run_in(shape, seed, false))
 }
 
 fn add(total: &Mutex<BTreeMap<&'static str, u64>>, summary: &Summary) {
