@@ -10,6 +10,7 @@ mod crash;
 mod fees;
 mod interop;
 mod ldk;
+mod multihop;
 mod onchain;
 mod open;
 mod pay;

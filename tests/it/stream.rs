@@ -89,7 +89,7 @@ impl Stream {
     }
 
     /// Reads until this sequence is committed.
-    async fn committed(&mut self, sequence: u64) -> Result<(), Status> {
+    pub async fn committed(&mut self, sequence: u64) -> Result<(), Status> {
         loop {
             let message = soon("an answer of the stream", self.answers.message()).await?;
             if let Some(Response::Progress(marks)) = message.expect("the stream goes on").response
