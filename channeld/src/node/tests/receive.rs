@@ -95,11 +95,11 @@ fn parts_without_the_rest_go_back_after_a_minute() {
 #[test]
 fn parts_go_back_before_their_deadline() {
     let (mut world, channels, invoice) = with_invoice(None);
-    let legs = part(&world, &channels, WHOLE / 3, 1);
+    let legs = part(&world, &channels, WHOLE / 3, 10);
     send(&mut world, &legs, &Proof::of(&invoice), 50);
     world.run();
     assert_eq!(waiting(&world), 1);
-    world.mine(5);
+    world.mine(14);
     assert_eq!((waiting(&world), outcome(&world)), (0, Some(false)));
 }
 
