@@ -13,7 +13,7 @@ use channeld::node::state::{ChannelEntry, State};
 use channeld::payment::forward::Cause;
 use channeld::payment::send::{Payment, PaymentStatus};
 use channeld::transactions::CommitmentFormat;
-use channeld::units::{ChannelId, Msat, NodeId, PaymentHash, SessionId};
+use channeld::units::{ChannelId, HtlcId, Msat, NodeId, PaymentHash, SessionId};
 use channeld::wire::Message;
 
 use super::disk::Turn;
@@ -105,6 +105,8 @@ pub struct Ledger {
     signatures: BTreeMap<(usize, ChannelId, u64), Vec<u8>>,
     /// Commitments that were broadcast by a fault on purpose: of which channel, by whom, and their number.
     pub replayed: BTreeMap<Txid, (ChannelId, usize, u64)>,
+    /// Outgoing HTLCs that have been seen, by their sender.
+    caused: BTreeSet<(usize, ChannelId, HtlcId)>,
     /// Why broadcasts were refused.
     pub refused: Vec<String>,
     /// Counts for the summary.
@@ -407,15 +409,16 @@ impl Ledger {
         }
     }
 
-    /// No HTLC goes out without a reason: a payment of its own, or one HTLC that came in. A channel that goes to the chain
-    /// keeps its HTLCs as they were when the chain has decided about them.
-    fn check_causes(&self, who: usize, durable: &State) {
-        let goes_on = |id: &ChannelId| self.channels.get(id).is_some_and(|book| !book.forced);
-        for (channel, entry) in durable.channels.iter().filter(|(id, _)| goes_on(id)) {
+    /// No HTLC goes out without a reason: a payment of its own, or one HTLC that came in. The reason ends when the preimage is
+    /// known, also where a lost connection takes the removal back.
+    fn check_causes(&mut self, who: usize, durable: &State) {
+        for (channel, entry) in &durable.channels {
             for htlc in entry.channel.commitments().into_iter().flat_map(|it| it.outgoing.values()) {
                 let id = htlc.offer.id;
-                let known = htlc.removal.is_some() || durable.cause_of(*channel, id).is_some();
-                assert!(known, "{who}: HTLC {id} of {channel} has no cause");
+                if self.caused.insert((who, *channel, id)) {
+                    let known = htlc.removal.is_some() || durable.cause_of(*channel, id).is_some();
+                    assert!(known, "{who}: HTLC {id} of {channel} has no cause");
+                }
             }
         }
         let mut forwarded = BTreeSet::new();
