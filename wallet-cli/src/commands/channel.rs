@@ -81,6 +81,9 @@ pub struct OpenArgs {
     /// Without anchors, for peers that know nothing better.
     #[arg(long)]
     without_anchors: bool,
+    /// Announce it to the network at six confirmations, so that others route over it.
+    #[arg(long)]
+    announce: bool,
     /// Only check.
     #[arg(long)]
     dry_run: bool,
@@ -181,7 +184,7 @@ async fn open(global: &Global, client: &Client, args: OpenArgs) -> Result<(), Fa
         push_msat: args.push,
         feerate_per_kw: args.feerate_per_kw,
         channel_type: kind.into(),
-        announce: false,
+        announce: args.announce,
     };
     let answer = client.channel().open_channel(request).await?.into_inner();
     let output = global.output();
