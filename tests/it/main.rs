@@ -8,6 +8,7 @@ mod breach;
 mod close;
 mod crash;
 mod fees;
+mod gossip;
 mod interop;
 mod ldk;
 mod multihop;
