@@ -204,6 +204,12 @@ impl Daemon {
         }
     }
 
+    /// A payment as lists show it: without the ways of its attempts.
+    pub fn summary(mut payment: Payment) -> Payment {
+        payment.attempts.iter_mut().for_each(|attempt| attempt.hops.clear());
+        payment
+    }
+
     /// Makes an invoice.
     pub async fn invoice(&self, amount_msat: Option<u64>) -> Invoice {
         let request = CreateInvoiceRequest {

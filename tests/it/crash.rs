@@ -178,7 +178,8 @@ impl World {
             let page = node.client().payment().list_payments(request).await.unwrap().into_inner();
             for payment in page.payments {
                 let known = self.ended.get(&(payer, payment.payment_hash.clone()));
-                assert_eq!(known, Some(&payment), "a payment that nobody wished, or another end of it");
+                let known = known.cloned().map(Daemon::summary);
+                assert_eq!(known, Some(payment), "a payment that nobody wished, or another end of it");
             }
         }
         let paid = self.paid(0) + self.streamed * STREAM_MSAT;

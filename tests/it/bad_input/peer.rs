@@ -149,7 +149,12 @@ async fn messages(node: &Daemon, channel: &str, random: &mut StdRng) {
     let mut stranger = Stranger::introduced(node, random).await;
     assert_eq!(stranger.hear().await[..2], [0, 16], "init");
     stranger.say(&[0, 18, 0, 2, 0, 0]).await;
-    assert_eq!(stranger.hear().await, [0, 19, 0, 2, 0, 0], "pong");
+    // Odd messages may come before it: what we want to hear of the network, say.
+    let mut heard = stranger.hear().await;
+    while heard[1] % 2 == 1 && heard[..2] != [0, 19] {
+        heard = stranger.hear().await;
+    }
+    assert_eq!(heard, [0, 19, 0, 2, 0, 0], "pong");
     // Nothing but `init` may come first; and it must be one.
     for first in [&[][..], &[0], &[0, 16], &[0, 16, 255, 255], &[0, 18, 0, 0, 0, 0], &[255; 65_535]] {
         let mut stranger = Stranger::meet(node, random).await;

@@ -52,6 +52,16 @@ async fn usable(cluster: &Cluster, ldks: &[&LdkNode], channels: usize) {
     }
 }
 
+/// An invoice with a hint: the payee must have heard how LDK forwards to it.
+async fn hinted(payee: &Daemon, amount_msat: u64) -> String {
+    until("an invoice with a hint", async || {
+        let text = payee.invoice(Some(amount_msat)).await.payment_request;
+        let invoice: Bolt11Invoice = text.parse().expect("our invoice");
+        (!invoice.route_hints().is_empty()).then_some(text)
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ours_between_two_ldk_nodes() {
     let cluster = Cluster::start(&["alice"], BRIEF).await;
@@ -79,8 +89,8 @@ async fn ldk_between_two_of_ours() {
     usable(&cluster, &[&middle], 2).await;
     for (payer, payee) in [(0, 1), (1, 0)] {
         for amount_msat in [50_000_000, 1_000_000, 200_000] {
-            let invoice = cluster.nodes[payee].invoice(Some(amount_msat)).await;
-            let paid = cluster.nodes[payer].pay(Payee::PaymentRequest(invoice.payment_request), None).await;
+            let invoice = hinted(&cluster.nodes[payee], amount_msat).await;
+            let paid = cluster.nodes[payer].pay(Payee::PaymentRequest(invoice), None).await;
             assert_paid(&paid);
             assert!(paid.fee_msat > 0, "LDK is paid");
         }
