@@ -130,7 +130,8 @@ impl World {
             88..93 => self.block(mood),
             93..94 if mood.reorgs => self.reorg(mood),
             94..96 => self.change_fees(),
-            96..98 if mood.holds => self.hold(who),
+            // A cheater's old HTLC transactions would take what it holds, behind its own books.
+            96..98 if mood.holds && !mood.cheats => self.hold(who),
             _ => {
                 let micros = self.rng.random_range(1_000..3_000_000);
                 self.wait(micros);
