@@ -137,7 +137,9 @@ mod tests {
     fn record(count: u64, tag: Option<[u8; 32]>) -> BatchRecord {
         let mut payments = Payments::new();
         // As many as fit: what is told of each is not the whole of a large batch.
-        (0..count).for_each(|at| drop(payments.push(Msat::new(5 + at % 2), tag)));
+        for at in 0..count {
+            payments.push(Msat::new(5 + at % 2), tag);
+        }
         let batch = Batch { first_sequence: 7, last_sequence: 6 + count, amount: Msat::new(5 * count), payments };
         BatchRecord::of(SessionId([9; 32]), &batch)
     }

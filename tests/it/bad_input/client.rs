@@ -45,6 +45,7 @@ pub async fn arguments(cluster: &Cluster, channel: &str) {
     lists(&mut table).await;
     wallets_and_peers(&mut table).await;
     faults(&mut table).await;
+    newer(&mut table).await;
     let methods = methods();
     let expected: BTreeSet<&str> = methods.iter().map(String::as_str).collect();
     let asked = table.asked.iter().copied().chain(NO_ARGUMENTS);
@@ -258,7 +259,12 @@ async fn lists(table: &mut Table<'_>) {
         list!(peer, list_peers, ListPeersRequest, "ListPeers");
         list!(wallet, list_unspent_outputs, ListUnspentOutputsRequest, "ListUnspentOutputs");
         list!(wallet, list_transactions, ListTransactionsRequest, "ListTransactions");
+        list!(graph, list_nodes, ListNodesRequest, "ListNodes");
+        list!(graph, list_edges, ListEdgesRequest, "ListEdges");
+        list!(token, list_tokens, ListTokensRequest, "ListTokens");
     }
+    let request = AuditChannelsRequest { page_size: -1, ..Default::default() };
+    table.refused("AuditChannels", client.channel().audit_channels(request).await, "INVALID_ARGUMENT", "page_size");
     for (request, wrong) in [
         (SubscribeEventsRequest { kinds: vec![99], ..Default::default() }, "kinds"),
         (SubscribeEventsRequest { kinds: vec![0], ..Default::default() }, "kinds"),
@@ -266,6 +272,26 @@ async fn lists(table: &mut Table<'_>) {
     ] {
         table.refused("SubscribeEvents", client.node().subscribe_events(request).await, "INVALID_ARGUMENT", wrong);
     }
+}
+
+async fn newer(table: &mut Table<'_>) {
+    let client = table.node.client();
+    let request = BumpTransactionRequest { txid: "12".into(), ..Default::default() };
+    table.refused("BumpTransaction", client.wallet().bump_transaction(request).await, "INVALID_ARGUMENT", "txid");
+    let request = CreateTokenRequest { scopes: vec![99], name: "x".into(), ..Default::default() };
+    table.refused("CreateToken", client.token().create_token(request).await, "INVALID_ARGUMENT", "scopes");
+    let request = RevokeTokenRequest { token_id: "zz".into(), ..Default::default() };
+    table.refused("RevokeToken", client.token().revoke_token(request).await, "INVALID_ARGUMENT", "token_id");
+    let request = PlanCloseRequest { channel_id: "zz".into() };
+    table.refused("PlanClose", client.channel().plan_close(request).await, "INVALID_ARGUMENT", "channel_id");
+    let request = UpdateChannelPolicyRequest { channel_id: "zz".into(), ..Default::default() };
+    let answer = client.channel().update_channel_policy(request).await;
+    table.refused("UpdateChannelPolicy", answer, "INVALID_ARGUMENT", "update_mask");
+    let request = SettleInvoiceRequest { preimage: "12".into(), ..Default::default() };
+    table.refused("SettleInvoice", client.invoice().settle_invoice(request).await, "INVALID_ARGUMENT", "preimage");
+    let payee = Some(query_routes_request::Payee::NodeId("zz".into()));
+    let request = QueryRoutesRequest { payee, ..Default::default() };
+    table.refused("QueryRoutes", client.payment().query_routes(request).await, "INVALID_ARGUMENT", "node_id");
 }
 
 async fn wallets_and_peers(table: &mut Table<'_>) {

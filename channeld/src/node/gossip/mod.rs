@@ -29,6 +29,8 @@ pub(super) struct LiveGossip {
     early: BTreeMap<ChannelId, AnnouncementSignatures>,
     /// Channels that were announced since the start, and for which place on the chain.
     announced: BTreeMap<ChannelId, ShortChannelId>,
+    /// For which place on the chain a channel's updates are followed.
+    followed: BTreeMap<ChannelId, ShortChannelId>,
     /// Since when a peer with channels is away.
     away: BTreeMap<NodeId, UnixTime>,
 }
@@ -73,8 +75,15 @@ impl Node {
         self.further_announcement(id);
     }
 
-    /// A new block: announcements become due.
+    /// A new block: announcements become due. A peer may send its update in one breath with its `channel_ready` (LDK does), so it
+    /// is followed as soon as the channel has a place on the chain.
     pub(super) fn gossip_block(&mut self, id: ChannelId) {
+        let place = self.state.channels.get(&id).and_then(|entry| entry.place());
+        if let Some(place) = place
+            && self.live.gossip.followed.insert(id, place) != Some(place)
+        {
+            self.follow_updates(id);
+        }
         self.further_announcement(id);
     }
 
