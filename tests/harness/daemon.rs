@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use tonic::Status;
 use wallet_cli::client::{Client, Presence, Target, request_id};
 use wallet_cli::commands::payment::pay_to_end;
+use wallet_cli::failure::Failure;
 
 use crate::chain::ChainNode;
 use crate::process::{Process, free_port};
@@ -223,8 +224,15 @@ impl Daemon {
 
     /// Pays, and waits for the end of it.
     pub async fn pay(&self, payee: Payee, amount_msat: Option<u64>) -> Payment {
-        let paid = soon("a payment", pay_to_end(self.client(), payee, amount_msat)).await;
-        paid.unwrap_or_else(|failure| panic!("{failure}"))
+        self.try_pay(payee, amount_msat).await.unwrap_or_else(|failure| panic!("{failure}"))
+    }
+
+    /// Pays, and waits for the end of it.
+    ///
+    /// # Errors
+    /// Where the daemon refuses to begin.
+    pub async fn try_pay(&self, payee: Payee, amount_msat: Option<u64>) -> Result<Payment, Failure> {
+        soon("a payment", pay_to_end(self.client(), payee, amount_msat)).await
     }
 
     /// Pays a node by its key, and waits for the end of it.
