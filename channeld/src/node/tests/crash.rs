@@ -1,7 +1,8 @@
 //! Crashes before and after every flush of a payment and of a stream: nothing lost, nothing doubled, both books equal.
 
+use super::member::Crash;
 use super::pay::{balances, keysend};
-use super::world::{Crash, World};
+use super::world::World;
 use crate::node::command::{Command, OpenStream, StreamPay, StreamTarget};
 use crate::payment::send::PaymentStatus;
 use crate::units::{ChannelId, Msat};

@@ -1,7 +1,8 @@
 //! Forwarding over a line of nodes: what goes through, what is refused and how, crashes, and the chain.
 
+use super::member::Crash;
 use super::route::{Leg, Proof, answer, line_route, preimage, send};
-use super::world::{Crash, World};
+use super::world::World;
 use crate::node::command::{CloseChannel, Command, Fault, UpdateChannelPolicy};
 use crate::node::event::EventKind;
 use crate::payment::forward::{ForwardStatus, PolicyUpdate};
@@ -36,6 +37,16 @@ fn force_close(world: &mut World, who: usize, channel: ChannelId) {
 
 fn hold(world: &mut World, who: usize, channel: ChannelId, hold: bool) {
     world.ask(who, Command::InjectFault(Fault::HoldHtlcs { channel, hold })).expect("held");
+}
+
+/// A line of three whose payee has an HTLC and says nothing.
+fn held_line() -> (World, Vec<ChannelId>, Vec<Leg>) {
+    let (mut world, channels) = line(3);
+    let legs = line_route(&world, &channels, 30_000_000);
+    hold(&mut world, 2, channels[1], true);
+    send(&mut world, &legs, &Proof::Keysend(preimage(7)), 50);
+    world.run();
+    (world, channels, legs)
 }
 
 #[test]
@@ -219,11 +230,7 @@ fn connections_are_cut_at_every_message_of_a_forward() {
 
 #[test]
 fn a_preimage_that_is_shown_on_the_chain_is_shown_upstream() {
-    let (mut world, channels) = line(3);
-    let legs = line_route(&world, &channels, 30_000_000);
-    hold(&mut world, 2, channels[1], true);
-    send(&mut world, &legs, &Proof::Keysend(preimage(7)), 50);
-    world.run();
+    let (mut world, channels, legs) = held_line();
     // The payee takes it, and before its peer hears of it the connection is gone and the channel fails.
     world.cut(1, 2);
     hold(&mut world, 2, channels[1], false);
@@ -236,13 +243,9 @@ fn a_preimage_that_is_shown_on_the_chain_is_shown_upstream() {
 
 #[test]
 fn what_times_out_on_the_chain_goes_back_when_it_is_buried() {
-    let (mut world, channels) = line(3);
-    let legs = line_route(&world, &channels, 30_000_000);
-    hold(&mut world, 2, channels[1], true);
-    send(&mut world, &legs, &Proof::Keysend(preimage(7)), 50);
-    world.run();
+    let (mut world, channels, legs) = held_line();
     force_close(&mut world, 1, channels[1]);
-    world.mine(legs[1].expiry - world.blocks.len() as u32 + 8);
+    world.mine(legs[1].expiry - world.ledger.blocks.len() as u32 + 8);
     assert_eq!(code(&world), 0x4008);
     assert_eq!(local(&mut world, 0, channels[0]), 500_000_000);
     assert!(
@@ -252,15 +255,11 @@ fn what_times_out_on_the_chain_goes_back_when_it_is_buried() {
 
 #[test]
 fn the_incoming_htlc_goes_back_before_its_deadline_even_if_no_close_confirms() {
-    let (mut world, channels) = line(3);
-    let legs = line_route(&world, &channels, 30_000_000);
-    hold(&mut world, 2, channels[1], true);
-    send(&mut world, &legs, &Proof::Keysend(preimage(7)), 50);
-    world.run();
+    let (mut world, channels, legs) = held_line();
     world.cut(1, 2);
-    for _ in 0..legs[0].expiry - world.blocks.len() as u32 - 2 {
+    for _ in 0..legs[0].expiry - world.ledger.blocks.len() as u32 - 2 {
         // No close of ours ever confirms.
-        world.mempool.clear();
+        world.ledger.mempool.clear();
         assert!(answer(&world).is_none());
         world.mine(1);
     }
@@ -281,7 +280,7 @@ fn dust_never_closes_a_channel() {
     hold(&mut world, 2, channels[1], true);
     send(&mut world, &legs, &Proof::Keysend(preimage(7)), 50);
     world.run();
-    world.mine(legs[0].expiry - world.blocks.len() as u32);
+    world.mine(legs[0].expiry - world.ledger.blocks.len() as u32);
     assert_eq!(code(&world), 0x4008);
     for who in 0..3 {
         assert!(!world.has_event(who, |kind| matches!(kind, EventKind::ChannelFailed { .. })), "{who}");

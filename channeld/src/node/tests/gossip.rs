@@ -1,6 +1,8 @@
 //! What two nodes tell each other and everybody of their channels.
 
-use super::world::{Crash, NETWORK, World};
+use super::ledger::NETWORK;
+use super::member::Crash;
+use super::world::World;
 use crate::node::command::{CloseChannel, Command, CreateInvoice, UpdateChannelPolicy};
 use crate::node::input::Input;
 use crate::node::reply::Reply;

@@ -4,6 +4,8 @@ mod close;
 mod crash;
 mod forward;
 mod gossip;
+mod ledger;
+mod member;
 mod pay;
 mod receive;
 mod route;

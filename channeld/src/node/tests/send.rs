@@ -1,6 +1,7 @@
 //! Payments over routes that a test finds by hand: parts, retries, budgets, restarts, and streams over HTLCs.
 
-use super::world::{Crash, World};
+use super::member::Crash;
+use super::world::World;
 use crate::graph::{Route, RouteHop};
 use crate::node::command::{Command, CreateInvoice, OpenStream, PaymentTarget, SendPayment, StreamPay, StreamTarget};
 use crate::node::event::EventKind;

@@ -150,7 +150,7 @@ fn what_a_close_by_force_has_paid_both_ends_book() {
             let status = &world.members[0].statuses[&request];
             assert_eq!((status.committed.msat(), status.closed.is_some()), (total, true), "{at}");
             // What the payee's own output on the commitment holds.
-            let spend = world.blocks.iter().flat_map(|block| &block.txdata).find(|it| it.output.len() == 4);
+            let spend = world.ledger.blocks.iter().flat_map(|block| &block.txdata).find(|it| it.output.len() == 4);
             let outputs = spend.map(|it| it.output.iter().map(|output| output.value.to_sat()).collect::<Vec<_>>());
             assert!(outputs.is_some_and(|all| all.contains(&(300_000 + total / 1_000))), "{at}");
             totals.insert(total);

@@ -3,65 +3,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use bitcoin::absolute::LockTime;
-use bitcoin::block::{Header, Version};
-use bitcoin::constants::ChainHash;
 use bitcoin::hashes::{Hash, sha256};
-use bitcoin::{
-    Amount, Block, BlockHash, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut,
-    Txid, Witness, transaction,
-};
+use bitcoin::{Amount, OutPoint, TxOut, Txid};
 
-use crate::channel::Policy;
-use crate::commitment;
-use crate::keys::{Signer, Words};
+use super::ledger::Ledger;
+use super::member::{Crash, Member, moment};
 use crate::node::command::{Command, Query, RequestKey};
-use crate::node::event::{Event, EventKind};
-use crate::node::input::{ChainState, Effect, Input, Moment, RequestNumber, SessionNumber};
+use crate::node::event::EventKind;
+use crate::node::input::{ChainState, Effect, Input, RequestNumber, SessionNumber};
 use crate::node::refusal::Refusal;
 use crate::node::reply::{ChannelInfo, Reply};
-use crate::node::state::State;
-use crate::node::state::row::RowKey;
-use crate::node::{Node, Record, Settings};
-use crate::payment::forward::Cause;
-use crate::payment::send::Payment;
-use crate::payment::stream::StreamStatus;
 use crate::router::RouteQuery;
-use crate::units::{BlockHeight, ChannelId, FeeratePerKw, NodeId, PaymentHash, UnixTime};
-use crate::wallet::Wallet;
+use crate::units::{BlockHeight, ChannelId, NodeId, PaymentHash};
 use crate::wire::{Features, Message};
-
-pub const NETWORK: bitcoin::Network = bitcoin::Network::Regtest;
-
-/// What a crash does to the turn that was being flushed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Crash {
-    /// It is lost, and so is all that should have left.
-    BeforeFlush,
-    /// It is durable, and nothing of it has left.
-    AfterFlush,
-}
-
-/// One node and what it has on disk.
-pub struct Member {
-    pub node: Node,
-    signer: Arc<Signer>,
-    words: Words,
-    /// What the disk holds: the fold of all durable turns, and the archive.
-    disk: State,
-    archive: BTreeMap<Vec<u8>, Vec<u8>>,
-    pub events: Vec<Event>,
-    pub payments: Vec<Payment>,
-    pub replies: BTreeMap<u64, Vec<Result<Reply, Refusal>>>,
-    pub statuses: BTreeMap<u64, StreamStatus>,
-    /// What it told everybody, in order.
-    pub gossip: Vec<Message>,
-    pub turns: u64,
-    /// Outgoing HTLCs whose preimage was shown, and those that a test sent by hand: they have no cause.
-    paid: std::collections::BTreeSet<(ChannelId, crate::units::HtlcId)>,
-    /// Crash at this turn.
-    pub crash_at: Option<(u64, Crash)>,
-}
 
 /// An HTLC that a test sent by hand.
 pub struct Trip {
@@ -79,9 +33,7 @@ pub struct World {
     sessions: u64,
     /// From whom, to whom, on which connection.
     wire: VecDeque<(usize, usize, SessionNumber, Message)>,
-    pub blocks: Vec<Block>,
-    coins: BTreeMap<OutPoint, (TxOut, u32)>,
-    pub mempool: Vec<Transaction>,
+    pub ledger: Ledger,
     requests: u64,
     clock: u64,
     pub trips: Vec<Trip>,
@@ -92,36 +44,6 @@ pub struct World {
     pub searches: Vec<(usize, PaymentHash, u32, RouteQuery)>,
     /// Messages of these types are lost on the wire.
     pub lost: Vec<u16>,
-}
-
-fn settings() -> Settings {
-    Settings {
-        alias: "test".to_owned(),
-        network: "regtest".to_owned(),
-        address_network: NETWORK,
-        chain_hash: ChainHash::from(genesis().block_hash().to_byte_array()),
-        features: Features::init(),
-        policy: Policy { minimum_depth: 1, ..Policy::default() },
-        forwarding: crate::payment::forward::ForwardingPolicy::default(),
-        shares: crate::payment::jamming::Shares::default(),
-        anchor_reserve: Amount::from_sat(10_000),
-        burial: 6,
-        fallback_feerate: FeeratePerKw::FLOOR,
-        development: true,
-        listen_addresses: Vec::new(),
-        color: [1, 2, 3],
-        announced_addresses: Vec::new(),
-    }
-}
-
-fn genesis() -> Block {
-    bitcoin::constants::genesis_block(NETWORK)
-}
-
-fn moment(clock: &mut u64) -> Moment {
-    *clock += 1;
-    let entropy = sha256::Hash::hash(&clock.to_be_bytes()).to_byte_array();
-    Moment { now: UnixTime::new(1_700_000_000_000_000 + *clock * 1_000), entropy }
 }
 
 impl World {
@@ -139,9 +61,7 @@ impl World {
             links: BTreeMap::new(),
             sessions: 0,
             wire: VecDeque::new(),
-            blocks: vec![genesis()],
-            coins: BTreeMap::new(),
-            mempool: Vec::new(),
+            ledger: Ledger::new(),
             requests: 0,
             clock,
             held_chain: None,
@@ -188,9 +108,7 @@ impl World {
         // Money out of nothing: it has no input that anybody looks up.
         let clock = self.clock;
         let faucet = OutPoint::new(Txid::from_byte_array(sha256::Hash::hash(&clock.to_be_bytes()).to_byte_array()), 0);
-        self.coins.insert(faucet, (TxOut { value: Amount::from_sat(sat), script_pubkey: ScriptBuf::new() }, 0));
-        let output = TxOut { value: Amount::from_sat(sat), script_pubkey };
-        self.mempool.push(spend(faucet, vec![output]));
+        self.ledger.give(faucet, TxOut { value: Amount::from_sat(sat), script_pubkey });
         self.mine(1);
     }
 
@@ -441,36 +359,17 @@ impl World {
                 Effect::FindRoute { payment_hash, attempt, query } => {
                     self.searches.push((who, payment_hash, attempt, *query));
                 }
-                Effect::Broadcast(package) => package.into_iter().for_each(|transaction| self.accept(transaction)),
+                Effect::Broadcast(package) => {
+                    package.into_iter().for_each(|transaction| self.ledger.accept(transaction))
+                }
                 _ => {}
             }
         }
     }
 
-    /// Takes a transaction into the mempool; one that spends what another does there replaces it.
-    fn accept(&mut self, transaction: Transaction) {
-        let txid = transaction.compute_txid();
-        let known = |outpoint: &OutPoint| {
-            self.coins.contains_key(outpoint) || self.mempool.iter().any(|it| it.compute_txid() == outpoint.txid)
-        };
-        let is_known = self.mempool.iter().any(|it| it.compute_txid() == txid);
-        if is_known || !transaction.input.iter().all(|input| known(&input.previous_output)) {
-            return;
-        }
-        let spent: Vec<OutPoint> = transaction.input.iter().map(|input| input.previous_output).collect();
-        let conflicts = |it: &Transaction| it.input.iter().any(|input| spent.contains(&input.previous_output));
-        let paid = |it: &Transaction| it.output.iter().map(|output| output.value).sum::<Amount>();
-        // Of two that spend the same, the later must leave more to the miner (BIP 125, roughly).
-        if self.mempool.iter().any(|it| conflicts(it) && paid(it) <= paid(&transaction)) {
-            return;
-        }
-        self.mempool.retain(|it| !conflicts(it));
-        self.mempool.push(transaction);
-    }
-
     pub fn mine(&mut self, count: u32) {
         for _ in 0..count {
-            self.mine_one();
+            self.ledger.mine_one();
             (0..self.members.len()).for_each(|who| self.tell_chain(who));
             self.run();
         }
@@ -478,7 +377,7 @@ impl World {
 
     /// A block of which both hear, and nothing is carried yet.
     pub fn mine_silently(&mut self) {
-        self.mine_one();
+        self.ledger.mine_one();
         (0..2).for_each(|who| self.tell_chain(who));
     }
 
@@ -508,61 +407,18 @@ impl World {
         answers
     }
 
-    fn mine_one(&mut self) {
-        let height = self.blocks.len() as u32;
-        let mut transactions = vec![coinbase(height)];
-        loop {
-            let ready = self.mempool.iter().position(|transaction| self.is_final(transaction, height));
-            let Some(ready) = ready else { break };
-            let transaction = self.mempool.remove(ready);
-            let txid = transaction.compute_txid();
-            for input in &transaction.input {
-                self.coins.remove(&input.previous_output);
-            }
-            for (vout, output) in (0..).zip(&transaction.output) {
-                self.coins.insert(OutPoint::new(txid, vout), (output.clone(), height));
-            }
-            transactions.push(transaction);
-        }
-        let coins = &self.coins;
-        let later: Vec<Transaction> = std::mem::take(&mut self.mempool);
-        let txids: Vec<Txid> = later.iter().map(Transaction::compute_txid).collect();
-        let lives =
-            |input: &TxIn| coins.contains_key(&input.previous_output) || txids.contains(&input.previous_output.txid);
-        self.mempool = later.iter().filter(|it| it.input.iter().all(lives)).cloned().collect();
-        let previous = self.blocks.last().expect("a genesis block").block_hash();
-        self.blocks.push(block(previous, transactions));
-    }
-
-    /// Whether all inputs are there and all locks are open (BIP 65's lock time, BIP 68's sequences by height).
-    fn is_final(&self, transaction: &Transaction, height: u32) -> bool {
-        let locked = match transaction.lock_time {
-            LockTime::Blocks(until) => until.to_consensus_u32() >= height,
-            LockTime::Seconds(_) => false,
-        };
-        if locked && transaction.input.iter().any(|input| input.sequence != Sequence::MAX) {
-            return false;
-        }
-        transaction.input.iter().all(|input| {
-            let Some((_, made_at)) = self.coins.get(&input.previous_output) else { return false };
-            let sequence = input.sequence.to_consensus_u32();
-            let is_relative = sequence & (1 << 31) == 0 && transaction.version == transaction::Version::TWO;
-            !is_relative || made_at + (sequence & 0xffff) <= height
-        })
-    }
-
     fn tell_chain(&mut self, who: usize) {
         if self.held_chain == Some(who) {
             return;
         }
         loop {
             let height = self.members[who].node.state().height().height() as usize + 1;
-            let Some(block) = self.blocks.get(height).cloned() else { break };
+            let Some(block) = self.ledger.blocks.get(height).cloned() else { break };
             let history = self.members[who].history(&block);
             let height = BlockHeight::new(height as u32);
             self.input(who, Input::BlockConnected { height, block: Arc::new(block), history });
         }
-        let target = BlockHeight::new(self.blocks.len() as u32 - 1);
+        let target = BlockHeight::new(self.ledger.blocks.len() as u32 - 1);
         self.input(who, Input::ChainState(ChainState { target, problem: None, feerates: None }));
     }
 
@@ -585,149 +441,4 @@ impl World {
     pub fn has_event(&self, who: usize, is: impl Fn(&EventKind) -> bool) -> bool {
         self.members[who].events.iter().any(|event| is(&event.kind))
     }
-}
-
-impl Member {
-    fn new(seed: u8, moment: Moment) -> Member {
-        let words = Words::from_entropy(&[seed; 32]);
-        let signer = Arc::new(Signer::new(&words.seed()));
-        let wallet = Wallet::create(words.seed().account_xprv(NETWORK), NETWORK, genesis().block_hash());
-        let node = Node::new(settings(), Arc::clone(&signer), wallet, State::default(), moment);
-        Member {
-            node,
-            signer,
-            words,
-            disk: State::default(),
-            archive: BTreeMap::new(),
-            events: Vec::new(),
-            payments: Vec::new(),
-            replies: BTreeMap::new(),
-            statuses: BTreeMap::new(),
-            gossip: Vec::new(),
-            turns: 0,
-            paid: Default::default(),
-            crash_at: None,
-        }
-    }
-
-    fn restart(&mut self, moment: Moment) {
-        // Through rows, as a start after a checkpoint.
-        let state = State::from_rows(&self.disk.rows()).expect("our own rows");
-        let (account, genesis) = (self.words.seed().account_xprv(NETWORK), genesis().block_hash());
-        let wallet = match state.wallet.is_empty() {
-            true => Wallet::create(account, NETWORK, genesis),
-            false => Wallet::load(account, NETWORK, genesis, &state.wallet).expect("our own wallet"),
-        };
-        self.node = Node::new(settings(), Arc::clone(&self.signer), wallet, state, moment);
-    }
-
-    fn store(&mut self, record: Record) {
-        let bytes = postcard::to_allocvec(&record.changes).expect("changes encode");
-        let changes: Vec<crate::node::state::change::Change> = postcard::from_bytes(&bytes).expect("changes decode");
-        for change in &changes {
-            self.disk.apply(change);
-            self.note_paid(change);
-        }
-        for (key, value) in record.rows {
-            match value {
-                Some(value) => drop(self.archive.insert(key, value)),
-                None => drop(self.archive.remove(&key)),
-            }
-        }
-        for (index, bytes) in record.events {
-            assert_eq!(index, self.events.len() as u64 + 1, "events count up without a gap");
-            self.events.push(postcard::from_bytes(&bytes).expect("an event"));
-        }
-        for (index, bytes) in record.payments {
-            assert_eq!(index, self.payments.len() as u64 + 1, "ended payments count up without a gap");
-            self.payments.push(postcard::from_bytes(&bytes).expect("a payment"));
-        }
-    }
-
-    fn note_paid(&mut self, change: &crate::node::state::change::Change) {
-        let crate::node::state::change::Change::Channel { channel, delta } = change else { return };
-        for change in &delta.changes {
-            if let crate::channel::Change::Commitment(commitment::Change::HtlcRemoved { adder, id, removal }) = change
-                && *adder == commitment::Side::Local
-                && removal.is_fulfilled()
-            {
-                self.paid.insert((*channel, *id));
-            }
-        }
-    }
-
-    /// Memory is disk: the state equals the fold of what was stored, and what its rows say.
-    fn check_disk(&self) {
-        let rows = self.node.state().rows();
-        assert_eq!(rows, self.disk.rows());
-        if self.turns.is_multiple_of(8) {
-            let loaded = State::from_rows(&rows).expect("rows are read");
-            assert!(loaded.causes().eq(self.node.state().causes()), "causes follow from rows");
-        }
-        self.check_causes();
-    }
-
-    /// Each outgoing HTLC that is not decided has exactly one cause, and each cause has its HTLC.
-    fn check_causes(&self) {
-        let state = self.node.state();
-        let on_chain = |id: &ChannelId| state.resolvers.get(id).is_some_and(|it| it.confirmed().is_some());
-        let mut known = std::collections::BTreeSet::new();
-        for (id, entry) in &state.channels {
-            let Some(commitments) = entry.channel.commitments() else { continue };
-            for htlc_id in commitments.outgoing.keys() {
-                known.insert((*id, *htlc_id));
-                // Paid once its preimage was shown, whatever a reconnect makes of the removal.
-                let is_paid = self.paid.contains(&(*id, *htlc_id));
-                let cause = state.cause_of(*id, *htlc_id);
-                assert!(is_paid || on_chain(id) || cause.is_some(), "HTLC {htlc_id} of {id} has no cause");
-            }
-        }
-        for (place, cause) in state.causes() {
-            assert!(known.contains(&(place.channel, place.id)), "{cause:?} has no HTLC");
-        }
-        let forwards =
-            state.forwards.values().filter(|it| state.cause_of(it.outgoing.channel, it.outgoing.id).is_some());
-        let of_forwards = state.causes().filter(|(_, cause)| matches!(cause, Cause::Forward(_)));
-        assert_eq!(forwards.count(), of_forwards.count(), "each forward is the cause of one HTLC");
-    }
-
-    fn history(&self, block: &Block) -> Vec<(ChannelId, crate::commitment::PenaltyRow)> {
-        let mut history = Vec::new();
-        for channel in self.node.wants_history(block) {
-            let prefix = RowKey::penalties_of(channel);
-            let rows = self.archive.iter().filter(|(key, _)| key.starts_with(&prefix));
-            history.extend(rows.map(|(_, bytes)| (channel, postcard::from_bytes(bytes).expect("a penalty row"))));
-        }
-        history
-    }
-}
-
-fn spend(outpoint: OutPoint, output: Vec<TxOut>) -> Transaction {
-    let input = TxIn {
-        previous_output: outpoint,
-        script_sig: ScriptBuf::new(),
-        sequence: Sequence::MAX,
-        witness: Witness::new(),
-    };
-    Transaction { version: transaction::Version::TWO, lock_time: LockTime::ZERO, input: vec![input], output }
-}
-
-fn coinbase(height: u32) -> Transaction {
-    let mut transaction = spend(OutPoint::null(), vec![TxOut { value: Amount::ZERO, script_pubkey: ScriptBuf::new() }]);
-    transaction.input[0].script_sig = ScriptBuf::builder().push_int(i64::from(height)).into_script();
-    transaction
-}
-
-fn block(previous: BlockHash, txdata: Vec<Transaction>) -> Block {
-    let header = Header {
-        version: Version::TWO,
-        prev_blockhash: previous,
-        merkle_root: TxMerkleNode::all_zeros(),
-        time: 1_700_000_000,
-        bits: CompactTarget::from_consensus(0x207f_ffff),
-        nonce: 0,
-    };
-    let mut block = Block { header, txdata };
-    block.header.merkle_root = block.compute_merkle_root().expect("a coinbase");
-    block
 }
