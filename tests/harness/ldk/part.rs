@@ -49,6 +49,11 @@ impl FeeEstimator for Fees {
 pub struct Broadcasts(Mutex<Vec<Transaction>>);
 
 impl Broadcasts {
+    /// All of it, left where it is.
+    pub fn all(&self) -> Vec<Transaction> {
+        self.0.lock().expect("no panic while it is held").clone()
+    }
+
     /// All of it, once.
     pub fn take(&self) -> Vec<Transaction> {
         std::mem::take(&mut *self.0.lock().expect("no panic while it is held"))

@@ -29,22 +29,17 @@ use channeld::units::{
     BlockHeight, ChannelId, CltvExpiry, FeeratePerKw, HtlcId, Msat, NodeId, PaymentHash, Preimage, ShortChannelId,
 };
 use channeld::wire::{Features, Message};
-use lightning::chain::chaininterface::{BroadcasterInterface, ConfirmationTarget, FeeEstimator};
-use lightning::chain::chainmonitor::{ChainMonitor, Persist};
-use lightning::chain::channelmonitor::{ChannelMonitor, ChannelMonitorUpdate};
-use lightning::chain::{BestBlock, ChannelMonitorUpdateStatus, Confirm, Filter};
+use lightning::chain::chainmonitor::ChainMonitor;
+use lightning::chain::{BestBlock, Confirm, Filter};
 use lightning::events::{Event, EventsProvider};
 use lightning::ln::channelmanager::{ChainParameters, ChannelManager, PaymentId, RecipientOnionFields};
 use lightning::ln::peer_handler::{IgnoringMessageHandler, MessageHandler, PeerManager};
 use lightning::onion_message::messenger::NullMessageRouter;
 use lightning::routing::router::{InFlightHtlcs, Path, Route, RouteHop, RouteParameters, Router};
-use lightning::sign::ecdsa::EcdsaChannelSigner;
 use lightning::sign::{InMemorySigner, KeysManager, NodeSigner, Recipient};
 use lightning::types::features::{ChannelFeatures, NodeFeatures};
 use lightning::types::payment::{PaymentHash as LdkHash, PaymentPreimage};
 use lightning::util::config::{MaxDustHTLCExposure, UserConfig};
-use lightning::util::logger::{Logger, Record};
-use lightning::util::persist::MonitorName;
 use lightning_net_tokio::SocketDescriptor;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -320,7 +315,7 @@ impl World {
         let broadcast = funding.compute_txid();
         world
             .until("funding_signed", |world| {
-                let sent = world.ldk.broadcasts.0.lock().expect("no panic");
+                let sent = world.ldk.broadcasts.all();
                 sent.iter().any(|transaction| transaction.compute_txid() == broadcast)
             })
             .await;
@@ -439,7 +434,7 @@ impl World {
         };
         let txid = transaction.compute_txid();
         self.until("LDK broadcasts the same", move |world| {
-            world.ldk.broadcasts.0.lock().expect("no panic").iter().any(|it| it.compute_txid() == txid)
+            world.ldk.broadcasts.all().iter().any(|it| it.compute_txid() == txid)
         })
         .await;
     }

@@ -14,19 +14,13 @@ use lightning::ln::peer_handler::{ErroringMessageHandler, IgnoringMessageHandler
 use lightning::sign::KeysManager;
 use lightning::sign::NodeSigner;
 use lightning::sign::Recipient;
-use lightning::util::logger::{Logger, Record};
 use lightning_net_tokio::SocketDescriptor;
+use tests::ldk::Silent;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 const DEADLINE: Duration = Duration::from_secs(30);
-
-struct Silent;
-
-impl Logger for Silent {
-    fn log(&self, _record: Record) {}
-}
 
 type Manager = PeerManager<
     SocketDescriptor,

@@ -14,9 +14,18 @@ use crate::failure::{Exit, Failure};
 /// What the error says when the certificate is another one.
 pub const WRONG_CERTIFICATE: &str = "the certificate is not the pinned one";
 
+/// What is asked of a certificate; whoever shows it must have its key in any case.
 #[derive(Debug)]
-struct Pin {
-    fingerprint: [u8; 32],
+enum Demand {
+    /// That its SHA-256 is this one.
+    Pinned([u8; 32]),
+    /// Nothing: it is kept to be looked at.
+    Seen(Mutex<Option<CertificateDer<'static>>>),
+}
+
+#[derive(Debug)]
+struct Verifier {
+    demand: Demand,
     provider: Arc<CryptoProvider>,
 }
 
@@ -25,7 +34,7 @@ pub fn config(fingerprint: &str) -> Result<ClientConfig, String> {
     let mut bytes = [0; 32];
     hex::decode_to_slice(fingerprint, &mut bytes).map_err(|_| "the fingerprint is not 64 hexadecimal digits")?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let pin = Arc::new(Pin { fingerprint: bytes, provider: provider.clone() });
+    let pin = Arc::new(Verifier { demand: Demand::Pinned(bytes), provider: provider.clone() });
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| error.to_string())?;
     let mut config = builder.dangerous().with_custom_certificate_verifier(pin).with_no_client_auth();
@@ -33,7 +42,7 @@ pub fn config(fingerprint: &str) -> Result<ClientConfig, String> {
     Ok(config)
 }
 
-impl ServerCertVerifier for Pin {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -42,11 +51,17 @@ impl ServerCertVerifier for Pin {
         _ocsp: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if Sha256::digest(end_entity)[..] == self.fingerprint {
-            return Ok(ServerCertVerified::assertion());
+        match &self.demand {
+            Demand::Pinned(fingerprint) if Sha256::digest(end_entity)[..] == *fingerprint => {}
+            Demand::Pinned(_) => {
+                let why = rustls::OtherError(Arc::new(std::io::Error::other(WRONG_CERTIFICATE)));
+                return Err(Error::InvalidCertificate(CertificateError::Other(why)));
+            }
+            Demand::Seen(seen) => {
+                *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(end_entity.clone().into_owned());
+            }
         }
-        let why = rustls::OtherError(Arc::new(std::io::Error::other(WRONG_CERTIFICATE)));
-        Err(Error::InvalidCertificate(CertificateError::Other(why)))
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -93,7 +108,7 @@ pub async fn served_certificate(address: &str, host: &str) -> Result<ServedCerti
         Failure::new(Exit::Unreachable, format!("{address} does not speak TLS as channeld does: {why}"), next)
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let look = Arc::new(Look { provider: provider.clone(), seen: Mutex::new(None) });
+    let look = Arc::new(Verifier { demand: Demand::Seen(Mutex::new(None)), provider: provider.clone() });
     let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| failed(error.to_string()))?;
     let mut config = builder.dangerous().with_custom_certificate_verifier(look.clone()).with_no_client_auth();
@@ -103,7 +118,10 @@ pub async fn served_certificate(address: &str, host: &str) -> Result<ServedCerti
     let shaken = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(localhost, stream);
     let shaken = tokio::time::timeout(std::time::Duration::from_secs(5), shaken).await;
     shaken.map_err(|_| failed("no answer".to_owned()))?.map_err(|error| failed(error.to_string()))?;
-    let seen = look.seen.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let seen = match &look.demand {
+        Demand::Seen(seen) => seen.lock().unwrap_or_else(PoisonError::into_inner).take(),
+        Demand::Pinned(_) => None,
+    };
     let certificate = seen.ok_or_else(|| failed("it shows no certificate".to_owned()))?;
     let judged = |host: &str| judge(&certificate, host, provider.clone());
     Ok(ServedCertificate {
@@ -138,47 +156,4 @@ fn judge(certificate: &CertificateDer<'static>, host: &str, provider: Arc<Crypto
     let verifier = verifier.map_err(|error| Error::General(error.to_string()))?;
     let name = ServerName::try_from(host.to_owned()).map_err(|error| Error::General(error.to_string()))?;
     verifier.verify_server_cert(certificate, &[], &name, &[], UnixTime::now()).map(drop)
-}
-
-/// Takes any certificate and keeps it.
-#[derive(Debug)]
-struct Look {
-    provider: Arc<CryptoProvider>,
-    seen: Mutex<Option<CertificateDer<'static>>>,
-}
-
-impl ServerCertVerifier for Look {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(end_entity.clone().into_owned());
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }

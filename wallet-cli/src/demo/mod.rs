@@ -1,6 +1,17 @@
 //! `wallet-cli demo`: a chain and two daemons as processes of their own, and a story with figures in which every satoshi
 //! is accounted for. It talks to them as anybody would: gRPC and JSON-RPC, nothing else.
 
+/// One step of a story: how long it took, and whether it went well, go into the report.
+macro_rules! step {
+    ($teller:ident, $name:literal, $told:expr) => {{
+        let started = std::time::Instant::now();
+        let told = $told.await;
+        let (ok, seconds) = (told.is_ok(), started.elapsed().as_secs_f64());
+        $teller.report.steps.push(Step { name: $name, ok, seconds });
+        told.map_err(|failure: Failure| Failure { message: format!("{}: {}", $name, failure.message), ..failure })?;
+    }};
+}
+
 pub mod balance;
 pub mod network;
 pub mod picture;

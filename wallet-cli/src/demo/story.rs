@@ -72,29 +72,17 @@ impl Story {
     /// # Errors
     /// What the first step that fails fails with.
     pub async fn tell(&mut self) -> Result<(), Failure> {
-        macro_rules! step {
-            ($name:literal, $told:expr) => {{
-                let started = Instant::now();
-                let told = $told.await;
-                let (ok, seconds) = (told.is_ok(), started.elapsed().as_secs_f64());
-                self.report.steps.push(Step { name: $name, ok, seconds });
-                told.map_err(|failure: Failure| Failure {
-                    message: format!("{}: {}", $name, failure.message),
-                    ..failure
-                })?;
-            }};
-        }
-        step!("start", self.start());
-        step!("fund", self.fund());
-        step!("open", self.open(FIRST_CHANNEL_SAT));
-        step!("micropayments", self.micropayments());
-        step!("invoice", self.invoice());
-        step!("close", self.close());
-        step!("on-chain", self.on_chain());
-        step!("reopen", self.open(SECOND_CHANNEL_SAT));
-        step!("fraud", self.fraud());
-        step!("penalty", self.penalty());
-        step!("balance", self.balance());
+        step!(self, "start", self.start());
+        step!(self, "fund", self.fund());
+        step!(self, "open", self.open(FIRST_CHANNEL_SAT));
+        step!(self, "micropayments", self.micropayments());
+        step!(self, "invoice", self.invoice());
+        step!(self, "close", self.close());
+        step!(self, "on-chain", self.on_chain());
+        step!(self, "reopen", self.open(SECOND_CHANNEL_SAT));
+        step!(self, "fraud", self.fraud());
+        step!(self, "penalty", self.penalty());
+        step!(self, "balance", self.balance());
         self.report.ok = true;
         Ok(())
     }

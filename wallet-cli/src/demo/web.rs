@@ -73,26 +73,14 @@ impl Web {
     /// # Errors
     /// What the first step that fails fails with.
     pub async fn tell(&mut self) -> Result<(), Failure> {
-        macro_rules! step {
-            ($name:literal, $told:expr) => {{
-                let started = Instant::now();
-                let told = $told.await;
-                let (ok, seconds) = (told.is_ok(), started.elapsed().as_secs_f64());
-                self.report.steps.push(Step { name: $name, ok, seconds });
-                told.map_err(|failure: Failure| Failure {
-                    message: format!("{}: {}", $name, failure.message),
-                    ..failure
-                })?;
-            }};
-        }
-        step!("start", self.start());
-        step!("fund", self.fund());
-        step!("open", self.open());
-        step!("gossip", self.gossip());
-        step!("payments", self.payments());
-        step!("picture", self.picture());
-        step!("close", self.close());
-        step!("balance", self.balance());
+        step!(self, "start", self.start());
+        step!(self, "fund", self.fund());
+        step!(self, "open", self.open());
+        step!(self, "gossip", self.gossip());
+        step!(self, "payments", self.payments());
+        step!(self, "picture", self.picture());
+        step!(self, "close", self.close());
+        step!(self, "balance", self.balance());
         self.report.ok = true;
         Ok(())
     }

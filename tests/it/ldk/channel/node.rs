@@ -1,52 +1,8 @@
 //! The LDK node that the scenarios meet.
 
+use tests::ldk::{Broadcasts, Fees, NoStore, Silent};
+
 use super::*;
-
-pub(super) struct Silent;
-
-impl Logger for Silent {
-    fn log(&self, record: Record) {
-        if std::env::var("LDK_LOG").is_ok() {
-            eprintln!("ldk: {} {}", record.level, record.args);
-        }
-    }
-}
-
-pub(super) struct Fees;
-
-impl FeeEstimator for Fees {
-    fn get_est_sat_per_1000_weight(&self, _target: ConfirmationTarget) -> u32 {
-        253
-    }
-}
-
-#[derive(Default)]
-pub(super) struct Broadcasts(pub(super) Mutex<Vec<Transaction>>);
-
-impl BroadcasterInterface for Broadcasts {
-    fn broadcast_transactions(&self, transactions: &[&Transaction]) {
-        self.0.lock().expect("no panic").extend(transactions.iter().map(|it| (*it).clone()));
-    }
-}
-
-pub(super) struct NoStore;
-
-impl<S: EcdsaChannelSigner> Persist<S> for NoStore {
-    fn persist_new_channel(&self, _name: MonitorName, _monitor: &ChannelMonitor<S>) -> ChannelMonitorUpdateStatus {
-        ChannelMonitorUpdateStatus::Completed
-    }
-
-    fn update_persisted_channel(
-        &self,
-        _name: MonitorName,
-        _update: Option<&ChannelMonitorUpdate>,
-        _monitor: &ChannelMonitor<S>,
-    ) -> ChannelMonitorUpdateStatus {
-        ChannelMonitorUpdateStatus::Completed
-    }
-
-    fn archive_persisted_channel(&self, _name: MonitorName) {}
-}
 
 /// Never asked: routes are given with each payment.
 pub(super) struct NoRoutes;
