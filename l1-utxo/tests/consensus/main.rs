@@ -1,0 +1,101 @@
+//! The law of the chain: for each rule a block that breaks it and nothing else, refused with Core's reason, and its lawful
+//! neighbour on the other side of the boundary, accepted. `rule.rs` says what must be left behind by each refusal.
+//!
+//! Bitcoin Core: the checks of `src/validation.cpp`; their list is part C of the project's peers document.
+
+mod body;
+mod coinbase;
+mod connect;
+mod header;
+mod limit;
+mod lock;
+mod order;
+mod reorg;
+mod retarget;
+mod rule;
+mod transaction;
+mod witness;
+mod world;
+
+use rule::Rule;
+
+/// Every rule that a table holds, in the order in which the rules are checked.
+fn rules() -> Vec<&'static Rule> {
+    [
+        header::RULES,
+        body::RULES,
+        transaction::RULES,
+        lock::RULES,
+        coinbase::RULES,
+        witness::RULES,
+        limit::RULES,
+        connect::RULES,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[test]
+fn each_rule_is_refused_once_and_its_neighbour_accepted() {
+    let rules = rules();
+    // All of them, so that one run names every row that fails.
+    let failed = rules.iter().filter(|rule| std::panic::catch_unwind(|| rule.judge()).is_err()).count();
+    assert_eq!(failed, 0, "of {} rules", rules.len());
+}
+
+#[test]
+fn every_reason_is_in_a_table() {
+    let known: std::collections::BTreeSet<&str> = rules().iter().map(|rule| rule.reason).collect();
+    // What no block can break alone is tried elsewhere: the test's name stands beside it.
+    let elsewhere = [
+        ("duplicate-invalid", "rule::Rule::judge"),
+        ("time-timewarp-attack", "retarget"),
+        ("too-little-chainwork", "reorg"),
+        ("bad-txns-oversize", "transaction"),
+        ("bad-txns-inputvalues-outofrange", "connect"),
+    ];
+    let all = [
+        "bad-blk-length",
+        "bad-blk-sigops",
+        "bad-blk-weight",
+        "bad-cb-amount",
+        "bad-cb-height",
+        "bad-cb-length",
+        "bad-cb-missing",
+        "bad-cb-multiple",
+        "bad-diffbits",
+        "bad-prevblk",
+        "bad-txnmrklroot",
+        "bad-txns-BIP30",
+        "bad-txns-accumulated-fee-outofrange",
+        "bad-txns-duplicate",
+        "bad-txns-in-belowout",
+        "bad-txns-inputs-duplicate",
+        "bad-txns-inputs-missingorspent",
+        "bad-txns-inputvalues-outofrange",
+        "bad-txns-nonfinal",
+        "bad-txns-oversize",
+        "bad-txns-premature-spend-of-coinbase",
+        "bad-txns-prevout-null",
+        "bad-txns-txouttotal-toolarge",
+        "bad-txns-vin-empty",
+        "bad-txns-vout-empty",
+        "bad-txns-vout-negative",
+        "bad-txns-vout-toolarge",
+        "bad-version(0x00000003)",
+        "bad-witness-merkle-match",
+        "bad-witness-nonce-size",
+        "duplicate-invalid",
+        "high-hash",
+        "prev-blk-not-found",
+        "time-timewarp-attack",
+        "time-too-new",
+        "time-too-old",
+        "too-little-chainwork",
+        "unexpected-witness",
+    ];
+    for reason in all {
+        assert!(known.contains(reason) || elsewhere.iter().any(|(other, _)| *other == reason), "{reason}");
+    }
+}
