@@ -61,6 +61,12 @@ pub struct Options {
     /// Feerate that every transaction must pay, in sat/kvB [default: 100]
     #[arg(long, value_name = "SAT_PER_KVB")]
     pub min_relay_feerate: Option<u64>,
+    /// Take transactions that are valid but not standard, too
+    #[arg(long)]
+    pub accept_non_standard: bool,
+    /// Let the mempool check itself after every change; slow, for tests
+    #[arg(long)]
+    pub check_mempool: bool,
     /// What is logged to stderr, as tracing filters are written: info, l1_utxo=debug [default: info]
     #[arg(long, value_name = "FILTER", env = "L1_UTXO_LOG")]
     pub log: Option<String>,
@@ -167,6 +173,8 @@ impl Options {
             max_mempool: self.max_mempool.or(file.max_mempool),
             mempool_expiry: self.mempool_expiry.or(file.mempool_expiry),
             min_relay_feerate: self.min_relay_feerate.or(file.min_relay_feerate),
+            accept_non_standard: self.accept_non_standard || file.accept_non_standard,
+            check_mempool: self.check_mempool || file.check_mempool,
             log: self.log.or(file.log),
             log_format: self.log_format.or(file.log_format),
         }
@@ -239,6 +247,8 @@ impl Options {
             max_bytes: max_bytes.map_or(default.max_bytes, |megabytes| megabytes as usize * 1_000_000),
             expiry: expiry.map_or(default.expiry, |hours| hours.cast_signed() * 3_600),
             min_relay_feerate: feerate.unwrap_or(default.min_relay_feerate),
+            requires_standard: !self.accept_non_standard,
+            checks_itself: self.check_mempool,
             ..default
         })
     }

@@ -7,20 +7,22 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bitcoin::OutPoint;
 use bitcoin::block::Header;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
-use super::Tip;
+use super::{Notice, Tip};
 use crate::chain::{
     AcceptError, Acceptance, BlockId, BlockUndo, Chain, ChainError, Coin, CoinView, Connection, Source,
 };
 use crate::consensus::script::SignatureCache;
 use crate::consensus::{BlockError, HashedBlock, HeaderError};
-use crate::mempool::{Context, Mempool, Policy};
+use crate::mempool::{Context, Event, Mempool, Policy, Removal};
 use crate::params::Network;
 use crate::store::{CoinsSnapshot, Store, StoreError, StoreOptions, pool};
 
 /// Blocks that may wait for a flush, whatever their coins.
 const MAX_DIRTY_BLOCKS: usize = 10_000;
+/// Notices that may wait for the slowest listener; one that is slower misses some.
+const MAX_NOTICES: usize = 8_192;
 /// How long the thread is idle before it makes durable what it appended.
 const SYNC_AFTER: Duration = Duration::from_secs(1);
 
@@ -101,6 +103,7 @@ pub struct Ledger {
     signatures: Arc<SignatureCache>,
     options: LedgerOptions,
     tips: watch::Sender<Tip>,
+    notices: broadcast::Sender<Notice>,
     mock_time: Option<i64>,
     flushed_at: Instant,
     has_unsynced: bool,
@@ -138,6 +141,7 @@ impl Ledger {
             signatures,
             options,
             tips: watch::Sender::new(tip),
+            notices: broadcast::Sender::new(MAX_NOTICES),
             mock_time: None,
             flushed_at: Instant::now(),
             has_unsynced: false,
@@ -196,6 +200,30 @@ impl Ledger {
 
     pub(super) fn tips(&self) -> watch::Receiver<Tip> {
         self.tips.subscribe()
+    }
+
+    pub(super) fn notices(&self) -> broadcast::Sender<Notice> {
+        self.notices.clone()
+    }
+
+    /// Tells those who listen.
+    pub(super) fn notify(&self, notice: Notice) {
+        // An error means that nobody listens.
+        let _ = self.notices.send(notice);
+    }
+
+    /// Tells those who listen what happened to the mempool.
+    pub(super) fn notify_of_mempool(&mut self) {
+        let events = self.mempool.take_events();
+        if self.notices.receiver_count() == 0 {
+            return;
+        }
+        for event in events {
+            // What a block holds is told with the block.
+            if !matches!(event, Event::Removed { reason: Removal::Block, .. }) {
+                self.notify(Notice::Mempool(event));
+            }
+        }
     }
 
     /// Seconds since 1970: what was set, or the system's clock.
@@ -306,12 +334,16 @@ impl Ledger {
             signatures: &self.signatures,
             now,
         };
-        work(&mut self.mempool, &context)
+        let result = work(&mut self.mempool, &context);
+        self.notify_of_mempool();
+        result
     }
 
     pub(super) fn publish(&self) {
         let tip = self.tip();
-        self.tips.send_if_modified(|published| std::mem::replace(published, tip) != tip);
+        if self.tips.send_if_modified(|published| std::mem::replace(published, tip) != tip) {
+            self.notify(Notice::Tip(tip));
+        }
     }
 
     /// Whether what is in memory has reached its limit.

@@ -11,13 +11,16 @@ mod reorg;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bitcoin::BlockHash;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::chain::{CoinsHash, CoinsStats, coins_stats};
+use crate::consensus::HashedBlock;
+use crate::mempool::Event;
 
 pub use ledger::{Ledger, LedgerError, LedgerOptions, Submission};
 pub use miner::{MineError, Mined, Solution, mine_in_background, solve};
@@ -35,6 +38,19 @@ pub struct Tip {
     pub hash: BlockHash,
 }
 
+/// Something that happened, for those who listen (Core: `CValidationInterface`).
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// A block was connected to the active chain.
+    Connected(Arc<HashedBlock>),
+    /// A block was taken off the active chain.
+    Disconnected(Arc<HashedBlock>),
+    /// The active chain ends elsewhere now.
+    Tip(Tip),
+    /// A transaction came into the mempool, or went for another reason than a block that holds it.
+    Mempool(Event),
+}
+
 /// The validation thread is gone: the node is stopping, or its disk failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the validation thread has stopped")]
@@ -45,6 +61,7 @@ pub struct Stopped;
 pub struct Handle {
     mailbox: mpsc::Sender<Work>,
     tips: watch::Receiver<Tip>,
+    notices: broadcast::Sender<Notice>,
 }
 
 /// The validation thread itself: whoever composes the node keeps it, and stops it last.
@@ -101,6 +118,11 @@ impl Handle {
         self.tips.clone()
     }
 
+    /// What happens from now on, in order. Who listens too slowly misses some, and is told so.
+    pub fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
+    }
+
     /// Resolves when the validation thread is gone.
     pub async fn stopped(&self) {
         self.mailbox.closed().await;
@@ -126,10 +148,10 @@ impl Driver {
     pub fn start(ledger: Ledger) -> (Self, Handle) {
         let (mailbox, requests) = mpsc::channel(MAILBOX);
         let (stop, stopping) = watch::channel(false);
-        let tips = ledger.tips();
+        let (tips, notices) = (ledger.tips(), ledger.notices());
         let runtime = tokio::runtime::Handle::current();
         let thread = std::thread::spawn(move || serve(ledger, requests, stopping, &runtime));
-        (Self { stop, thread }, Handle { mailbox, tips })
+        (Self { stop, thread }, Handle { mailbox, tips, notices })
     }
 
     /// Lets the request under way finish, flushes all, and waits for the thread's end. Requests that still wait are

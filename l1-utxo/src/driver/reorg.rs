@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bitcoin::Transaction;
 
+use super::Notice;
 use super::ledger::{Ledger, LedgerError};
 use crate::chain::{BlockId, ChainEvent};
 use crate::consensus::{BlockError, HashedBlock};
@@ -52,8 +53,13 @@ impl Ledger {
                 ChainEvent::Connected { block, .. } => {
                     let now = self.now();
                     self.mempool.block_connected(block.iter(), now);
+                    self.notify_of_mempool();
+                    self.notify(Notice::Connected(block));
                 }
-                ChainEvent::Disconnected { block, .. } => disconnected.add(block),
+                ChainEvent::Disconnected { block, .. } => {
+                    self.notify(Notice::Disconnected(Arc::clone(&block)));
+                    disconnected.add(block);
+                }
                 ChainEvent::Refused { id, error } => {
                     tracing::warn!(hash = %self.chain.entry(id).hash, %error, "a block was refused");
                     refused.push((id, error));

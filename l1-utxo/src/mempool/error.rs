@@ -36,12 +36,12 @@ pub enum Rejection {
     P2shSigops { input: usize, sigops: u32, limit: u32 },
     WitnessNonStandard,
     TooManySigops { cost: u64 },
-    MempoolMinFee { fee: u64, required: u64 },
-    MinRelayFee { fee: u64, required: u64 },
+    MempoolMinFee { fee: i64, required: u64 },
+    MinRelayFee { fee: i64, required: u64 },
     Truc(Box<TrucError>),
     TooManyReplacements { txid: Txid, clusters: usize, limit: usize, sibling: bool },
-    LessFees { txid: Txid, fee: u64, replaced: u64, sibling: bool },
-    NotEnoughAdditionalFees { txid: Txid, additional: u64, required: u64, sibling: bool },
+    LessFees { txid: Txid, fee: i64, replaced: i64, sibling: bool },
+    NotEnoughAdditionalFees { txid: Txid, additional: i64, required: u64, sibling: bool },
     DiagramNotImproved,
     TooLargeCluster,
     SpendsConflicting { txid: Txid, conflicting: Txid },
@@ -160,16 +160,10 @@ impl Rejection {
             Self::TooManyReplacements { txid, clusters, limit, .. } => {
                 format!("rejecting replacement {txid}; too many conflicting clusters ({clusters} > {limit})")
             }
-            Self::LessFees { txid, fee, replaced, .. } => format!(
-                "rejecting replacement {txid}, less fees than conflicting txs; {} < {}",
-                money(*fee),
-                money(*replaced)
-            ),
-            Self::NotEnoughAdditionalFees { txid, additional, required, .. } => format!(
-                "rejecting replacement {txid}, not enough additional fees to relay; {} < {}",
-                money(*additional),
-                money(*required)
-            ),
+            Self::LessFees { txid, fee, replaced, .. } => less_fees(txid, *fee, *replaced),
+            Self::NotEnoughAdditionalFees { txid, additional, required, .. } => {
+                not_enough_fees(txid, *additional, *required)
+            }
             Self::DiagramNotImproved => "insufficient feerate: does not improve feerate diagram".into(),
             Self::SpendsConflicting { txid, conflicting } => {
                 format!("{txid} spends conflicting transaction {conflicting}")
@@ -185,24 +179,51 @@ impl Rejection {
         }
     }
 
+    /// Whether it may be taken in another light: alone if it failed among others, or with a child that pays for it (Core:
+    /// `TX_RECONSIDERABLE`).
+    pub const fn is_reconsiderable(&self) -> bool {
+        matches!(
+            self,
+            Self::MempoolMinFee { .. }
+                | Self::MinRelayFee { .. }
+                | Self::LessFees { .. }
+                | Self::NotEnoughAdditionalFees { .. }
+                | Self::DiagramNotImproved
+                | Self::MempoolFull
+        )
+    }
+
     /// Whether an input is unknown or spent, which later transactions may mend.
     pub const fn is_missing_inputs(&self) -> bool {
         matches!(self, Self::Consensus(TransactionError::InputsMissingOrSpent))
     }
 }
 
+/// Core's words for a replacement that pays less than what it replaces.
+pub(super) fn less_fees(txid: &Txid, fee: i64, replaced: i64) -> String {
+    format!("rejecting replacement {txid}, less fees than conflicting txs; {} < {}", money(fee), money(replaced))
+}
+
+/// Core's words for a replacement that does not pay for itself.
+pub(super) fn not_enough_fees(txid: &Txid, additional: i64, required: u64) -> String {
+    let (additional, required) = (money(additional), money(required.cast_signed()));
+    format!("rejecting replacement {txid}, not enough additional fees to relay; {additional} < {required}")
+}
+
 fn consensus_details(error: &TransactionError) -> String {
     match error {
         TransactionError::InBelowOut { value_in, value_out } => {
-            format!("value in ({}) < value out ({})", money(*value_in), money(*value_out))
+            format!("value in ({}) < value out ({})", money(value_in.cast_signed()), money(value_out.cast_signed()))
         }
         other => other.to_string(),
     }
 }
 
 /// Bitcoin with as many decimals as needed, at least two (Core: `FormatMoney`).
-fn money(sat: u64) -> String {
-    let text = format!("{}.{:08}", sat / 100_000_000, sat % 100_000_000);
+fn money(sat: i64) -> String {
+    let sign = if sat < 0 { "-" } else { "" };
+    let sat = sat.unsigned_abs();
+    let text = format!("{sign}{}.{:08}", sat / 100_000_000, sat % 100_000_000);
     let spare = text.bytes().rev().take_while(|digit| *digit == b'0').count().min(6);
     text[..text.len() - spare].to_owned()
 }
@@ -231,7 +252,9 @@ mod tests {
 
     #[test]
     fn money_is_printed_as_core_prints_it() {
-        for (sat, text) in [(0, "0.00"), (1, "0.00000001"), (100_000_000, "1.00"), (150_000, "0.0015")] {
+        for (sat, text) in
+            [(0, "0.00"), (1, "0.00000001"), (100_000_000, "1.00"), (150_000, "0.0015"), (-5, "-0.00000005")]
+        {
             assert_eq!(money(sat), text);
         }
     }

@@ -5,7 +5,9 @@
 use std::collections::BTreeSet;
 
 use super::Mempool;
+use super::accept::feerate;
 use super::cluster::Slot;
+use super::event::Removal;
 
 /// Seconds in which the rolling feerate halves; faster while the mempool is nearly empty.
 const HALF_LIFE: i64 = 12 * 60 * 60;
@@ -29,7 +31,7 @@ impl RollingFeerate {
     }
 
     fn raise(&mut self, feerate: u64) {
-        let scaled = feerate << PLACES;
+        let scaled = feerate.min(u64::MAX >> PLACES) << PLACES;
         if scaled > self.scaled {
             self.scaled = scaled;
             self.block_since_bump = false;
@@ -75,16 +77,16 @@ impl Mempool {
         let expired = self.graph.older_than(now - self.policy.expiry);
         if !expired.is_empty() {
             let gone = self.graph.descendants(&expired);
-            self.remove(&gone);
+            self.remove(&gone, Removal::Expired);
         }
         while self.usage > self.policy.max_bytes {
             let Some((size, chunk)) = self.graph.worst_chunk() else {
                 return;
             };
             let chunk: BTreeSet<Slot> = chunk.iter().copied().collect();
-            let feerate = size.fee * 1_000 / size.weight.div_ceil(4).max(1);
-            self.rolling.raise(feerate + self.policy.incremental_feerate);
-            self.remove(&chunk);
+            let paid = u64::try_from(feerate(size.fee, size.weight.div_ceil(4))).unwrap_or(0);
+            self.rolling.raise(paid.saturating_add(self.policy.incremental_feerate));
+            self.remove(&chunk, Removal::SizeLimit);
         }
     }
 }

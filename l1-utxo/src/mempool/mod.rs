@@ -8,15 +8,17 @@
 mod accept;
 mod cluster;
 mod error;
+mod event;
 mod eviction;
 mod package;
 pub mod policy;
+mod priority;
 mod reorg;
 mod replacement;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bitcoin::{OutPoint, Transaction, Txid};
@@ -25,11 +27,13 @@ use crate::chain::Coin;
 use cluster::{Graph, Plan, Slot};
 use eviction::RollingFeerate;
 
-pub use accept::{Accepted, Context};
+pub use accept::{Accepted, Context, PackageReport, PackageResult};
 pub use cluster::{Entry, FeeSize, MAX_CLUSTER_COUNT, MAX_CLUSTER_WEIGHT};
 pub use error::{Rejection, ScriptFailure, TrucError};
-pub use package::{MAX_PACKAGE_COUNT, PackageError, check_package};
+pub use event::{Event, Removal};
+pub use package::{MAX_PACKAGE_COUNT, PackageError, check_package, is_child_with_parents_tree};
 pub use policy::Policy;
+pub use priority::{Prioritised, PriorityError};
 
 /// The unconfirmed transactions of a node.
 #[derive(Debug)]
@@ -42,6 +46,10 @@ pub struct Mempool {
     fees: u64,
     sequence: u64,
     updates: u64,
+    /// What the owner adds to fees, also of transactions that are not here.
+    deltas: BTreeMap<Txid, i64>,
+    /// What happened since it was asked last.
+    events: Vec<Event>,
 }
 
 /// What one transaction's relatives sum up to, itself included.
@@ -51,8 +59,8 @@ pub struct Family {
     pub count: usize,
     /// Their virtual sizes together.
     pub vsize: u64,
-    /// Their fees together, in satoshi.
-    pub fees: u64,
+    /// Their fees together, in satoshi, with what the owner adds.
+    pub fees: i64,
 }
 
 /// A chunk as a block template takes it: all or nothing.
@@ -78,6 +86,8 @@ impl Mempool {
             fees: 0,
             sequence: 1,
             updates: 0,
+            deltas: BTreeMap::new(),
+            events: Vec::new(),
         }
     }
 
@@ -148,14 +158,46 @@ impl Mempool {
         Some(Coin { output: output.clone(), height: height + 1, is_coinbase: false })
     }
 
-    /// Its ancestors here, itself included.
+    /// Sums of its ancestors here, itself included.
     pub fn ancestors(&self, entry: &Entry) -> Family {
         self.family(self.graph.ancestors(&self.slots(entry)))
     }
 
-    /// Its descendants here, itself included.
+    /// Sums of its descendants here, itself included.
     pub fn descendants(&self, entry: &Entry) -> Family {
         self.family(self.graph.descendants(&self.slots(entry)))
+    }
+
+    /// Its ancestors here, without itself.
+    pub fn ancestor_entries(&self, entry: &Entry) -> Vec<&Entry> {
+        self.others(entry, self.graph.ancestors(&self.slots(entry)))
+    }
+
+    /// Its descendants here, without itself.
+    pub fn descendant_entries(&self, entry: &Entry) -> Vec<&Entry> {
+        self.others(entry, self.graph.descendants(&self.slots(entry)))
+    }
+
+    fn others(&self, entry: &Entry, slots: BTreeSet<Slot>) -> Vec<&Entry> {
+        slots.iter().map(|slot| self.graph.entry(*slot)).filter(|other| other.txid != entry.txid).collect()
+    }
+
+    /// The chunks of its cluster, in mining order.
+    pub fn cluster(&self, entry: &Entry) -> Vec<ChunkView<'_>> {
+        let cluster = self.graph.cluster(entry.cluster);
+        let mut start = 0;
+        let chunks = cluster.chunks.iter().map(|chunk| {
+            let slots = &cluster.order[start..start + chunk.len];
+            start += chunk.len;
+            let entries = slots.iter().map(|slot| self.graph.entry(*slot)).collect();
+            ChunkView { cluster: entry.cluster.0, size: chunk.size, entries }
+        });
+        chunks.collect()
+    }
+
+    /// What happened since this was asked last, in order.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
     }
 
     /// Its direct parents here.
@@ -195,7 +237,7 @@ impl Mempool {
             weight += size.weight;
             weight > BLOCK_WEIGHT * u64::from(blocks)
         })?;
-        Some(size.fee * 1_000 / size.weight.div_ceil(4).max(1))
+        u64::try_from(accept::feerate(size.fee, size.weight.div_ceil(4))).ok()
     }
 
     fn slots(&self, entry: &Entry) -> Vec<Slot> {
@@ -207,36 +249,53 @@ impl Mempool {
         entries.fold(Family::default(), |sum, entry| Family {
             count: sum.count + 1,
             vsize: sum.vsize + entry.vsize(),
-            fees: sum.fees + entry.fee.to_sat(),
+            fees: sum.fees.saturating_add(entry.modified_fee()),
         })
     }
 
-    /// Makes a planned change and keeps the sums.
-    fn change(&mut self, plan: Plan, removed: &BTreeSet<Slot>, newcomer: Option<Entry>) -> Vec<Arc<Transaction>> {
-        if let Some(entry) = &newcomer {
-            self.usage += entry.usage;
-            self.vsize += entry.vsize();
-            self.fees += entry.fee.to_sat();
-            self.sequence += 1;
-        }
-        let gone = self.graph.apply(plan, removed, newcomer);
+    /// Makes a planned change and keeps the sums. What goes, goes for `reason`.
+    fn change(&mut self, plan: Plan, removed: &BTreeSet<Slot>, newcomers: Vec<(Entry, Vec<usize>)>, reason: Removal) {
+        let (gone, added) = self.graph.apply(plan, removed, newcomers);
         self.updates += 1;
-        for entry in &gone {
+        for entry in gone {
             self.usage -= entry.usage;
             self.vsize -= entry.vsize();
             self.fees -= entry.fee.to_sat();
+            self.events.push(Event::Removed { txid: entry.txid, reason, sequence: self.sequence });
             self.sequence += 1;
         }
-        gone.into_iter().map(|entry| entry.transaction).collect()
+        for slot in added {
+            let entry = self.graph.entry(slot);
+            self.usage += entry.usage;
+            self.vsize += entry.vsize();
+            self.fees += entry.fee.to_sat();
+            let (transaction, txid) = (Arc::clone(&entry.transaction), entry.txid);
+            self.events.push(Event::Added { transaction, txid, sequence: self.sequence });
+            self.sequence += 1;
+        }
+        if self.policy.checks_itself {
+            self.check_itself();
+        }
     }
 
     /// Removes a set that is closed under descendants, or under ancestors.
-    fn remove(&mut self, gone: &BTreeSet<Slot>) {
+    fn remove(&mut self, gone: &BTreeSet<Slot>, reason: Removal) {
         if gone.is_empty() {
             return;
         }
-        let plan = self.graph.plan(gone, None).expect("parts of a cluster within its limits are within them, too");
-        self.change(plan, gone, None);
+        let plan = self.graph.plan(gone, &[]).expect("parts of a cluster within its limits are within them, too");
+        self.change(plan, gone, Vec::new(), reason);
+    }
+
+    /// Panics unless all that is kept twice agrees. Takes as long as everything is large.
+    pub fn check_itself(&self) {
+        self.graph.check();
+        assert_eq!(self.entries().map(|entry| entry.usage).sum::<usize>(), self.usage, "memory");
+        assert_eq!(self.entries().map(Entry::vsize).sum::<u64>(), self.vsize, "sizes");
+        assert_eq!(self.entries().map(|entry| entry.fee.to_sat()).sum::<u64>(), self.fees, "fees");
+        for entry in self.entries() {
+            assert_eq!(entry.delta, self.deltas.get(&entry.txid).copied().unwrap_or(0), "what the owner adds");
+        }
     }
 }
 

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use bitcoin::{OutPoint, Transaction, Txid};
 
-use super::accept::{Context, Origin, spent};
+use super::accept::{Context, Rules, spent};
 use super::cluster::{Entry, Slot};
+use super::event::Removal;
 use super::{Mempool, outpoints};
 use crate::consensus::locktime::{SequenceLock, is_final};
 use crate::consensus::transaction::verify_inputs;
@@ -20,15 +21,19 @@ impl Mempool {
         let mut confirmed: BTreeSet<Slot> = BTreeSet::new();
         let mut conflicts: Vec<Slot> = Vec::new();
         for (txid, transaction) in transactions {
+            self.deltas.remove(txid);
             if let Some(slot) = self.graph.slot(txid) {
                 confirmed.insert(slot);
                 continue;
             }
-            conflicts.extend(outpoints(transaction).filter_map(|outpoint| self.graph.spender(&outpoint)));
+            for slot in outpoints(transaction).filter_map(|outpoint| self.graph.spender(&outpoint)) {
+                self.deltas.remove(&self.graph.entry(slot).txid);
+                conflicts.push(slot);
+            }
         }
-        let mut gone = self.graph.descendants(&conflicts);
-        gone.append(&mut confirmed);
-        self.remove(&gone);
+        self.remove(&confirmed, Removal::Block);
+        let gone = self.graph.descendants(&conflicts);
+        self.remove(&gone, Removal::Conflict);
         self.rolling.block_connected(now);
     }
 
@@ -42,7 +47,7 @@ impl Mempool {
         let invalid: Vec<Slot> =
             self.graph.iter().filter(|(_, entry)| !self.is_still_valid(entry, cx)).map(|(slot, _)| slot).collect();
         let gone = self.graph.descendants(&invalid);
-        self.remove(&gone);
+        self.remove(&gone, Removal::Reorg);
         self.limit(cx.now);
     }
 
@@ -52,7 +57,7 @@ impl Mempool {
             return;
         }
         let outputs = transaction.output.len();
-        if !transaction.is_coinbase() && self.enter(transaction, cx, Origin::Reorg).is_ok() {
+        if !transaction.is_coinbase() && self.enter(transaction, cx, Rules::REORG).is_ok() {
             return;
         }
         // What spends its outputs has lost its coins, unless another chain confirmed it already.
@@ -63,7 +68,7 @@ impl Mempool {
             .filter_map(|outpoint| self.graph.spender(&outpoint))
             .collect();
         let gone = self.graph.descendants(&orphans);
-        self.remove(&gone);
+        self.remove(&gone, Removal::Reorg);
     }
 
     /// Whether the entry could be in the next block after its ancestors.

@@ -26,7 +26,7 @@ const RESERVED_SIGOPS: u64 = 400;
 const MAX_CONSECUTIVE_FAILURES: u32 = 1_000;
 const FULL_ENOUGH: u64 = 4_000;
 /// Feerate below which nothing is mined, in sat/kvB.
-const MIN_FEERATE: u64 = 1;
+const MIN_FEERATE: i64 = 1;
 /// BIP 9's pattern without a deployment in it.
 const VERSION: i32 = 0x2000_0000;
 
@@ -89,7 +89,7 @@ impl<'a> Selection<'a> {
         let mut failures = 0;
         let mut closed: BTreeSet<u32> = BTreeSet::new();
         for chunk in mempool.chunks() {
-            if chunk.size.fee * 1_000 < MIN_FEERATE * chunk.size.weight.div_ceil(4) {
+            if chunk.size.fee.saturating_mul(1_000) < MIN_FEERATE * chunk.size.weight.div_ceil(4).cast_signed() {
                 return;
             }
             if closed.contains(&chunk.cluster) {

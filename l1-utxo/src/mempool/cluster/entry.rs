@@ -25,6 +25,8 @@ pub struct Entry {
     pub wtxid: Wtxid,
     /// What it pays.
     pub fee: Amount,
+    /// What the owner of the node adds to its fee, in satoshi, when it is compared with others (`prioritisetransaction`).
+    pub delta: i64,
     /// Its weight, or 20 times its sigop cost if that is more (Core: `GetSigOpsAdjustedWeight`).
     pub weight: u64,
     /// Its sigop cost as blocks count it.
@@ -48,9 +50,14 @@ impl Entry {
         self.weight.div_ceil(4)
     }
 
+    /// What it pays as far as comparisons go, in satoshi.
+    pub fn modified_fee(&self) -> i64 {
+        self.fee.to_sat().cast_signed().saturating_add(self.delta)
+    }
+
     /// Fee and weight for comparisons.
     pub fn size(&self) -> FeeSize {
-        FeeSize { fee: self.fee.to_sat(), weight: self.weight }
+        FeeSize { fee: self.modified_fee(), weight: self.weight }
     }
 }
 

@@ -12,8 +12,8 @@ pub const MAX_CLUSTER_COUNT: usize = 64;
 /// Fee and size of one transaction or of several together; compared by feerate without rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FeeSize {
-    /// In satoshi.
-    pub fee: u64,
+    /// In satoshi, with what the owner of the node added or took away.
+    pub fee: i64,
     /// In weight units, adjusted for signature operations.
     pub weight: u64,
 }
@@ -33,8 +33,8 @@ impl FeeSize {
 
     /// Which pays more per weight unit.
     pub fn compare_feerate(self, other: Self) -> Ordering {
-        let left = u128::from(self.fee) * u128::from(other.weight);
-        let right = u128::from(other.fee) * u128::from(self.weight);
+        let left = i128::from(self.fee) * i128::from(other.weight);
+        let right = i128::from(other.fee) * i128::from(self.weight);
         left.cmp(&right)
     }
 }
@@ -98,7 +98,7 @@ pub fn compare_diagrams(left: &[FeeSize], right: &[FeeSize]) -> Option<Ordering>
     let right = diagram(right);
     let mut better = false;
     let mut worse = false;
-    // Both are concave and constant after their end, so it is enough to compare at the corners of either.
+    // Both are made of straight lines and constant after their end, so it is enough to compare at the corners of either.
     for corner in left.iter().chain(&right) {
         match height(&left, corner.weight).cmp_fraction(&height(&right, corner.weight)) {
             Ordering::Greater => better = true,
@@ -116,13 +116,13 @@ pub fn compare_diagrams(left: &[FeeSize], right: &[FeeSize]) -> Option<Ordering>
 
 /// A fee as a fraction, exact.
 struct Height {
-    numerator: u128,
-    denominator: u128,
+    numerator: i128,
+    denominator: i128,
 }
 
 impl Height {
     fn cmp_fraction(&self, other: &Self) -> Ordering {
-        // Fees stay below 2^51 and weights below 2^32 here: no product reaches 2^128.
+        // Fees stay below 2^63 and weights below 2^32 here: no product reaches 2^127.
         (self.numerator * other.denominator).cmp(&(other.numerator * self.denominator))
     }
 }
@@ -145,13 +145,13 @@ fn height(corners: &[FeeSize], weight: u64) -> Height {
     let next = corners.partition_point(|corner| corner.weight < weight);
     let before = next.checked_sub(1).map_or_else(FeeSize::default, |index| corners[index]);
     let Some(after) = corners.get(next) else {
-        return Height { numerator: u128::from(before.fee), denominator: 1 };
+        return Height { numerator: i128::from(before.fee), denominator: 1 };
     };
     let step = after.minus(before);
-    let within = u128::from(weight - before.weight);
+    let within = i128::from(weight - before.weight);
     Height {
-        numerator: u128::from(before.fee) * u128::from(step.weight) + u128::from(step.fee) * within,
-        denominator: u128::from(step.weight).max(1),
+        numerator: i128::from(before.fee) * i128::from(step.weight) + i128::from(step.fee) * within,
+        denominator: i128::from(step.weight).max(1),
     }
 }
 
@@ -251,7 +251,7 @@ mod tests {
 
     use super::*;
 
-    fn node(fee: u64, weight: u64, parents: &[usize]) -> Node {
+    fn node(fee: i64, weight: u64, parents: &[usize]) -> Node {
         let parents = parents.iter().fold(0, |set, parent| set | 1 << parent);
         Node { size: FeeSize { fee, weight }, parents }
     }
@@ -287,7 +287,7 @@ mod tests {
     }
 
     fn clusters() -> impl Strategy<Value = Vec<Node>> {
-        let rows = prop::collection::vec((0..10_000u64, 1..4_000u64, any::<u64>(), any::<u64>()), 1..=64);
+        let rows = prop::collection::vec((-1_000..10_000i64, 1..4_000u64, any::<u64>(), any::<u64>()), 1..=64);
         rows.prop_map(|rows| {
             let parents = |index: usize, a: u64, b: u64| a & b & ((1u64 << index) - 1);
             let nodes = rows.iter().enumerate();

@@ -5,6 +5,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod check;
 mod entry;
 mod linearization;
 
@@ -78,11 +79,22 @@ impl Plan {
 pub(in crate::mempool) struct Newcomer<'a> {
     pub(in crate::mempool) size: FeeSize,
     pub(in crate::mempool) parents: &'a [Slot],
+    /// Its parents among those that come together with it, by their places; each comes before it.
+    pub(in crate::mempool) new_parents: &'a [usize],
     pub(in crate::mempool) children: &'a [Slot],
 }
 
-/// Stands for the newcomer in a plan.
-const NEWCOMER: Slot = Slot(u32::MAX);
+/// More than ever come together; the slots from here on stand for newcomers in a plan.
+const MOST_NEWCOMERS: u32 = 256;
+
+fn newcomer_slot(place: usize) -> Slot {
+    Slot(u32::MAX - index_of(place))
+}
+
+fn newcomer_place(slot: Slot) -> Option<usize> {
+    let place = u32::MAX - slot.0;
+    (place < MOST_NEWCOMERS).then_some(place as usize)
+}
 
 /// The cluster would hold too many transactions or weigh too much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,26 +206,33 @@ impl Graph {
         found
     }
 
-    /// The clusters after `removed` are gone and `newcomer` has come, `removed` being closed under descendants or
-    /// under ancestors.
+    /// The clusters after `removed` are gone and the newcomers have come, `removed` being closed under descendants or under
+    /// ancestors.
     pub(in crate::mempool) fn plan(
         &self,
         removed: &BTreeSet<Slot>,
-        newcomer: Option<Newcomer<'_>>,
+        newcomers: &[Newcomer<'_>],
     ) -> Result<Plan, TooLarge> {
-        let relatives = newcomer.iter().flat_map(|new| new.parents.iter().chain(new.children));
+        let relatives = newcomers.iter().flat_map(|new| new.parents.iter().chain(new.children));
         let replaced: BTreeSet<ClusterId> =
             removed.iter().chain(relatives).map(|slot| self.entry(*slot).cluster).collect();
+        self.arrange_anew(replaced, removed, newcomers)
+    }
+
+    fn arrange_anew(
+        &self,
+        replaced: BTreeSet<ClusterId>,
+        removed: &BTreeSet<Slot>,
+        newcomers: &[Newcomer<'_>],
+    ) -> Result<Plan, TooLarge> {
         let members = replaced.iter().flat_map(|id| self.cluster(*id).order.iter());
         let mut slots: Vec<Slot> = members.copied().filter(|slot| !removed.contains(slot)).collect();
-        if newcomer.is_some() {
-            slots.push(NEWCOMER);
-        }
+        slots.extend((0..newcomers.len()).map(newcomer_slot));
         let places: BTreeMap<Slot, usize> = slots.iter().enumerate().map(|(place, slot)| (*slot, place)).collect();
-        let edges = self.edges(&slots, &places, newcomer);
-        let size = |slot: Slot| match newcomer {
-            Some(new) if slot == NEWCOMER => new.size,
-            _ => self.entry(slot).size(),
+        let edges = self.edges(&slots, &places, newcomers);
+        let size = |slot: Slot| match newcomer_place(slot) {
+            Some(place) => newcomers[place].size,
+            None => self.entry(slot).size(),
         };
         let components = components(slots.len(), &edges);
         let mut parents: Vec<Vec<u64>> = components.sets.iter().map(|set| vec![0; set.len()]).collect();
@@ -234,20 +253,16 @@ impl Graph {
     }
 
     /// Parent and child of every relation, by place.
-    fn edges(
-        &self,
-        slots: &[Slot],
-        places: &BTreeMap<Slot, usize>,
-        newcomer: Option<Newcomer<'_>>,
-    ) -> Vec<(usize, usize)> {
+    fn edges(&self, slots: &[Slot], places: &BTreeMap<Slot, usize>, newcomers: &[Newcomer<'_>]) -> Vec<(usize, usize)> {
         let mut edges = Vec::new();
-        for (place, slot) in slots.iter().enumerate().filter(|(_, slot)| **slot != NEWCOMER) {
+        let first = slots.len() - newcomers.len();
+        for (place, slot) in slots[..first].iter().enumerate() {
             let parents = self.entry(*slot).parents.iter().filter_map(|parent| places.get(parent));
             edges.extend(parents.map(|parent| (*parent, place)));
         }
-        if let Some(new) = newcomer {
-            let place = slots.len() - 1;
+        for (place, new) in newcomers.iter().enumerate().map(|(place, new)| (first + place, new)) {
             edges.extend(new.parents.iter().filter_map(|parent| places.get(parent)).map(|parent| (*parent, place)));
+            edges.extend(new.new_parents.iter().map(|parent| (first + parent, place)));
             edges.extend(new.children.iter().filter_map(|child| places.get(child)).map(|child| (place, *child)));
         }
         edges
@@ -259,27 +274,40 @@ impl Graph {
         clusters.flat_map(|cluster| cluster.chunks.iter().map(|chunk| chunk.size)).collect()
     }
 
-    /// Removes entries as planned, and adds one. The plan must have been made for exactly these.
+    /// Removes entries as planned, and adds some, each with its parents among those before it. The plan must have been made
+    /// for exactly these. Returns what was removed, and where what was added lies.
     pub(in crate::mempool) fn apply(
         &mut self,
         plan: Plan,
         removed: &BTreeSet<Slot>,
-        newcomer: Option<Entry>,
-    ) -> Vec<Entry> {
+        newcomers: Vec<(Entry, Vec<usize>)>,
+    ) -> (Vec<Entry>, Vec<Slot>) {
         for id in &plan.replaced {
             self.drop_cluster(*id);
         }
         let gone: Vec<Entry> = removed.iter().map(|slot| self.detach(*slot, removed)).collect();
-        let added = newcomer.map(|entry| self.attach(entry));
+        let mut added: Vec<Slot> = Vec::with_capacity(newcomers.len());
+        for (mut entry, new_parents) in newcomers {
+            entry.parents.extend(new_parents.into_iter().map(|place| added[place]));
+            added.push(self.attach(entry));
+        }
         for mut cluster in plan.clusters {
             for slot in &mut cluster.order {
-                if *slot == NEWCOMER {
-                    *slot = added.expect("a plan with a newcomer is applied with one");
+                if let Some(place) = newcomer_place(*slot) {
+                    *slot = added[place];
                 }
             }
             self.adopt_cluster(cluster);
         }
-        gone
+        (gone, added)
+    }
+
+    /// Changes what the owner adds to an entry's fee, and orders its cluster anew.
+    pub(in crate::mempool) fn reprice(&mut self, slot: Slot, delta: i64) {
+        self.entry_mut(slot).delta = delta;
+        let replaced = BTreeSet::from([self.entry(slot).cluster]);
+        let plan = self.arrange_anew(replaced, &BTreeSet::new(), &[]);
+        self.apply(plan.expect("its members are those it had"), &BTreeSet::new(), Vec::new());
     }
 
     fn drop_cluster(&mut self, id: ClusterId) {
@@ -392,43 +420,4 @@ fn find(root: &mut [usize], mut place: usize) -> usize {
         place = root[place];
     }
     place
-}
-
-#[cfg(test)]
-impl Graph {
-    /// Every index agrees with the entries, every cluster is whole, within its limits and in a valid order.
-    pub(in crate::mempool) fn check(&self) {
-        let living: Vec<Slot> = self.by_txid.values().copied().collect();
-        assert_eq!(self.entries.iter().flatten().count(), living.len());
-        let inputs = living.iter().flat_map(|slot| {
-            let inputs = self.entry(*slot).transaction.input.iter();
-            inputs.map(move |input| (input.previous_output, *slot))
-        });
-        assert_eq!(inputs.collect::<BTreeMap<_, _>>(), self.spenders);
-        assert_eq!(living.iter().map(|slot| (self.entry(*slot).time, *slot)).collect::<BTreeSet<_>>(), self.by_time);
-        let mut ranks = BTreeSet::new();
-        let mut placed = 0;
-        for (index, cluster) in self.clusters.iter().enumerate() {
-            let Some(cluster) = cluster else { continue };
-            let id = ClusterId(index_of(index));
-            placed += cluster.order.len();
-            assert!(cluster.order.len() <= MAX_CLUSTER_COUNT);
-            let mut seen = BTreeSet::new();
-            for slot in &cluster.order {
-                let entry = self.entry(*slot);
-                assert_eq!(entry.cluster, id);
-                let known = entry.transaction.input.iter().filter_map(|input| self.slot(&input.previous_output.txid));
-                assert_eq!(known.collect::<BTreeSet<_>>(), entry.parents.iter().copied().collect());
-                assert!(entry.parents.iter().all(|parent| seen.contains(parent)), "parents come first");
-                assert!(entry.parents.iter().all(|parent| self.entry(*parent).children.contains(slot)));
-                assert!(entry.children.iter().all(|child| self.entry(*child).parents.contains(slot)));
-                seen.insert(*slot);
-            }
-            assert_eq!(cluster.chunks, chunks(cluster.order.iter().map(|slot| self.entry(*slot).size())));
-            let all = cluster.chunks.iter().enumerate();
-            ranks.extend(all.map(|(index, chunk)| Rank { size: chunk.size, cluster: id, index: Reverse(index) }));
-        }
-        assert_eq!(placed, living.len());
-        assert_eq!(ranks, self.ranks);
-    }
 }

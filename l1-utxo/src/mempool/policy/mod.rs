@@ -44,11 +44,22 @@ pub struct Policy {
     pub min_relay_feerate: u64,
     /// Feerate that a replacement must pay on top, in sat/kvB.
     pub incremental_feerate: u64,
+    /// Whether only standard transactions come in (Core: not `-acceptnonstdtxn`).
+    pub requires_standard: bool,
+    /// Whether the mempool checks itself after every change, for tests: it takes long (Core: `-checkmempool`).
+    pub checks_itself: bool,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { max_bytes: 300_000_000, expiry: 336 * 60 * 60, min_relay_feerate: 100, incremental_feerate: 100 }
+        Self {
+            max_bytes: 300_000_000,
+            expiry: 336 * 60 * 60,
+            min_relay_feerate: 100,
+            incremental_feerate: 100,
+            requires_standard: true,
+            checks_itself: false,
+        }
     }
 }
 
@@ -57,7 +68,7 @@ pub const fn fee_at(feerate: u64, vsize: u64) -> u64 {
     (feerate * vsize).div_ceil(1_000)
 }
 
-/// Core's `IsStandardTx` and the size rule behind it.
+/// Core's `IsStandardTx`.
 pub fn check_standard(transaction: &Transaction) -> Result<(), Rejection> {
     if !(1..=3).contains(&transaction.version.0) {
         return Err(Rejection::Version);
@@ -73,7 +84,11 @@ pub fn check_standard(transaction: &Transaction) -> Result<(), Rejection> {
             return Err(Rejection::ScriptSigNotPushOnly);
         }
     }
-    check_outputs(&transaction.output)?;
+    check_outputs(&transaction.output)
+}
+
+/// The rule against transactions that look like two nodes of a merkle tree (CVE-2017-12842).
+pub fn check_least_size(transaction: &Transaction) -> Result<(), Rejection> {
     if transaction.base_size() < MIN_STANDARD_TX_NONWITNESS_SIZE {
         return Err(Rejection::TooSmall);
     }

@@ -57,7 +57,9 @@ fn the_form_is_checked() {
     let code = Builder::new().push_opcode(OP_DROP).into_script();
     assert_eq!(changed(|tx| tx.input[0].script_sig = code), Err(Rejection::ScriptSigNotPushOnly));
     let anchor = ScriptBuf::from_bytes(vec![0x51, 2, 0x4e, 0x73]);
-    assert_eq!(changed(|tx| tx.output = vec![pay(anchor.clone())]), Err(Rejection::TooSmall));
+    let mut small = transaction(1);
+    small.output = vec![pay(anchor.clone())];
+    assert_eq!((check_standard(&small), check_least_size(&small)), (Ok(()), Err(Rejection::TooSmall)));
     // 65 bytes are the least.
     let script_sig = Builder::new().push_int(1).into_script();
     let just = changed(|tx| {

@@ -42,7 +42,6 @@ fn all() -> impl Iterator<Item = &'static Method> {
         block::METHODS,
         chainstate::METHODS,
         wait::METHODS,
-        mempool::METHODS,
         control::METHODS,
         generate::METHODS,
         mining::METHODS,
@@ -51,6 +50,7 @@ fn all() -> impl Iterator<Item = &'static Method> {
     ]
     .into_iter()
     .flatten()
+    .chain(mempool::methods())
 }
 
 /// The method of this name.

@@ -5,23 +5,23 @@ use std::sync::Arc;
 use bitcoin::consensus::encode::{deserialize, serialize_hex};
 use bitcoin::consensus::{Decodable, encode};
 use bitcoin::{BlockHash, Transaction, Txid};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::block::{block_hash, body, undo};
 use super::{Answer, Method};
 use crate::chain::{BlockId, Coin, is_unspendable};
 use crate::driver::Ledger;
+use crate::mempool::Rejection;
 use crate::mempool::policy::fee_at;
-use crate::mempool::{Accepted, MAX_PACKAGE_COUNT, Rejection, check_package};
 use crate::rpc::Context;
-use crate::rpc::argument::{self, Argument, Kind, Params, amount, feerate, optional, required};
+use crate::rpc::argument::{Argument, Kind, Params, amount, feerate, optional, required};
 use crate::rpc::dialect::{RpcError, code};
 use crate::rpc::render::{self, Detail};
 
 /// What a transaction may pay unless the caller says otherwise, in sat/kvB: 0.10 BTC/kvB.
 const DEFAULT_MAX_FEERATE: u64 = 10_000_000;
 
-const MAX_FEERATE: Argument =
+pub(super) const MAX_FEERATE: Argument =
     optional("maxfeerate", Kind::Any, "Reject transactions that pay more, in BTC/kvB; 0.10 by default, 0 for any");
 
 pub(super) const METHODS: &[Method] = &[
@@ -56,13 +56,6 @@ pub(super) const METHODS: &[Method] = &[
         ],
         about: "Submit a raw transaction (serialized, hex-encoded) to the mempool.",
         run: |cx, params| send(cx, params),
-    },
-    Method {
-        name: "testmempoolaccept",
-        category: "rawtransactions",
-        arguments: &[required("rawtxs", Kind::List, "An array of hex strings of raw transactions"), MAX_FEERATE],
-        about: "Returns result of mempool acceptance tests indicating if raw transactions would be accepted.",
-        run: |cx, params| Box::pin(testmempoolaccept(cx, params)),
     },
 ];
 
@@ -139,6 +132,16 @@ async fn sendrawtransaction(cx: &Context, params: Params) -> Result<Value, RpcEr
     let transaction = decode(params.text(0)?, Encodings::Both).ok_or_else(|| {
         RpcError::new(code::DESERIALIZATION, "TX decode failed. Make sure the tx has at least one input.")
     })?;
+    check_burn(&transaction, max_burn)?;
+    let max_fee = fee_at(max_feerate(&params)?, transaction.vsize() as u64);
+    let max_fee = (max_fee > 0).then_some(max_fee);
+    let transaction = Arc::new(transaction);
+    let txid = cx.run(move |ledger| broadcast(ledger, transaction, max_fee)).await??;
+    Ok(txid.to_string().into())
+}
+
+/// Against burning by mistake what `max_burn` satoshi do not cover.
+pub(super) fn check_burn(transaction: &Transaction, max_burn: u64) -> Result<(), RpcError> {
     let burns = transaction.output.iter().any(|output| {
         let script = &output.script_pubkey;
         (is_unspendable(script) || !has_valid_ops(script)) && output.value.to_sat() > max_burn
@@ -147,14 +150,11 @@ async fn sendrawtransaction(cx: &Context, params: Params) -> Result<Value, RpcEr
         let message = "Unspendable output exceeds maximum configured by user (maxburnamount)";
         return Err(RpcError::new(code::VERIFY, message));
     }
-    let max_fee = fee_at(max_feerate(&params)?, transaction.vsize() as u64);
-    let max_fee = (max_fee > 0).then_some(max_fee);
-    let transaction = Arc::new(transaction);
-    let txid = cx.run(move |ledger| broadcast(ledger, transaction, max_fee)).await??;
-    Ok(txid.to_string().into())
+    Ok(())
 }
 
-fn max_feerate(params: &Params) -> Result<u64, RpcError> {
+/// The parameter `maxfeerate` in sat/kvB; 0 for any.
+pub(super) fn max_feerate(params: &Params) -> Result<u64, RpcError> {
     if params.has(1) { feerate(params.get(1)) } else { Ok(DEFAULT_MAX_FEERATE) }
 }
 
@@ -178,86 +178,6 @@ fn broadcast(ledger: &mut Ledger, transaction: Arc<Transaction>, max_fee: Option
         Err(rejection) if rejection.is_missing_inputs() => Err(RpcError::new(code::VERIFY, rejection.to_string())),
         Err(rejection) => Err(RpcError::new(code::VERIFY_REJECTED, rejection.to_string())),
     }
-}
-
-async fn testmempoolaccept(cx: &Context, params: Params) -> Result<Value, RpcError> {
-    let raw = params.list(0)?;
-    if raw.is_empty() || raw.len() > MAX_PACKAGE_COUNT {
-        let message = format!("Array must contain between 1 and {MAX_PACKAGE_COUNT} transactions.");
-        return Err(RpcError::new(code::INVALID_PARAMETER, message));
-    }
-    let max_feerate = max_feerate(&params)?;
-    let mut transactions = Vec::with_capacity(raw.len());
-    for text in raw {
-        let text = argument::text(text)?;
-        let transaction = decode(text, Encodings::Both).ok_or_else(|| {
-            let message = format!("TX decode failed: {text} Make sure the tx has at least one input.");
-            RpcError::new(code::DESERIALIZATION, message)
-        })?;
-        transactions.push(Arc::new(transaction));
-    }
-    let package_error =
-        if transactions.len() > 1 { check_package(&transactions).err().map(|error| error.to_string()) } else { None };
-    let tested = transactions.clone();
-    let is_package = package_error.is_none();
-    let mut outcomes =
-        cx.run(move |ledger| if is_package { test(ledger, &tested) } else { Vec::new() }).await?.into_iter();
-    let mut is_over = false;
-    let results = transactions.iter().map(|transaction| {
-        let mut object = Map::new();
-        object.insert("txid".into(), transaction.compute_txid().to_string().into());
-        object.insert("wtxid".into(), transaction.compute_wtxid().to_string().into());
-        if let Some(error) = &package_error {
-            object.insert("package-error".into(), error.as_str().into());
-        }
-        // What comes after a refusal was not looked at.
-        if let Some(outcome) = outcomes.next().filter(|_| !is_over) {
-            is_over = verdict(&mut object, outcome, max_feerate);
-        }
-        Value::Object(object)
-    });
-    Ok(results.collect::<Vec<_>>().into())
-}
-
-/// One alone may replace others; several together may not.
-fn test(ledger: &mut Ledger, transactions: &[Arc<Transaction>]) -> Vec<Result<Accepted, Rejection>> {
-    ledger.with_mempool(|mempool, cx| match transactions {
-        [only] => vec![mempool.test(Arc::clone(only), cx)],
-        several => mempool.test_package(several, cx),
-    })
-}
-
-/// Fills in one result; true if the fee was above the maximum, which ends the list.
-fn verdict(object: &mut Map<String, Value>, outcome: Result<Accepted, Rejection>, max_feerate: u64) -> bool {
-    match outcome {
-        Ok(accepted) => {
-            let (fee, vsize) = (accepted.fee.to_sat(), accepted.vsize);
-            let max_fee = fee_at(max_feerate, vsize);
-            if max_fee > 0 && fee > max_fee {
-                object.insert("allowed".into(), false.into());
-                object.insert("reject-reason".into(), "max-fee-exceeded".into());
-                return true;
-            }
-            object.insert("allowed".into(), true.into());
-            object.insert("vsize".into(), vsize.into());
-            let fees = json!({
-                "base": render::amount(fee),
-                "effective-feerate": render::feerate(fee * 1_000 / vsize.max(1)),
-                "effective-includes": [accepted.wtxid.to_string()],
-            });
-            object.insert("fees".into(), fees);
-        }
-        Err(rejection) => {
-            object.insert("allowed".into(), false.into());
-            if rejection.is_missing_inputs() {
-                object.insert("reject-reason".into(), "missing-inputs".into());
-            } else {
-                object.insert("reject-reason".into(), rejection.reason().into());
-                object.insert("reject-details".into(), rejection.to_string().into());
-            }
-        }
-    }
-    false
 }
 
 /// A transaction that was looked up, and where it was found.

@@ -19,6 +19,13 @@ pub fn amount(sat: u64) -> Value {
     number(&format!("{}.{:08}", sat / 100_000_000, sat % 100_000_000))
 }
 
+/// Satoshi, possibly negative, as BTC with eight decimals.
+pub fn signed_amount(sat: i64) -> Value {
+    let sign = if sat < 0 { "-" } else { "" };
+    let sat = sat.unsigned_abs();
+    number(&format!("{sign}{}.{:08}", sat / 100_000_000, sat % 100_000_000))
+}
+
 /// A feerate in sat/kvB as BTC/kvB.
 pub fn feerate(sat_per_kvb: u64) -> Value {
     amount(sat_per_kvb)

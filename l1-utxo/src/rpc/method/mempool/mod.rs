@@ -1,4 +1,9 @@
-//! Unconfirmed transactions (Core: `rpc/mempool.cpp`, `rpc/fees.cpp`).
+//! Unconfirmed transactions: what is here, how it hangs together, what would come in (Core: `rpc/mempool.cpp`).
+//!
+//! Conversion, no logic: the mempool decides. Fees are in `fee`, lists of transactions in `package`.
+
+mod fee;
+mod package;
 
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{OutPoint, Txid};
@@ -11,26 +16,49 @@ use crate::rpc::argument::{self, Argument, Kind, Params, optional, required};
 use crate::rpc::dialect::{RpcError, code};
 use crate::rpc::render;
 
-/// Blocks that fee estimates may look ahead at most (Core: 1008).
-const MAX_CONFIRMATION_TARGET: i32 = 1_008;
+const TXID: Argument = required("txid", Kind::Text, "The transaction id (must be in mempool)");
+const VERBOSE: Argument = optional("verbose", Kind::Bool, "True for a json object, false for array of transaction ids");
 
-pub(super) const METHODS: &[Method] = &[
+/// The methods of this folder.
+pub(super) fn methods() -> impl Iterator<Item = &'static Method> {
+    [METHODS, fee::METHODS, package::METHODS].into_iter().flatten()
+}
+
+const METHODS: &[Method] = &[
     Method {
-        name: "estimatesmartfee",
-        category: "util",
-        arguments: &[
-            required("conf_target", Kind::Number, "Confirmation target in blocks (1 - 1008)"),
-            optional("estimate_mode", Kind::Text, "unset, economical or conservative"),
-        ],
-        about: "Estimates the approximate fee per kilobyte needed for a transaction to begin confirmation.",
-        run: |cx, params| Box::pin(estimatesmartfee(cx, params)),
+        name: "getmempoolancestors",
+        category: "blockchain",
+        arguments: &[TXID, VERBOSE],
+        about: "If txid is in the mempool, returns all in-mempool ancestors.",
+        run: |cx, params| Box::pin(relatives(cx, params, Mempool::ancestor_entries)),
+    },
+    Method {
+        name: "getmempoolcluster",
+        category: "blockchain",
+        arguments: &[required("txid", Kind::Text, "The txid of a transaction in the cluster")],
+        about: "Returns mempool data for given cluster",
+        run: |cx, params| Box::pin(getmempoolcluster(cx, params)),
+    },
+    Method {
+        name: "getmempooldescendants",
+        category: "blockchain",
+        arguments: &[TXID, VERBOSE],
+        about: "If txid is in the mempool, returns all in-mempool descendants.",
+        run: |cx, params| Box::pin(relatives(cx, params, Mempool::descendant_entries)),
     },
     Method {
         name: "getmempoolentry",
         category: "blockchain",
-        arguments: &[required("txid", Kind::Text, "The transaction id (must be in mempool)")],
+        arguments: &[TXID],
         about: "Returns mempool data for given transaction.",
         run: |cx, params| Box::pin(getmempoolentry(cx, params)),
+    },
+    Method {
+        name: "getmempoolfeeratediagram",
+        category: "hidden",
+        arguments: &[],
+        about: "Returns the feerate diagram for the whole mempool.",
+        run: |cx, _| Box::pin(getmempoolfeeratediagram(cx)),
     },
     Method {
         name: "getmempoolinfo",
@@ -114,15 +142,75 @@ async fn getrawmempool(cx: &Context, params: Params) -> Result<Value, RpcError> 
     .await
 }
 
+/// The entry, or Core's word for none.
+fn known<'a>(mempool: &'a Mempool, txid: &Txid) -> Result<&'a Entry, RpcError> {
+    let missing = || RpcError::new(code::INVALID_ADDRESS_OR_KEY, "Transaction not in mempool");
+    mempool.entry(txid).ok_or_else(missing)
+}
+
 async fn getmempoolentry(cx: &Context, params: Params) -> Result<Value, RpcError> {
     let txid = Txid::from_raw_hash(params.hash(0, "txid")?);
     cx.run(move |ledger| {
         let mempool = ledger.mempool();
-        let entry = mempool.entry(&txid);
-        let missing = || RpcError::new(code::INVALID_ADDRESS_OR_KEY, "Transaction not in mempool");
-        entry.map(|entry| describe(mempool, entry)).ok_or_else(missing)
+        known(mempool, &txid).map(|entry| describe(mempool, entry))
     })
     .await?
+}
+
+/// Which relatives of an entry are asked for.
+type Relatives = for<'a> fn(&'a Mempool, &Entry) -> Vec<&'a Entry>;
+
+async fn relatives(cx: &Context, params: Params, which: Relatives) -> Result<Value, RpcError> {
+    let verbose = params.bool_or(1, false)?;
+    let txid = Txid::from_raw_hash(params.hash(0, "txid")?);
+    cx.run(move |ledger| {
+        let mempool = ledger.mempool();
+        let found = which(mempool, known(mempool, &txid)?);
+        if verbose {
+            let described = found.into_iter().map(|entry| (entry.txid.to_string(), describe(mempool, entry)));
+            return Ok(Value::Object(described.collect()));
+        }
+        Ok(found.into_iter().map(|entry| Value::from(entry.txid.to_string())).collect::<Vec<_>>().into())
+    })
+    .await?
+}
+
+async fn getmempoolcluster(cx: &Context, params: Params) -> Result<Value, RpcError> {
+    let txid = Txid::from_raw_hash(params.hash(0, "txid")?);
+    cx.run(move |ledger| {
+        let mempool = ledger.mempool();
+        let chunks = mempool.cluster(known(mempool, &txid)?);
+        let weight: u64 = chunks.iter().map(|chunk| chunk.size.weight).sum();
+        let count: usize = chunks.iter().map(|chunk| chunk.entries.len()).sum();
+        let chunks: Vec<Value> = chunks
+            .iter()
+            .map(|chunk| {
+                let txids: Vec<String> = chunk.entries.iter().map(|entry| entry.txid.to_string()).collect();
+                json!({
+                    "chunkfee": render::signed_amount(chunk.size.fee),
+                    "chunkweight": chunk.size.weight,
+                    "txs": txids,
+                })
+            })
+            .collect();
+        Ok(json!({"clusterweight": weight, "txcount": count, "chunks": chunks}))
+    })
+    .await?
+}
+
+/// The corners of the diagram, from nothing on.
+async fn getmempoolfeeratediagram(cx: &Context) -> Result<Value, RpcError> {
+    cx.run(|ledger| {
+        let (mut weight, mut fee) = (0u64, 0i64);
+        let mut corners = vec![json!({"weight": 0, "fee": render::amount(0)})];
+        for chunk in ledger.mempool().chunks() {
+            weight += chunk.size.weight;
+            fee = fee.saturating_add(chunk.size.fee);
+            corners.push(json!({"weight": weight, "fee": render::signed_amount(fee)}));
+        }
+        corners.into()
+    })
+    .await
 }
 
 /// Core's `entryToJSON`.
@@ -146,10 +234,10 @@ fn describe(mempool: &Mempool, entry: &Entry) -> Value {
         "chunkweight": chunk.weight,
         "fees": {
             "base": render::amount(entry.fee.to_sat()),
-            "modified": render::amount(entry.fee.to_sat()),
-            "ancestor": render::amount(ancestors.fees),
-            "descendant": render::amount(descendants.fees),
-            "chunk": render::amount(chunk.fee),
+            "modified": render::signed_amount(entry.modified_fee()),
+            "ancestor": render::signed_amount(ancestors.fees),
+            "descendant": render::signed_amount(descendants.fees),
+            "chunk": render::signed_amount(chunk.fee),
         },
         "depends": depends,
         "spentby": spentby,
@@ -234,35 +322,4 @@ fn check_fields(object: &Map<String, Value>, fields: &[(&str, Kind, bool)]) -> R
         return Err(RpcError::new(code::TYPE, format!("Unexpected key {unknown}")));
     }
     Ok(())
-}
-
-/// What the mempool says: nothing while all of it fits into the blocks to come, as a young Core; else what it takes.
-async fn estimatesmartfee(cx: &Context, params: Params) -> Result<Value, RpcError> {
-    let target = params.int(0)?;
-    if !(1..=MAX_CONFIRMATION_TARGET).contains(&target) {
-        let message = format!("Invalid conf_target, must be between 1 and {MAX_CONFIRMATION_TARGET}");
-        return Err(RpcError::new(code::INVALID_PARAMETER, message));
-    }
-    if params.has(1) {
-        let mode = params.text(1)?.to_lowercase();
-        if !matches!(mode.as_str(), "unset" | "economical" | "conservative") {
-            let message =
-                "Invalid estimate_mode parameter, must be one of: \"unset\", \"economical\", \"conservative\"";
-            return Err(RpcError::new(code::INVALID_PARAMETER, message));
-        }
-    }
-    // A target of one block is raised to two, as Core's estimator does: one full block may come before ours.
-    let target = target.max(2);
-    let feerate = cx
-        .run(move |ledger| {
-            let mempool = ledger.mempool();
-            let floor = mempool.rolling_feerate().max(mempool.policy().min_relay_feerate);
-            // One above it is mined before it.
-            mempool.feerate_within(target.unsigned_abs() - 1).map(|feerate| (feerate + 1).max(floor))
-        })
-        .await?;
-    Ok(match feerate {
-        Some(feerate) => json!({"feerate": render::feerate(feerate), "blocks": target}),
-        None => json!({"errors": ["Insufficient data or no feerate found"], "blocks": target}),
-    })
 }
