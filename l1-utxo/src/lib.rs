@@ -12,3 +12,4 @@ pub mod node;
 pub mod params;
 pub mod rpc;
 pub mod store;
+pub mod sync;

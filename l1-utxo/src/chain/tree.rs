@@ -181,8 +181,8 @@ impl Chain {
         Ok(id)
     }
 
-    /// The work of the active chain 144 blocks of the tip's difficulty ago.
-    fn anti_dos_work(&self) -> Work {
+    /// The work of the active chain 144 blocks of the tip's difficulty ago: what has less is not worth memory.
+    pub fn anti_dos_work(&self) -> Work {
         let tip = self.tip_entry();
         let proof = pow::block_proof(tip.header.bits);
         let mut work = tip.chain_work;

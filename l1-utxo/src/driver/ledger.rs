@@ -1,6 +1,8 @@
 //! What the validation thread owns, and what may be asked of it.
 
 use std::borrow::Cow;
+use std::cell::Cell;
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -9,6 +11,7 @@ use bitcoin::OutPoint;
 use bitcoin::block::Header;
 use tokio::sync::{broadcast, watch};
 
+use super::network::NetworkSide;
 use super::{Notice, Tip};
 use crate::chain::{
     AcceptError, Acceptance, BlockId, BlockUndo, Chain, ChainError, Coin, CoinView, Connection, Source,
@@ -18,6 +21,7 @@ use crate::consensus::{BlockError, HashedBlock, HeaderError};
 use crate::mempool::{Context, Event, Mempool, Policy, Removal};
 use crate::params::Network;
 use crate::store::{CoinsSnapshot, Store, StoreError, StoreOptions, pool};
+use crate::sync::ChainNews;
 
 /// Blocks that may wait for a flush, whatever their coins.
 const MAX_DIRTY_BLOCKS: usize = 10_000;
@@ -111,6 +115,13 @@ pub struct Ledger {
     dir: PathBuf,
     /// Whether the mempool of the stop before was read: only then may it be written over.
     has_loaded_mempool: bool,
+    /// The peer-to-peer side, while no message is being processed.
+    pub(super) network: Option<Box<NetworkSide>>,
+    pub(super) has_network: bool,
+    /// What the network has not been told yet.
+    pub(super) news: VecDeque<ChainNews>,
+    /// Whether the tip was fresh once: from then on the node is not "in initial block download" any more.
+    was_fresh: Cell<bool>,
 }
 
 impl Ledger {
@@ -148,6 +159,10 @@ impl Ledger {
             failure: None,
             dir: dir.to_owned(),
             has_loaded_mempool: false,
+            network: None,
+            has_network: false,
+            news: VecDeque::new(),
+            was_fresh: Cell::new(false),
         })
     }
 
@@ -238,6 +253,11 @@ impl Ledger {
         u64::try_from(self.now()).unwrap_or(0)
     }
 
+    /// What the clock was set to.
+    pub(super) const fn mock_time(&self) -> Option<i64> {
+        self.mock_time
+    }
+
     /// Sets the clock, or lets it run again (`setmocktime`).
     pub const fn set_mock_time(&mut self, time: Option<i64>) {
         self.mock_time = time;
@@ -281,19 +301,40 @@ impl Ledger {
 
     /// Takes in a block and moves the tip if its chain is the best.
     pub fn submit(&mut self, block: Arc<HashedBlock>, source: Source) -> Result<Submission, LedgerError> {
+        self.submit_with_refusals(block, source).map(|(submission, _)| submission)
+    }
+
+    /// The same, with all blocks that were found to break a rule on the way.
+    pub(super) fn submit_with_refusals(
+        &mut self,
+        block: Arc<HashedBlock>,
+        source: Source,
+    ) -> Result<(Submission, Vec<(BlockId, BlockError)>), LedgerError> {
         let now = self.clock();
         let id = match self.chain.accept_block(&mut self.store, &block, now, source) {
             Ok(Acceptance::New(id)) => id,
-            Ok(Acceptance::Known(id) | Acceptance::Ignored(id)) => return Ok(Submission::Duplicate(id)),
-            Err(AcceptError::Refused(error)) => return Ok(Submission::Refused(error)),
+            Ok(Acceptance::Known(id) | Acceptance::Ignored(id)) => return Ok((Submission::Duplicate(id), Vec::new())),
+            Err(AcceptError::Refused(error)) => return Ok((Submission::Refused(error), Vec::new())),
             Err(AcceptError::Failed(error)) => return Err(self.fail(error)),
         };
         self.has_unsynced = true;
         let refusals = self.settle(Some(&block))?;
-        if let Some((_, error)) = refusals.into_iter().find(|(refused, _)| *refused == id) {
-            return Ok(Submission::Refused(error));
+        let submission = match refusals.iter().find(|(refused, _)| *refused == id) {
+            Some((_, error)) => Submission::Refused(*error),
+            None if self.chain.is_active(id) => Submission::Accepted(id),
+            None => Submission::Inconclusive(id),
+        };
+        Ok((submission, refusals))
+    }
+
+    /// Core's `IsInitialBlockDownload`: the tip is more than a day old. Once it is not, this stays so until the next start.
+    pub fn is_initial_download(&self) -> bool {
+        const MAX_TIP_AGE: i64 = 24 * 60 * 60;
+        if !self.was_fresh.get() {
+            let age = self.now() - i64::from(self.chain.tip_entry().header.time);
+            self.was_fresh.set(age <= MAX_TIP_AGE);
         }
-        Ok(if self.chain.is_active(id) { Submission::Accepted(id) } else { Submission::Inconclusive(id) })
+        !self.was_fresh.get()
     }
 
     /// Checks a block as the next of the active chain, without its proof of work; nothing changes.

@@ -6,6 +6,7 @@
 
 mod ledger;
 mod miner;
+mod network;
 mod reorg;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ use crate::mempool::Event;
 
 pub use ledger::{Ledger, LedgerError, LedgerOptions, Submission};
 pub use miner::{MineError, Mined, Solution, mine_in_background, solve};
+pub use network::Sink;
 
 /// Requests that wait; further callers wait to hand theirs in.
 const MAILBOX: usize = 256;
@@ -187,7 +189,10 @@ fn serve(
             Err(_) => runtime.block_on(wait(&mut requests, &mut stopping, ledger.idle_for())),
         };
         match next {
-            Next::Work(work) => work(&mut ledger),
+            Next::Work(work) => {
+                work(&mut ledger);
+                ledger.tell_network();
+            }
             Next::Idle => ledger.sync()?,
             Next::Stop => break,
         }

@@ -9,6 +9,7 @@ use super::Notice;
 use super::ledger::{Ledger, LedgerError};
 use crate::chain::{BlockId, ChainEvent};
 use crate::consensus::{BlockError, HashedBlock};
+use crate::sync::ChainNews;
 
 /// Bytes of disconnected blocks whose transactions may come back (Core: `MAX_DISCONNECTED_TX_POOL_BYTES`).
 const MAX_RETURNED_BYTES: usize = 20_000_000;
@@ -54,9 +55,11 @@ impl Ledger {
                     let now = self.now();
                     self.mempool.block_connected(block.iter(), now);
                     self.notify_of_mempool();
+                    self.note(ChainNews::Connected(Arc::clone(&block)));
                     self.notify(Notice::Connected(block));
                 }
                 ChainEvent::Disconnected { block, .. } => {
+                    self.note(ChainNews::Disconnected);
                     self.notify(Notice::Disconnected(Arc::clone(&block)));
                     disconnected.add(block);
                 }

@@ -197,6 +197,24 @@ impl Rejection {
     pub const fn is_missing_inputs(&self) -> bool {
         matches!(self, Self::Consensus(TransactionError::InputsMissingOrSpent))
     }
+
+    /// Whether a witness that was stripped on the way would explain it (Core: `TX_WITNESS_STRIPPED`).
+    pub const fn may_lack_witness(&self) -> bool {
+        matches!(self, Self::Script(_) | Self::WitnessNonStandard)
+    }
+
+    /// Whether it lies in what is spent, which no other witness would change (Core: `TX_INPUTS_NOT_STANDARD`).
+    pub const fn is_about_spent_scripts(&self) -> bool {
+        matches!(
+            self,
+            Self::LegacySigops
+                | Self::InputScriptUnknown { .. }
+                | Self::InputWitnessUndefined { .. }
+                | Self::P2shScriptSigMalformed { .. }
+                | Self::P2shRedeemScriptMissing { .. }
+                | Self::P2shSigops { .. }
+        )
+    }
 }
 
 /// Core's words for a replacement that pays less than what it replaces.

@@ -21,7 +21,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bitcoin::{OutPoint, Transaction, Txid};
+use bitcoin::{OutPoint, Transaction, Txid, Wtxid};
 
 use crate::chain::Coin;
 use cluster::{Graph, Plan, Slot};
@@ -139,6 +139,11 @@ impl Mempool {
     /// A transaction, if it is here.
     pub fn entry(&self, txid: &Txid) -> Option<&Entry> {
         self.graph.slot(txid).map(|slot| self.graph.entry(slot))
+    }
+
+    /// The same by the hash with witnesses, as peers ask for it.
+    pub fn entry_by_wtxid(&self, wtxid: &Wtxid) -> Option<&Entry> {
+        self.graph.slot_by_wtxid(wtxid).map(|slot| self.graph.entry(slot))
     }
 
     /// The transaction here that spends this output.

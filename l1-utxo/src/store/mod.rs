@@ -179,6 +179,11 @@ impl Store {
         Ok(self.rows.rotate_memtable_and_wait()?)
     }
 
+    /// A block as its bytes, with witnesses: as peers get it.
+    pub fn raw_block(&self, position: Position) -> Result<Vec<u8>, StoreError> {
+        self.log.read(Kind::Block, position)
+    }
+
     /// Bytes of blocks and undo data on disk.
     pub fn size_on_disk(&self) -> u64 {
         self.log.size()

@@ -12,7 +12,7 @@ mod linearization;
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BTreeSet};
 
-use bitcoin::{OutPoint, Txid};
+use bitcoin::{OutPoint, Txid, Wtxid};
 
 use self::linearization::{Chunk, Node, chunks, linearize};
 
@@ -105,6 +105,7 @@ pub(in crate::mempool) struct Graph {
     entries: Vec<Option<Entry>>,
     free: Vec<Slot>,
     by_txid: BTreeMap<Txid, Slot>,
+    by_wtxid: BTreeMap<Wtxid, Slot>,
     spenders: BTreeMap<OutPoint, Slot>,
     clusters: Vec<Option<Cluster>>,
     free_clusters: Vec<ClusterId>,
@@ -126,6 +127,11 @@ impl Graph {
 
     pub(in crate::mempool) fn slot(&self, txid: &Txid) -> Option<Slot> {
         self.by_txid.get(txid).copied()
+    }
+
+    /// The same by the hash with witnesses.
+    pub(in crate::mempool) fn slot_by_wtxid(&self, wtxid: &Wtxid) -> Option<Slot> {
+        self.by_wtxid.get(wtxid).copied()
     }
 
     /// Which entry spends this output.
@@ -345,6 +351,7 @@ impl Graph {
             self.spenders.remove(&input.previous_output);
         }
         self.by_txid.remove(&entry.txid);
+        self.by_wtxid.remove(&entry.wtxid);
         self.by_time.remove(&(entry.time, slot));
         self.free.push(slot);
         entry
@@ -365,6 +372,7 @@ impl Graph {
             self.spenders.insert(input.previous_output, slot);
         }
         self.by_txid.insert(entry.txid, slot);
+        self.by_wtxid.insert(entry.wtxid, slot);
         self.by_time.insert((entry.time, slot));
         self.entries[slot.0 as usize] = Some(entry);
         slot

@@ -13,9 +13,6 @@ use crate::rpc::argument::{Argument, Kind, Params, optional, required};
 use crate::rpc::dialect::{RpcError, code};
 use crate::rpc::render;
 
-/// Seconds by which the tip may lie behind our clock without the node being "in initial block download".
-const MAX_TIP_AGE: i64 = 24 * 60 * 60;
-
 const BLOCK_HASH: Argument = required("blockhash", Kind::Text, "The hash of the block");
 
 pub(super) const METHODS: &[Method] = &[
@@ -96,7 +93,7 @@ async fn getblockchaininfo(cx: &Context) -> Result<Value, RpcError> {
             "time": tip.header.time,
             "mediantime": tip.median_time_past,
             "verificationprogress": render::double(f64::from(tip.height + 1) / f64::from(headers.max(tip.height) + 1)),
-            "initialblockdownload": is_initial_download(ledger),
+            "initialblockdownload": ledger.is_initial_download(),
             "chainwork": hex::encode(tip.chain_work.to_be_bytes()),
             "size_on_disk": ledger.size_on_disk(),
             "pruned": false,
@@ -104,11 +101,6 @@ async fn getblockchaininfo(cx: &Context) -> Result<Value, RpcError> {
         })
     })
     .await
-}
-
-/// Core's rule: the tip is old. Nobody is asked for blocks, so this says only how fresh the chain is.
-fn is_initial_download(ledger: &Ledger) -> bool {
-    ledger.now() - i64::from(ledger.chain().tip_entry().header.time) > MAX_TIP_AGE
 }
 
 async fn getdeploymentinfo(cx: &Context, params: Params) -> Result<Value, RpcError> {

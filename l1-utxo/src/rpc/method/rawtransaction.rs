@@ -167,10 +167,15 @@ fn broadcast(ledger: &mut Ledger, transaction: Arc<Transaction>, max_fee: Option
         return Err(RpcError::new(code::VERIFY_ALREADY_IN_UTXO_SET, message));
     }
     if ledger.mempool().contains(&txid) {
+        // Whoever asks again wants it announced again.
+        ledger.broadcast(&txid);
         return Ok(txid);
     }
     match ledger.with_mempool(|mempool, cx| mempool.accept_up_to(transaction, max_fee, cx)) {
-        Ok(accepted) => Ok(accepted.txid),
+        Ok(accepted) => {
+            ledger.broadcast(&accepted.txid);
+            Ok(accepted.txid)
+        }
         Err(Rejection::FeeAboveMaximum { .. }) => {
             let message = "Fee exceeds maximum configured by user (e.g. -maxtxfee, maxfeerate)";
             Err(RpcError::new(code::VERIFY, message))

@@ -152,7 +152,11 @@ async fn submitpackage(cx: &Context, params: Params) -> Result<Value, RpcError> 
     }
     let submitted = transactions.clone();
     let report = cx
-        .run(move |ledger| ledger.with_mempool(|mempool, cx| mempool.submit_package(&submitted, max_feerate, cx)))
+        .run(move |ledger| {
+            let report = ledger.with_mempool(|mempool, cx| mempool.submit_package(&submitted, max_feerate, cx));
+            submitted.iter().for_each(|transaction| ledger.broadcast(&transaction.compute_txid()));
+            report
+        })
         .await?;
     let mut results = Map::new();
     let mut replaced: BTreeSet<Txid> = BTreeSet::new();

@@ -1,0 +1,141 @@
+//! The peer-to-peer machine on the validation thread: it sees chain and mempool as they are, and nobody waits for anybody.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bitcoin::block::Header;
+use bitcoin::{Transaction, Txid};
+
+use super::{Ledger, Submission};
+use crate::chain::{BlockId, Chain, Source};
+use crate::consensus::{HashedBlock, HeaderError};
+use crate::mempool::{Mempool, PackageResult, Rejection};
+use crate::sync::{Action, BlockReport, ChainNews, Entered, Host, Machine, Time};
+
+/// Where the machine's actions go; it must not block.
+pub type Sink = Box<dyn FnMut(Action) + Send>;
+
+/// Blocks that the network has not been told of at most: a long reorg need not be remembered whole.
+const MAX_NEWS: usize = 64;
+
+/// The machine, and where its actions go.
+pub(super) struct NetworkSide {
+    machine: Machine,
+    sink: Sink,
+}
+
+impl Ledger {
+    /// Begins to speak with peers.
+    pub fn attach_network(&mut self, machine: Machine, sink: Sink) {
+        self.news.clear();
+        self.network = Some(Box::new(NetworkSide { machine, sink }));
+        self.has_network = true;
+        self.note_tip();
+    }
+
+    /// What is new from now on counts from here.
+    fn note_tip(&mut self) {
+        self.with_network(|machine, ledger| machine.chain_changed(Vec::new(), ledger));
+    }
+
+    /// Lets `work` feed the machine, then does what it wants done. `None` without a network.
+    pub fn with_network<T>(&mut self, work: impl FnOnce(&mut Machine, &mut Self) -> T) -> Option<T> {
+        let mut side = self.network.take()?;
+        side.machine.set_time(self.time());
+        let outcome = work(&mut side.machine, self);
+        // A new tip may bring others: what it tells peers is one more round at most.
+        while !self.news.is_empty() {
+            let news = std::mem::take(&mut self.news);
+            side.machine.chain_changed(news.into(), self);
+            side.machine.tick(self);
+        }
+        side.machine.actions().for_each(&mut side.sink);
+        self.network = Some(side);
+        Some(outcome)
+    }
+
+    /// Tells peers what a request of our own user has changed.
+    pub(super) fn tell_network(&mut self) {
+        if !self.news.is_empty() {
+            self.with_network(|_, _| ());
+        }
+    }
+
+    pub(super) fn note(&mut self, news: ChainNews) {
+        if self.has_network {
+            self.news.push_back(news);
+            if self.news.len() > MAX_NEWS {
+                self.news.pop_front();
+            }
+        }
+    }
+
+    /// Announces a transaction of our own user that the mempool holds.
+    pub fn broadcast(&mut self, txid: &Txid) {
+        let Some(wtxid) = self.mempool.entry(txid).map(|entry| entry.wtxid) else { return };
+        let txid = *txid;
+        self.with_network(|machine, _| machine.broadcast(txid, wtxid));
+    }
+
+    /// Microseconds since 1970: what was set, or the system's clock.
+    fn time(&self) -> Time {
+        if let Some(seconds) = self.mock_time() {
+            return Time::from_secs(seconds);
+        }
+        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Time(i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX))
+    }
+}
+
+impl Host for Ledger {
+    fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    fn mempool(&self) -> &Mempool {
+        &self.mempool
+    }
+
+    fn is_initial_download(&self) -> bool {
+        Self::is_initial_download(self)
+    }
+
+    fn accept_header(&mut self, header: &Header) -> Result<BlockId, HeaderError> {
+        Self::accept_header(self, header)
+    }
+
+    fn submit_block(&mut self, block: Arc<HashedBlock>, source: Source) -> Option<BlockReport> {
+        // The ledger remembers its failure, and the node stops.
+        let (submission, refused) = self.submit_with_refusals(block, source).ok()?;
+        let (is_new, error) = match submission {
+            Submission::Accepted(_) | Submission::Inconclusive(_) => (true, None),
+            Submission::Duplicate(_) => (false, None),
+            Submission::Refused(error) => (false, Some(error)),
+        };
+        Some(BlockReport { is_new, error, refused })
+    }
+
+    fn submit_transaction(&mut self, transaction: Arc<Transaction>) -> Result<Entered, Rejection> {
+        self.with_mempool(|mempool, cx| mempool.accept(transaction, cx)).map(|_| Entered::default())
+    }
+
+    fn submit_package(&mut self, parent: Arc<Transaction>, child: Arc<Transaction>) -> [Result<Entered, Rejection>; 2] {
+        let package = [parent, child];
+        let report = self.with_mempool(|mempool, cx| mempool.submit_package(&package, None, cx));
+        package.map(|transaction| match report.results.get(&transaction.compute_wtxid()) {
+            Some(PackageResult::Refused(rejection)) => Err(rejection.clone()),
+            Some(_) => Ok(Entered::default()),
+            // It was not looked at, for the other one failed.
+            None => Err(Rejection::MempoolFull),
+        })
+    }
+
+    fn block(&self, id: BlockId) -> Option<Arc<HashedBlock>> {
+        self.read_block(id).inspect_err(|error| tracing::error!(%error, "a block cannot be read")).ok()
+    }
+
+    fn raw_block(&self, id: BlockId) -> Option<Vec<u8>> {
+        let position = self.chain.entry(id).data?;
+        self.store.raw_block(position).inspect_err(|error| tracing::error!(%error, "a block cannot be read")).ok()
+    }
+}

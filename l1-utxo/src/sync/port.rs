@@ -1,0 +1,183 @@
+//! What the machine needs of the node around it, and what it tells the node to do.
+
+use std::net::SocketAddr;
+use std::ops::{Add, Sub};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bitcoin::block::Header;
+use bitcoin::consensus::Encodable;
+use bitcoin::p2p::message::NetworkMessage;
+use bitcoin::{Transaction, Txid, Wtxid};
+
+use crate::chain::{BlockId, Chain, Source};
+use crate::consensus::{BlockError, HashedBlock, HeaderError};
+use crate::mempool::{Mempool, Rejection};
+
+/// A connection, from its first byte to its last; never used twice in one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub u64);
+
+/// Microseconds since 1970 by the node's clock, or by the time that was set by hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub i64);
+
+impl Time {
+    /// A moment in whole seconds.
+    pub const fn from_secs(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(1_000_000))
+    }
+
+    /// Whole seconds since 1970.
+    pub const fn secs(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+}
+
+impl Add<Duration> for Time {
+    type Output = Self;
+
+    fn add(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(span.as_micros()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl Sub for Time {
+    type Output = Duration;
+
+    /// Zero if the other moment is later: clocks may be set back.
+    fn sub(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// How a connection came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The other side dialled.
+    Inbound,
+    /// Our user named the address; such peers are never punished.
+    Manual,
+    /// We chose the address ourselves.
+    Automatic,
+}
+
+/// A connection as the sockets' side knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The other end.
+    pub address: SocketAddr,
+    /// Who dialled, and why.
+    pub origin: Origin,
+    /// Whether the encrypted transport of BIP 324 is in use.
+    pub is_v2: bool,
+}
+
+/// A message to be framed and sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Its name on the wire.
+    pub command: &'static str,
+    /// Its content.
+    pub payload: Vec<u8>,
+}
+
+impl From<NetworkMessage> for Packet {
+    fn from(message: NetworkMessage) -> Self {
+        let mut payload = Vec::new();
+        message.consensus_encode(&mut payload).expect("writing to memory does not fail");
+        Self { command: message.cmd(), payload }
+    }
+}
+
+/// What the node is to do, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send a message.
+    Send(PeerId, Packet),
+    /// Close the connection.
+    Disconnect(PeerId, Reason),
+    /// Keep the address from coming back for some time.
+    Discourage(SocketAddr),
+    /// Remember addresses of other nodes.
+    Learn(Vec<KnownAddress>),
+    /// The handshake with a peer that we dialled is complete: its address is good.
+    Good(SocketAddr),
+}
+
+/// An address of a node as others told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownAddress {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// What it offers.
+    pub services: u64,
+    /// When it was last heard of, in seconds since 1970.
+    pub time: u32,
+}
+
+/// Why a connection is closed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// It broke a rule of the protocol.
+    #[error("misbehaving: {0}")]
+    Misbehaving(&'static str),
+    /// It did what Core closes connections for without a grudge.
+    #[error("{0}")]
+    Unwelcome(&'static str),
+    /// It did not answer in time.
+    #[error("{0}")]
+    Timeout(&'static str),
+    /// Our user, or a better peer, wanted it.
+    #[error("disconnected by us")]
+    Asked,
+}
+
+/// What became of a block.
+#[derive(Clone, Debug, Default)]
+pub struct BlockReport {
+    /// Whether it was stored now.
+    pub is_new: bool,
+    /// The rule that the block itself breaks, if one was found.
+    pub error: Option<BlockError>,
+    /// Blocks stored earlier that turned out to break a rule now.
+    pub refused: Vec<(BlockId, BlockError)>,
+}
+
+/// A transaction that the mempool took in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entered {
+    /// What it replaced.
+    pub replaced: Vec<Arc<Transaction>>,
+}
+
+/// The node around the machine. Everything runs on one thread: what is asked is answered before the call returns.
+pub trait Host {
+    /// The chain.
+    fn chain(&self) -> &Chain;
+    /// The unconfirmed transactions.
+    fn mempool(&self) -> &Mempool;
+    /// Core's `IsInitialBlockDownload`: once false it stays false.
+    fn is_initial_download(&self) -> bool;
+    /// Takes in a header whose chain has been found to have enough work.
+    fn accept_header(&mut self, header: &Header) -> Result<BlockId, HeaderError>;
+    /// Takes in a block; `None` if the node fails and is about to stop.
+    fn submit_block(&mut self, block: Arc<HashedBlock>, source: Source) -> Option<BlockReport>;
+    /// Takes in a transaction.
+    fn submit_transaction(&mut self, transaction: Arc<Transaction>) -> Result<Entered, Rejection>;
+    /// Takes in a parent that pays too little together with a child that pays for it: for each whether it is in now.
+    fn submit_package(&mut self, parent: Arc<Transaction>, child: Arc<Transaction>) -> [Result<Entered, Rejection>; 2];
+    /// A block whose body is here.
+    fn block(&self, id: BlockId) -> Option<Arc<HashedBlock>>;
+    /// The same as bytes, with witnesses.
+    fn raw_block(&self, id: BlockId) -> Option<Vec<u8>>;
+}
+
+/// The two names of a transaction: with `wtxidrelay` it is announced and asked for by the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TxName {
+    /// Without its witness.
+    Txid(Txid),
+    /// With its witness.
+    Wtxid(Wtxid),
+}
