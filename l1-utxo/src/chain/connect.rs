@@ -150,7 +150,11 @@ fn verify_sequence_locks(
 ) -> Result<(), BodyError> {
     let heights: Vec<u32> = coins.iter().map(|coin| coin.height).collect();
     let lock = SequenceLock::of(transaction, &heights, context.median_time_past_at);
-    if lock.is_passed(context.height, context.median_time_past) { Ok(()) } else { Err(BodyError::SequenceNonFinal) }
+    if lock.is_passed(context.height, context.median_time_past) {
+        Ok(())
+    } else {
+        Err(BodyError::SequenceNonFinal(transaction.compute_txid()))
+    }
 }
 
 /// Runs every input's script, over all cores; the first in block order that fails is reported, whichever fails first.
@@ -167,7 +171,9 @@ fn verify_scripts(
         };
         let verify = |input: usize| {
             let error = verify_input(&cache, input, ScriptFlags::CONSENSUS).err()?;
-            Some(BlockError::Script { txid: transaction.compute_txid(), input: input as u32, error })
+            let (txid, wtxid) = (transaction.compute_txid(), transaction.compute_wtxid());
+            let spending = transaction.input[input].previous_output;
+            Some(BlockError::Script { txid, wtxid, input: input as u32, spending, error })
         };
         if coins.len() < PARALLEL_FROM {
             return (0..coins.len()).find_map(verify);

@@ -128,7 +128,8 @@ pub fn check_block(block: &HashedBlock, params: &Params, check_proof: bool) -> R
     Ok(())
 }
 
-fn check_merkle_root(block: &HashedBlock) -> Result<(), BodyError> {
+/// The header's merkle root is that of the transactions, and no shorter list has it as well.
+pub fn check_merkle_root(block: &HashedBlock) -> Result<(), BodyError> {
     let computed = block.merkle_root();
     if computed.root != block.block.header.merkle_root.to_byte_array() {
         return Err(BodyError::MerkleRootMismatch);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use bitcoin::Txid;
+use bitcoin::{OutPoint, Txid, Wtxid};
 
 use super::script::ScriptError;
 
@@ -76,6 +76,27 @@ impl TransactionError {
             Self::InputValuesOutOfRange => "bad-txns-inputvalues-outofrange",
             Self::InBelowOut { .. } => "bad-txns-in-belowout",
         }
+    }
+}
+
+impl TransactionError {
+    /// Core's debug message of the rules on inputs; `None` for those that need no coins.
+    fn input_detail(&self) -> Option<String> {
+        let money = |sat: u64| {
+            let digits = format!("{}.{:08}", sat / 100_000_000, sat % 100_000_000);
+            // Two decimals stay.
+            let kept = digits.trim_end_matches('0').len().max(digits.len() - 6);
+            digits[..kept].to_owned()
+        };
+        Some(match self {
+            Self::InputsMissingOrSpent => "CheckTxInputs: inputs missing/spent".to_owned(),
+            Self::PrematureSpendOfCoinbase { .. } => self.to_string(),
+            Self::InputValuesOutOfRange => String::new(),
+            Self::InBelowOut { value_in, value_out } => {
+                format!("value in ({}) < value out ({})", money(*value_in), money(*value_out))
+            }
+            _ => return None,
+        })
     }
 }
 
@@ -157,8 +178,8 @@ pub enum BodyError {
     #[error("tried to overwrite transaction")]
     Bip30,
     /// BIP 68: a relative lock time has not passed.
-    #[error("contains a non-BIP68-final transaction")]
-    SequenceNonFinal,
+    #[error("contains a non-BIP68-final transaction {0}")]
+    SequenceNonFinal(Txid),
     /// The cost of all signature operations is above 80,000.
     #[error("too many sigops")]
     SigopCost,
@@ -197,8 +218,12 @@ pub enum BlockError {
     Script {
         /// The transaction at fault.
         txid: Txid,
+        /// Its hash with witnesses.
+        wtxid: Wtxid,
         /// The index of its first input that fails.
         input: u32,
+        /// What that input spends.
+        spending: OutPoint,
         /// What the interpreter says.
         error: ScriptError,
     },
@@ -243,7 +268,7 @@ impl BodyError {
             Self::CoinbaseMissing => "bad-cb-missing",
             Self::CoinbaseMultiple => "bad-cb-multiple",
             Self::LegacySigops | Self::SigopCost => "bad-blk-sigops",
-            Self::NonFinal | Self::SequenceNonFinal => "bad-txns-nonfinal",
+            Self::NonFinal | Self::SequenceNonFinal(_) => "bad-txns-nonfinal",
             Self::CoinbaseHeight => "bad-cb-height",
             Self::WitnessNonceSize => "bad-witness-nonce-size",
             Self::WitnessMerkleMismatch => "bad-witness-merkle-match",
@@ -264,6 +289,36 @@ impl BlockError {
             Self::Body(error) => Cow::Borrowed(error.reject_reason()),
             Self::Transaction { error, .. } => Cow::Borrowed(error.reject_reason()),
             Self::Script { error, .. } => Cow::Owned(format!("block-script-verify-flag-failed ({error})")),
+        }
+    }
+
+    /// Reject string and detail, as Core's log and the refusals of `generateblock` print them
+    /// (Core: `ValidationState::ToString`).
+    pub fn state(&self) -> String {
+        let detail = self.detail();
+        let reason = self.reject_reason();
+        if detail.is_empty() { reason.into_owned() } else { format!("{reason}, {detail}") }
+    }
+
+    /// Core's debug message.
+    fn detail(&self) -> String {
+        match self {
+            Self::Header(
+                HeaderError::PrevBlockNotFound | HeaderError::BadPrevBlock | HeaderError::TooLittleChainwork,
+            ) => String::new(),
+            Self::Header(error) => error.to_string(),
+            Self::Body(
+                error @ (BodyError::WitnessNonceSize | BodyError::WitnessMerkleMismatch | BodyError::UnexpectedWitness),
+            ) => format!("CheckWitnessMalleation : {error}"),
+            Self::Body(error @ BodyError::Weight) => format!("ContextualCheckBlock : {error}"),
+            Self::Body(error) => error.to_string(),
+            Self::Transaction { txid, error } => match error.input_detail() {
+                Some(detail) => format!("{detail} in transaction {txid}"),
+                None => format!("Transaction check failed (tx hash {txid}) "),
+            },
+            Self::Script { txid, wtxid, input, spending, .. } => {
+                format!("input {input} of {txid} (wtxid {wtxid}), spending {spending}")
+            }
         }
     }
 
@@ -292,6 +347,48 @@ mod tests {
     fn version_is_printed_as_core_prints_it() {
         assert_eq!(HeaderError::BadVersion(3).reject_reason(), "bad-version(0x00000003)");
         assert_eq!(HeaderError::BadVersion(-1).reject_reason(), "bad-version(0xffffffff)");
+    }
+
+    #[test]
+    fn details_are_cores() {
+        let txid = bitcoin::hashes::Hash::all_zeros();
+        let of = |error| BlockError::Transaction { txid, error }.state();
+        let in_transaction = format!(" in transaction {txid}");
+        let below = TransactionError::InBelowOut { value_in: 1_050_000_000, value_out: 2_100_000_001 };
+        assert_eq!(
+            of(below),
+            format!("bad-txns-in-belowout, value in (10.50) < value out (21.00000001){in_transaction}")
+        );
+        let missing = of(TransactionError::InputsMissingOrSpent);
+        assert_eq!(
+            missing,
+            format!("bad-txns-inputs-missingorspent, CheckTxInputs: inputs missing/spent{in_transaction}")
+        );
+        let early = of(TransactionError::PrematureSpendOfCoinbase { depth: 7 });
+        let expected = "bad-txns-premature-spend-of-coinbase, tried to spend coinbase at depth 7";
+        assert_eq!(early, format!("{expected}{in_transaction}"));
+        let range = of(TransactionError::InputValuesOutOfRange);
+        assert_eq!(range, format!("bad-txns-inputvalues-outofrange, {in_transaction}"));
+        let empty = of(TransactionError::NoInputs);
+        assert_eq!(empty, format!("bad-txns-vin-empty, Transaction check failed (tx hash {txid}) "));
+        assert_eq!(BlockError::from(HeaderError::PrevBlockNotFound).state(), "prev-blk-not-found");
+        assert_eq!(BlockError::from(HeaderError::HighHash).state(), "high-hash, proof of work failed");
+        assert_eq!(
+            BlockError::from(BodyError::UnexpectedWitness).state(),
+            "unexpected-witness, CheckWitnessMalleation : unexpected witness data found"
+        );
+        let weight = BlockError::from(BodyError::Weight).state();
+        assert_eq!(weight, "bad-blk-weight, ContextualCheckBlock : weight limit failed");
+        let spending = OutPoint { txid, vout: 3 };
+        let wtxid = bitcoin::hashes::Hash::all_zeros();
+        let script = BlockError::Script { txid, wtxid, input: 1, spending, error: ScriptError::OpReturn };
+        assert_eq!(
+            script.state(),
+            format!(
+                "block-script-verify-flag-failed (OP_RETURN was encountered), input 1 of {txid} (wtxid {wtxid}), \
+                 spending {txid}:3"
+            )
+        );
     }
 
     #[test]

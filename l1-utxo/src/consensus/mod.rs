@@ -5,6 +5,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod block;
+pub mod decode;
 pub mod error;
 pub mod header;
 pub mod locktime;

@@ -2,8 +2,8 @@
 
 use std::str::FromStr;
 
+use bitcoin::Amount;
 use bitcoin::hashes::sha256d;
-use bitcoin::{Amount, SignedAmount};
 use serde_json::{Map, Value};
 
 use super::dialect::{RpcError, code};
@@ -38,11 +38,20 @@ pub struct Argument {
     pub options: &'static [&'static str],
     /// One line for `help`.
     pub about: &'static str,
+    /// How the first line of `help` shows it, where its kind does not say: `["rawtx",...]`; `-` for not at all.
+    pub shape: &'static str,
+}
+
+impl Argument {
+    /// This argument with a form of its own in the first line of `help`.
+    pub const fn shown(self, shape: &'static str) -> Self {
+        Self { shape, ..self }
+    }
 }
 
 /// A parameter that must be given.
 pub const fn required(names: &'static str, kind: Kind, about: &'static str) -> Argument {
-    Argument { names, kind, required: true, options: &[], about }
+    Argument { names, kind, required: true, options: &[], about, shape: "" }
 }
 
 /// A parameter that may be left out or null.
@@ -224,32 +233,47 @@ pub fn feerate(value: &Value) -> Result<u64, RpcError> {
     Ok(rate.to_sat())
 }
 
-/// Decimal digits with a point and possibly an exponent; at most 8 decimals once written out.
-fn fixed_point(digits: &str) -> Option<i64> {
-    let (mantissa, exponent) = match digits.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, i32::from_str(exponent).ok()?),
-        None => (digits, 0),
+/// JSON's number grammar to satoshi, exactly (Core's `ParseFixedPoint`): no digits beyond the eighth decimal but zeros, and
+/// below 10^10 bitcoin.
+fn fixed_point(text: &str) -> Option<i64> {
+    const LIMIT: i128 = 999_999_999_999_999_999;
+    let (negative, unsigned) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    let (number, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((number, exponent)) => (number, exponent_of(exponent)?),
+        None => (unsigned, 0),
     };
-    if !(-18..=18).contains(&exponent) || mantissa.starts_with('+') || mantissa.ends_with('.') {
+    let (whole, fraction) = match number.split_once('.') {
+        Some((_, "")) => return None,
+        Some(parts) => parts,
+        None => (number, ""),
+    };
+    let are_digits = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || (whole.len() > 1 && whole.starts_with('0')) || !are_digits(whole) || !are_digits(fraction) {
         return None;
     }
-    if exponent == 0 {
-        return SignedAmount::from_str_in(mantissa, bitcoin::Denomination::Bitcoin).ok().map(SignedAmount::to_sat);
-    }
-    let (negative, unsigned) = mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
-    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
-    if unsigned.len() > 40 || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+    let digits = format!("{whole}{fraction}");
+    let mantissa = digits.trim_end_matches('0');
+    let zeros = i64::try_from(digits.len() - mantissa.len()).ok()?;
+    let mantissa: i128 = if mantissa.is_empty() { 0 } else { mantissa.parse().ok().filter(|value| *value <= LIMIT)? };
+    // A zero before the point is not counted, so that 0.00 has two zeros and two decimals.
+    let zeros = if mantissa == 0 { i64::try_from(fraction.len()).ok()? } else { zeros };
+    let shift = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?.checked_add(zeros + 8)?;
+    let scale = 10i128.pow(u32::try_from(shift).ok().filter(|shift| *shift < 18)?);
+    let value = mantissa.checked_mul(scale).filter(|value| *value <= LIMIT)?;
+    i64::try_from(if negative { -value } else { value }).ok()
+}
+
+/// An optional sign and digits; what is beyond any use is refused.
+fn exponent_of(text: &str) -> Option<i64> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    let value: i128 = format!("{whole}{fraction}").parse().ok()?;
-    let shift = 8 + exponent - i32::try_from(fraction.len()).ok()?;
-    let scale = 10i128.checked_pow(shift.unsigned_abs())?;
-    let scaled = match shift {
-        0.. => value.checked_mul(scale)?,
-        _ if value % scale == 0 => value / scale,
-        _ => return None,
-    };
-    i64::try_from(if negative { -scaled } else { scaled }).ok()
+    let exponent: i64 = digits.parse().ok()?;
+    Some(if negative { -exponent } else { exponent })
 }
 
 /// Core's `UniValue::type_error`.
@@ -310,9 +334,8 @@ fn from_named(mut named: Map<String, Value>, arguments: &[Argument]) -> Result<V
         values.resize(position, Value::Null);
         values.push(value);
     }
-    if let Some(Value::Array(positional)) = named.get("args") {
-        let positional = positional.clone();
-        named.remove("args");
+    // Anything but a list under this name is dropped without a word.
+    if let Some(Value::Array(positional)) = named.remove("args") {
         if let Some((position, name)) = first_named
             && position < positional.len()
         {
@@ -382,6 +405,21 @@ mod tests {
             (json!("-1"), None),
             (json!("21000001"), None),
             (json!(true), None),
+            (json!("1."), None),
+            (json!(".5"), None),
+            (json!("01"), None),
+            (json!("+1"), None),
+            (json!(" 1"), None),
+            (json!(""), None),
+            (json!("-"), None),
+            (json!("-0"), Some(0)),
+            (json!("0.000000010"), Some(1)),
+            (json!("10e-9"), Some(1)),
+            (json!("1e-9"), None),
+            (json!("0e-9"), None),
+            (json!("1E+2"), Some(10_000_000_000)),
+            (json!("1e99999999999999999999"), None),
+            (json!("20999999.99999999"), Some(2_099_999_999_999_999)),
         ];
         for (value, sat) in cases {
             assert_eq!(amount(&value).ok().map(Amount::to_sat), sat, "{value}");

@@ -78,6 +78,7 @@ pub struct Call {
 }
 
 /// What identifies the answer of one request.
+#[derive(Debug, Clone)]
 struct Envelope {
     id: Option<Value>,
     version: Version,
@@ -166,7 +167,7 @@ where
     F: Fn(Call) -> Fut,
     Fut: Future<Output = Result<Value, RpcError>>,
 {
-    let (envelope, call) = parse(request);
+    let (envelope, call) = parse(request, Envelope::unknown());
     let call = match call {
         Ok(call) => call,
         // Core answers a request it cannot read with an HTTP error in either dialect.
@@ -193,8 +194,11 @@ where
         return Response::failure(Envelope::unknown(), RpcError::new(code::INVALID_REQUEST, message));
     }
     let mut replies = Vec::with_capacity(asked.min(1024));
+    let mut last = Envelope::unknown();
     for request in requests {
-        let (envelope, call) = parse(request);
+        // What is no object is answered under the id of the request before, as Core does.
+        let (envelope, call) = parse(request, last);
+        last = envelope.clone();
         let outcome = match call {
             Ok(call) => execute(call).await,
             Err(error) => Err(error),
@@ -211,13 +215,12 @@ where
 }
 
 /// Core's `JSONRPCRequest::parse`: what was read before a failure still shapes the answer.
-fn parse(request: Value) -> (Envelope, Result<Call, RpcError>) {
-    let mut envelope = Envelope::unknown();
+fn parse(request: Value, mut envelope: Envelope) -> (Envelope, Result<Call, RpcError>) {
     let invalid = |message: &str| Err(RpcError::new(code::INVALID_REQUEST, message));
     let Value::Object(mut request) = request else {
         return (envelope, invalid("Invalid Request object"));
     };
-    envelope.id = request.remove("id");
+    envelope = Envelope { id: request.remove("id"), version: Version::Legacy };
     match request.get("jsonrpc") {
         None | Some(Value::Null) => {}
         Some(Value::String(version)) if version == "1.0" => {}
@@ -297,7 +300,7 @@ mod tests {
                 concat!(
                     r#"[{"result":[],"error":null,"id":1},"#,
                     r#"{"jsonrpc":"2.0","error":{"code":-8,"message":"bad"},"id":2},"#,
-                    r#"{"result":null,"error":{"code":-32600,"message":"Invalid Request object"},"id":null}]"#
+                    r#"{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid Request object"},"id":2}]"#
                 ),
             ),
         ];

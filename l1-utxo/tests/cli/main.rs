@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)] // helpers of tests are tests, too
 
 mod argument;
+mod case;
 mod command_line;
 mod dialect;
 mod mempool;

@@ -115,7 +115,7 @@ pub const RULES: &[Rule] = &[
         |world, draft| {
             with_witness(world, draft);
             draft.commit();
-            edit_commitment(draft, |script| drop(script.pop()));
+            edit_commitment(draft, |script| script.truncate(37));
         },
         |world, draft| {
             with_witness(world, draft);

@@ -10,24 +10,24 @@ use crate::rpc::Context;
 use crate::rpc::argument::{Kind, Params, integer, optional, required};
 use crate::rpc::dialect::{RpcError, code};
 
-/// The last second that Core's clock can be set to: 2^63 − 1 nanoseconds.
-const MAX_MOCK_TIME: i64 = 9_223_372_036;
+/// The last second that Core's clock can be set to: the last that a block's time can be.
+const MAX_MOCK_TIME: i64 = u32::MAX as i64;
 
 pub(super) const METHODS: &[Method] = &[
     Method {
         name: "echo",
         category: "hidden",
         arguments: &[
-            optional("arg0", Kind::Any, ""),
-            optional("arg1", Kind::Any, ""),
-            optional("arg2", Kind::Any, ""),
-            optional("arg3", Kind::Any, ""),
-            optional("arg4", Kind::Any, ""),
-            optional("arg5", Kind::Any, ""),
-            optional("arg6", Kind::Any, ""),
-            optional("arg7", Kind::Any, ""),
-            optional("arg8", Kind::Any, ""),
-            optional("arg9", Kind::Any, ""),
+            optional("arg0", Kind::Any, "").shown("\"arg0\""),
+            optional("arg1", Kind::Any, "").shown("\"arg1\""),
+            optional("arg2", Kind::Any, "").shown("\"arg2\""),
+            optional("arg3", Kind::Any, "").shown("\"arg3\""),
+            optional("arg4", Kind::Any, "").shown("\"arg4\""),
+            optional("arg5", Kind::Any, "").shown("\"arg5\""),
+            optional("arg6", Kind::Any, "").shown("\"arg6\""),
+            optional("arg7", Kind::Any, "").shown("\"arg7\""),
+            optional("arg8", Kind::Any, "").shown("\"arg8\""),
+            optional("arg9", Kind::Any, "").shown("\"arg9\""),
         ],
         about: "Simply echo back the input arguments. This command is for testing.",
         run: |_, params| Box::pin(async move { Ok(params.all().to_vec().into()) }),
@@ -56,7 +56,7 @@ pub(super) const METHODS: &[Method] = &[
     Method {
         name: "stop",
         category: "control",
-        arguments: &[optional("wait", Kind::Number, "How long to wait in ms")],
+        arguments: &[optional("wait", Kind::Number, "How long to wait in ms").shown("-")],
         about: "Request a graceful shutdown of l1-utxo.",
         run: |cx, params| Box::pin(stop(cx, params)),
     },

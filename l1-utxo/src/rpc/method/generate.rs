@@ -26,7 +26,8 @@ pub(super) const METHODS: &[Method] = &[
         category: "mining",
         arguments: &[
             required("output", Kind::Text, "The address or descriptor (addr or raw) to mine to"),
-            required("transactions", Kind::List, "Hex strings: txids of the mempool, or raw transactions"),
+            required("transactions", Kind::List, "Hex strings: txids of the mempool, or raw transactions")
+                .shown("[\"rawtx/txid\",...]"),
             optional("submit", Kind::Bool, "Whether to submit the block, or to return it as hex"),
         ],
         about: "Mine a set of ordered transactions to a specified address or descriptor and return the block hash.",
@@ -88,8 +89,7 @@ fn refused(error: MineError) -> RpcError {
 async fn generateblock(cx: &Context, params: Params) -> Result<Value, RpcError> {
     let script = output_script(params.text(0)?)
         .ok_or_else(|| RpcError::new(code::INVALID_ADDRESS_OR_KEY, "Error: Invalid address or descriptor"))?;
-    let listed: Vec<String> =
-        params.list(1)?.iter().map(|item| argument::text(item).map(str::to_owned)).collect::<Result<_, _>>()?;
+    let listed = params.list(1)?.to_vec();
     let submit = params.bool_or(2, true)?;
     let block = cx.run(move |ledger| assemble(ledger, &script, &listed)).await??;
     let tries = if cx.network == Network::Regtest { DEFAULT_MAX_TRIES } else { u64::MAX };
@@ -113,12 +113,13 @@ fn output_script(text: &str) -> Option<ScriptBuf> {
     decode_address(inner("addr").unwrap_or(text)).ok()
 }
 
-fn assemble(ledger: &mut Ledger, script: &ScriptBuf, listed: &[String]) -> Result<Block, RpcError> {
-    let transactions = listed.iter().map(|text| transaction(ledger, text)).collect::<Result<Vec<_>, _>>()?;
+fn assemble(ledger: &mut Ledger, script: &ScriptBuf, listed: &[Value]) -> Result<Block, RpcError> {
+    let transactions =
+        listed.iter().map(|item| transaction(ledger, argument::text(item)?)).collect::<Result<Vec<_>, _>>()?;
     let transactions = transactions.iter().map(|transaction| Transaction::clone(transaction)).collect();
-    ledger.assemble(script, transactions).map_err(|error| {
-        RpcError::new(code::VERIFY, format!("TestBlockValidity failed: {}, {error}", error.reject_reason()))
-    })
+    ledger
+        .assemble(script, transactions)
+        .map_err(|error| RpcError::new(code::VERIFY, format!("TestBlockValidity failed: {}", error.state())))
 }
 
 fn transaction(ledger: &Ledger, text: &str) -> Result<Arc<Transaction>, RpcError> {

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
+use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{Block, ScriptBuf, Txid};
 use serde_json::{Map, Value, json};
 
 use super::Method;
 use crate::chain::Source;
-use crate::consensus::HashedBlock;
-use crate::consensus::block::add_witness_reserved_value;
+use crate::consensus::block::{add_witness_reserved_value, check_merkle_root};
+use crate::consensus::decode;
+use crate::consensus::{BlockError, HashedBlock};
 use crate::driver::Ledger;
 use crate::mining::{Parent, Template};
 use crate::rpc::argument::{self, Kind, Params, optional, required};
@@ -21,7 +22,9 @@ pub(super) const METHODS: &[Method] = &[
     Method {
         name: "getblocktemplate",
         category: "mining",
-        arguments: &[required("template_request", Kind::Object, "Format of the template; rules must hold \"segwit\"")],
+        arguments: &[required("template_request", Kind::Object, "Format of the template; rules must hold \"segwit\"").shown(
+            "{\"mode\":\"str\",\"capabilities\":[\"str\",...],\"rules\":[\"segwit\",\"str\",...],\"longpollid\":\"str\",\"data\":\"hex\"}",
+        )],
         about: "Returns data needed to construct a block to work on (BIP 22).",
         run: |cx, params| Box::pin(getblocktemplate(cx, params)),
     },
@@ -47,12 +50,13 @@ async fn getblocktemplate(cx: &Context, params: Params) -> Result<Value, RpcErro
         Some(_) => return Err(invalid("Invalid mode")),
     }
     let rules = request.get("rules").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    if !rules.iter().any(|rule| rule == "segwit") {
-        let message = "getblocktemplate must be called with the segwit rule set (call with {\"rules\": [\"segwit\"]})";
-        return Err(invalid(message));
-    }
+    let rules = rules.iter().map(argument::text).collect::<Result<Vec<_>, _>>()?;
     if let Some(id) = request.get("longpollid").filter(|id| !id.is_null()) {
         wait_for_change(cx, id).await?;
+    }
+    if !rules.contains(&"segwit") {
+        let message = "getblocktemplate must be called with the segwit rule set (call with {\"rules\": [\"segwit\"]})";
+        return Err(invalid(message));
     }
     let (template, parent, updates) =
         cx.run(|ledger| (ledger.template(&ScriptBuf::new()), ledger.parent(), ledger.mempool().updates())).await?;
@@ -63,10 +67,14 @@ async fn getblocktemplate(cx: &Context, params: Params) -> Result<Value, RpcErro
 async fn wait_for_change(cx: &Context, id: &Value) -> Result<(), RpcError> {
     const FIRST: u64 = 60;
     const LATER: u64 = 10;
-    let text = id.as_str().unwrap_or_default();
-    let (hash, updates) = text.split_at_checked(64).unwrap_or((text, ""));
-    let hash = argument::hash(&Value::from(hash), "longpollid")?;
-    let updates: u64 = updates.parse().unwrap_or(0);
+    let (hash, updates) = match id.as_str() {
+        Some(text) => {
+            let (hash, updates) = text.split_at_checked(64).unwrap_or((text, ""));
+            (argument::hash(&Value::from(hash), "longpollid")?, updates.parse().unwrap_or(0))
+        }
+        // What is no id stands for the template that would be made now.
+        None => (cx.node.tip().hash.to_raw_hash(), cx.run(|ledger| ledger.mempool().updates()).await?),
+    };
     let mut tips = cx.node.tips();
     let mut stopping = cx.stopping();
     let mut pause = FIRST;
@@ -140,7 +148,9 @@ fn transactions(template: &Template) -> Value {
 }
 
 fn decode_block(text: &str) -> Result<Block, RpcError> {
-    deserialize_hex(text).map_err(|_| RpcError::new(code::DESERIALIZATION, "Block decode failed"))
+    let failed = || RpcError::new(code::DESERIALIZATION, "Block decode failed");
+    let bytes = hex::decode(text).map_err(|_| failed())?;
+    decode::decode_block(&bytes).map(|(block, _)| block).map_err(|_| failed())
 }
 
 /// A block without proof of work: would it be valid? (BIP 23)
@@ -150,10 +160,14 @@ async fn propose(cx: &Context, request: &Map<String, Value>) -> Result<Value, Rp
     let block = HashedBlock::new(decode_block(data)?);
     cx.run(move |ledger| match known(ledger, &block) {
         Some(word) => word.into(),
-        None => match ledger.check_template(&block) {
-            Ok(_) => Value::Null,
-            Err(error) => error.reject_reason().into(),
-        },
+        None if block.block().header.prev_blockhash != ledger.chain().tip_entry().hash => {
+            "inconclusive-not-best-prevblk".into()
+        }
+        None => {
+            let root = check_merkle_root(&block).map_err(BlockError::from);
+            let verdict = root.and_then(|()| ledger.check_template(&block));
+            verdict.map_or_else(|error| error.reject_reason().into(), |_| Value::Null)
+        }
     })
     .await
 }

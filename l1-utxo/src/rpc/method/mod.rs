@@ -63,7 +63,7 @@ impl Method {
     fn usage(&self) -> String {
         let mut usage = self.name.to_owned();
         let mut is_open = false;
-        for argument in self.arguments {
+        for argument in self.arguments.iter().filter(|argument| argument.shape != "-") {
             if is_open == argument.required {
                 usage.push_str(if is_open { " )" } else { " (" });
                 is_open = !is_open;
@@ -71,10 +71,10 @@ impl Method {
             let name = argument.names.split('|').next().unwrap_or_default();
             usage.push(' ');
             match argument.kind {
+                _ if !argument.shape.is_empty() => write!(usage, "{}", argument.shape),
                 Kind::Text => write!(usage, "\"{name}\""),
                 Kind::List => write!(usage, "[{name},...]"),
-                Kind::Object => write!(usage, "{{{name}}}"),
-                Kind::Number | Kind::Bool | Kind::Any => write!(usage, "{name}"),
+                Kind::Object | Kind::Number | Kind::Bool | Kind::Any => write!(usage, "{name}"),
             }
             .expect("writing to a string does not fail");
         }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use bitcoin::consensus::encode::{deserialize, serialize_hex};
-use bitcoin::consensus::{Decodable, encode};
+use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{BlockHash, Transaction, Txid};
 use serde_json::{Map, Value};
 
 use super::block::{block_hash, body, undo};
 use super::{Answer, Method};
 use crate::chain::{BlockId, Coin, is_unspendable};
+use crate::consensus::decode::{Form, decode_transaction};
 use crate::driver::Ledger;
 use crate::mempool::Rejection;
 use crate::mempool::policy::fee_at;
@@ -74,28 +74,17 @@ pub(super) enum Encodings {
 /// A transaction from hex, or none. Core: `DecodeHexTx`.
 pub(super) fn decode(text: &str, encodings: Encodings) -> Option<Transaction> {
     let bytes = hex::decode(text).ok().filter(|bytes| !bytes.is_empty())?;
-    let extended = (encodings != Encodings::Legacy).then(|| deserialize::<Transaction>(&bytes).ok()).flatten();
+    let read = |form| decode_transaction(&bytes, form).ok();
+    let extended = (encodings != Encodings::Legacy).then(|| read(Form::Witness)).flatten();
     if extended.as_ref().is_some_and(has_sane_scripts) {
         return extended;
     }
-    let legacy = (encodings != Encodings::Witness).then(|| decode_legacy(&bytes).ok()).flatten();
+    let legacy = (encodings != Encodings::Witness).then(|| read(Form::Legacy)).flatten();
     match (extended, legacy) {
         (_, Some(legacy)) if has_sane_scripts(&legacy) => Some(legacy),
         (Some(extended), _) => Some(extended),
         (None, legacy) => legacy,
     }
-}
-
-/// Without witnesses, so that no inputs means no inputs.
-fn decode_legacy(mut bytes: &[u8]) -> Result<Transaction, encode::Error> {
-    let reader = &mut bytes;
-    let transaction = Transaction {
-        version: Decodable::consensus_decode(reader)?,
-        input: Decodable::consensus_decode(reader)?,
-        output: Decodable::consensus_decode(reader)?,
-        lock_time: Decodable::consensus_decode(reader)?,
-    };
-    if bytes.is_empty() { Ok(transaction) } else { Err(encode::Error::ParseFailed("bytes left over")) }
 }
 
 /// Core's `CheckTxScriptsSanity`: every script can be read to its end.

@@ -45,11 +45,11 @@ pub(super) const METHODS: &[Method] = &[
 
 async fn prioritisetransaction(cx: &Context, params: Params) -> Result<Value, RpcError> {
     let txid = Txid::from_raw_hash(params.hash(0, "txid")?);
+    let delta = integer(params.get(2))?;
     if params.get(1).as_f64().is_some_and(|dummy| dummy != 0.0) {
         let message = "Priority is no longer supported, dummy argument to prioritisetransaction must be 0.";
         return Err(RpcError::new(code::INVALID_PARAMETER, message));
     }
-    let delta = integer(params.get(2))?;
     cx.run(move |ledger| ledger.with_mempool(|mempool, _| mempool.prioritise(txid, delta)))
         .await?
         .map_err(|error| RpcError::new(code::INVALID_PARAMETER, error.to_string()))?;

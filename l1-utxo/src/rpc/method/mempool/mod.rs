@@ -81,10 +81,12 @@ const METHODS: &[Method] = &[
         name: "gettxspendingprevout",
         category: "blockchain",
         arguments: &[
-            required("outputs", Kind::List, "The outputs to check, each with its txid and vout"),
+            required("outputs", Kind::List, "The outputs to check, each with its txid and vout")
+                .shown("[{\"txid\":\"hex\",\"vout\":n},...]"),
             Argument {
                 options: &["mempool_only", "return_spending_tx"],
                 ..optional("options", Kind::Object, "mempool_only and return_spending_tx")
+                    .shown("{\"mempool_only\":bool,\"return_spending_tx\":bool,...}")
             },
         ],
         about: "Scans the mempool to find transactions spending any of the given outputs",

@@ -22,7 +22,8 @@ pub(super) const METHODS: &[Method] = &[
         name: "submitpackage",
         category: "rawtransactions",
         arguments: &[
-            required("package", Kind::List, "An array of raw transactions: a child, the last, with parents of it"),
+            required("package", Kind::List, "An array of raw transactions: a child, the last, with parents of it")
+                .shown("[\"rawtx\",...]"),
             MAX_FEERATE,
             optional("maxburnamount", Kind::Any, "Reject unspendable outputs above this value in BTC; 0 by default"),
         ],
@@ -32,7 +33,10 @@ pub(super) const METHODS: &[Method] = &[
     Method {
         name: "testmempoolaccept",
         category: "rawtransactions",
-        arguments: &[required("rawtxs", Kind::List, "An array of hex strings of raw transactions"), MAX_FEERATE],
+        arguments: &[
+            required("rawtxs", Kind::List, "An array of hex strings of raw transactions").shown("[\"rawtx\",...]"),
+            MAX_FEERATE,
+        ],
         about: "Returns result of mempool acceptance tests indicating if raw transactions would be accepted.",
         run: |cx, params| Box::pin(testmempoolaccept(cx, params)),
     },
