@@ -26,8 +26,9 @@ const L1_UTXO: &[(u8, &[&str])] = &[
     (4, &["mining", "sync"]),
     (6, &["store"]),
     (7, &["driver"]),
-    (8, &["config", "net", "rpc"]),
-    (9, &["node", "main"]),
+    (8, &["config", "net"]),
+    (9, &["rpc"]),
+    (10, &["node", "main"]),
 ];
 /// Rooms up to this floor are pure.
 const LAST_PURE_FLOOR: u8 = 5;

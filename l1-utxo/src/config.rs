@@ -11,6 +11,7 @@ use clap::{Parser, ValueEnum};
 use serde::Deserialize;
 
 use crate::mempool::Policy;
+use crate::net::Settings;
 use crate::params::{ADDRESS_NETWORK, Network};
 
 /// A small proof-of-work UTXO chain with Bitcoin Core's rules and JSON-RPC.
@@ -46,6 +47,19 @@ pub struct Options {
     /// That user's password; better in the config file or the environment, for others can see command lines
     #[arg(long, value_name = "PASSWORD", env = "L1_UTXO_RPC_PASSWORD", hide_env_values = true)]
     pub rpc_password: Option<String>,
+    /// Let peers connect here; port 0 picks a free one, which is written to DIR/NETWORK/p2p.addr [default: nowhere;
+    /// the port: 18444, devnet 19444]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+    /// Connect to this peer and to no other that was not named; may be given several times
+    #[arg(long, value_name = "HOST:PORT")]
+    pub connect: Vec<String>,
+    /// Keep a connection to this peer, besides others; may be given several times
+    #[arg(long, value_name = "HOST:PORT")]
+    pub add_node: Vec<String>,
+    /// Connections to peers at most, in both directions [default: 125]
+    #[arg(long, value_name = "COUNT")]
+    pub max_connections: Option<u64>,
     /// Mine in the background, a block every so often (500ms, 1s, 2m); on devnet 0s mines as fast as the work goes
     #[arg(long, value_name = "DURATION")]
     pub mine_every: Option<String>,
@@ -109,6 +123,8 @@ pub struct Config {
     pub rpc: SocketAddr,
     /// A user and a password besides the cookie.
     pub rpc_login: Option<(String, String)>,
+    /// Whom to speak with, and where to listen.
+    pub peers: Settings,
     /// Whether and how to mine in the background.
     pub mine: Option<Mine>,
     /// The mempool's rules.
@@ -168,6 +184,10 @@ impl Options {
             rpc: self.rpc.or(file.rpc),
             rpc_user: self.rpc_user.or(file.rpc_user),
             rpc_password: self.rpc_password.or(file.rpc_password),
+            listen: self.listen.or(file.listen),
+            connect: if self.connect.is_empty() { file.connect } else { self.connect },
+            add_node: if self.add_node.is_empty() { file.add_node } else { self.add_node },
+            max_connections: self.max_connections.or(file.max_connections),
             mine_every: self.mine_every.or(file.mine_every),
             mine_to: self.mine_to.or(file.mine_to),
             max_mempool: self.max_mempool.or(file.max_mempool),
@@ -192,6 +212,7 @@ impl Options {
             dir: data_dir.join(network.name()),
             rpc: rpc_address(self.rpc.as_deref(), network)?,
             rpc_login: self.rpc_login()?,
+            peers: self.peers(network, &data_dir)?,
             mine: self.mine(network)?,
             policy: self.policy()?,
             log: self.log.unwrap_or_else(|| DEFAULT_LOG.into()),
@@ -209,6 +230,24 @@ impl Options {
             (None, Some(_)) => Err(value("rpc-password", "…", "set rpc-user, too")),
             (None, None) => Ok(None),
         }
+    }
+
+    fn peers(&self, network: Network, data_dir: &Path) -> Result<Settings, ConfigError> {
+        const DEFAULT_CONNECTIONS: u64 = 125;
+        let listen = self.listen.as_deref().map(|text| listen_address(text, network)).transpose()?;
+        for (key, names) in [("connect", &self.connect), ("add-node", &self.add_node)] {
+            if let Some(name) = names.iter().find(|name| !is_peer_name(name)) {
+                return Err(value(key, name, "expected HOST:PORT, like 127.0.0.1:18444 or node.example:18444"));
+            }
+        }
+        let max_connections = within("max-connections", self.max_connections, 1..=4_096)?;
+        Ok(Settings {
+            listen: listen.into_iter().collect(),
+            connect: self.connect.clone(),
+            add: self.add_node.clone(),
+            max_connections: usize::try_from(max_connections.unwrap_or(DEFAULT_CONNECTIONS)).unwrap_or(usize::MAX),
+            dir: data_dir.join(network.name()),
+        })
     }
 
     fn mine(&self, network: Network) -> Result<Option<Mine>, ConfigError> {
@@ -292,6 +331,27 @@ fn rpc_address(text: Option<&str>, network: Network) -> Result<SocketAddr, Confi
     Ok(address)
 }
 
+/// Where peers may connect: an address of this machine, with or without a port.
+fn listen_address(text: &str, network: Network) -> Result<SocketAddr, ConfigError> {
+    let numeric = text.replacen("localhost", "127.0.0.1", 1);
+    let port = network.params().p2p_port;
+    let with_port = numeric.parse().map(|ip: IpAddr| SocketAddr::new(ip, port));
+    numeric
+        .parse()
+        .or(with_port)
+        .map_err(|_| value("listen", text, "expected HOST:PORT with an address of this machine, like 127.0.0.1:18444"))
+}
+
+/// A host name or an address, with or without a port.
+fn is_peer_name(text: &str) -> bool {
+    if text.parse::<SocketAddr>().is_ok() || text.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    let (host, port) = text.rsplit_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
+    let is_host_byte = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    !host.is_empty() && host.bytes().all(is_host_byte) && port.is_none_or(|port| port.parse::<u16>().is_ok())
+}
+
 fn address_script(text: &str) -> Result<ScriptBuf, ConfigError> {
     let address: Address<NetworkUnchecked> = text.parse().map_err(|error| value("mine-to", text, error))?;
     let address = address.require_network(ADDRESS_NETWORK).map_err(|error| value("mine-to", text, error))?;
@@ -335,6 +395,10 @@ mod tests {
             (&["--network", "mainnet"], "network = \"mainnet\""),
             (&["--rpc", "0.0.0.0:1"], "rpc = \"0.0.0.0:1\""),
             (&["--rpc", "18443"], "rpc = \"18443\""),
+            (&["--listen", "here"], "listen = \"here\""),
+            (&["--connect", "a b"], "connect = \"a b\""),
+            (&["--add-node", "host:port"], "add-node = \"host:port\""),
+            (&["--max-connections", "0"], "max-connections = \"0\""),
             (&["--mine-every", "soon"], "mine-every = \"soon\""),
             (&["--mine-every", "0s"], "mine-every = \"0s\""),
             (&["--mine-to", "x"], "mine-to = \"x\""),
@@ -359,6 +423,10 @@ mod tests {
         assert_eq!(config.policy.max_bytes, 10_000_000);
         assert_eq!(config.mine.unwrap().every, Duration::ZERO);
         assert_eq!(config.rpc.port(), 19_443);
+        write("listen = \"::1\"\nconnect = [\"one:1\", \"10.0.0.1\"]\n");
+        let peers = parse(&["--config", path]).unwrap().peers;
+        assert_eq!(peers.listen, ["[::1]:18444".parse().unwrap()]);
+        assert_eq!(peers.connect, ["one:1", "10.0.0.1"]);
         write("netwrok = \"devnet\"\n");
         assert!(parse(&["--config", path]).unwrap_err().contains("netwrok"));
         write("max-mempool = \"much\"\n");

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::driver::{Driver, Handle, Ledger, LedgerError, LedgerOptions, mine_in_background};
+use crate::net::{NetError, Network};
 use crate::rpc::auth::{Auth, Cookie};
 use crate::rpc::{self, Service};
 
@@ -32,6 +33,9 @@ pub enum NodeError {
         /// What the system says.
         source: io::Error,
     },
+    /// Peers cannot be listened for.
+    #[error(transparent)]
+    Net(#[from] NetError),
     /// A file beside the chain cannot be written.
     #[error("{}: {source}", path.display())]
     File {
@@ -55,7 +59,7 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
         TcpListener::bind(config.rpc).await.map_err(|source| NodeError::Bind { address: config.rpc, source })?;
     let cookie_path = config.dir.join(".cookie");
     let cookie = Cookie::create(&cookie_path).map_err(|source| NodeError::File { path: cookie_path, source })?;
-    let address = AddressFile::create(&config.dir, listener.local_addr()?)?;
+    let address = AddressFile::create(&config.dir, "rpc.addr", listener.local_addr()?)?;
     let login = config.rpc_login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()));
     let service = Arc::new(Service::new(stop.clone()));
     let server = tokio::spawn(rpc::serve(listener, Auth::new(&cookie, login), Arc::clone(&service)));
@@ -63,7 +67,10 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     // From here on callers hear that the node is loading.
     let ledger = tokio::task::spawn_blocking(move || ledger.catch_up().map(|()| ledger)).await.map_err(lost)??;
     let (driver, handle) = Driver::start(ledger);
-    service.ready(handle.clone(), config.network);
+    let peers = Network::start(handle.clone(), config.network, config.peers.clone(), stopping.clone()).await?;
+    let peer_address = peers.listening().first().map(|address| AddressFile::create(&config.dir, "p2p.addr", *address));
+    let peer_address = peer_address.transpose()?;
+    service.ready(handle.clone(), config.network, peers.clone());
     let miner = config.mine.clone().map(|mine| {
         let params = config.network.params();
         tokio::spawn(mine_in_background(handle.clone(), params, mine.every, mine.script, stopping.clone()))
@@ -80,7 +87,8 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     if tokio::time::timeout(DRAIN, server).await.is_err() {
         tracing::warn!("some rpc calls did not end in time");
     }
-    drop((cookie, address));
+    peers.save();
+    drop((cookie, address, peer_address));
     // Here, too, comes what made the validation thread end by itself.
     driver.stop().await?;
     tracing::info!("stopped");
@@ -118,20 +126,20 @@ fn lost(error: tokio::task::JoinError) -> io::Error {
     io::Error::other(error)
 }
 
-/// Tells others where JSON-RPC listens; removed when this is dropped.
+/// Tells others where we listen; removed when this is dropped.
 struct AddressFile(PathBuf);
 
 impl AddressFile {
-    fn create(dir: &Path, address: SocketAddr) -> Result<Self, NodeError> {
-        let path = dir.join("rpc.addr");
-        let draft = dir.join(".rpc.addr.tmp");
+    fn create(dir: &Path, name: &str, address: SocketAddr) -> Result<Self, NodeError> {
+        let path = dir.join(name);
+        let draft = dir.join(format!(".{name}.tmp"));
         let write = || {
             let mut file = std::fs::File::create(&draft)?;
             writeln!(file, "{address}")?;
             std::fs::rename(&draft, &path)
         };
         write().map_err(|source| NodeError::File { path: path.clone(), source })?;
-        tracing::info!(%address, file = %path.display(), "rpc listens");
+        tracing::info!(%address, file = %path.display(), "listening");
         Ok(Self(path))
     }
 }

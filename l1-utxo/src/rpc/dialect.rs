@@ -28,6 +28,18 @@ pub mod code {
     pub const DATABASE: i32 = -20;
     /// The node is shutting down.
     pub const CLIENT_NOT_CONNECTED: i32 = -9;
+    /// The node, or the ban, is there already.
+    pub const NODE_ALREADY_ADDED: i32 = -23;
+    /// The node was not added.
+    pub const NODE_NOT_ADDED: i32 = -24;
+    /// There is no connection to the node.
+    pub const NODE_NOT_CONNECTED: i32 = -29;
+    /// No address and no network of addresses.
+    pub const INVALID_IP_OR_SUBNET: i32 = -30;
+    /// No place for another connection.
+    pub const NODE_CAPACITY_REACHED: i32 = -34;
+    /// Parameters that do not go together.
+    pub const INVALID_PARAMS: i32 = -32602;
     /// The request is no JSON-RPC request.
     pub const INVALID_REQUEST: i32 = -32600;
     /// No such method.

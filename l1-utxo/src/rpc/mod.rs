@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use self::argument::Params;
 use self::dialect::{Call, RpcError, code};
 use crate::driver::{Handle, Ledger};
+use crate::net::Network as Peers;
 use crate::params::{Network, Params as NetworkParams};
 
 pub use self::server::serve;
@@ -30,6 +31,8 @@ pub struct Context {
     pub node: Handle,
     /// The network.
     pub network: Network,
+    /// The peers.
+    pub peers: Peers,
     /// When the process started.
     pub started: Instant,
     stop: Arc<watch::Sender<bool>>,
@@ -72,8 +75,8 @@ impl Service {
     }
 
     /// The node is loaded: calls are served from now on. Only the first call counts.
-    pub fn ready(&self, node: Handle, network: Network) {
-        let context = Context { node, network, started: self.started, stop: Arc::clone(&self.stop) };
+    pub fn ready(&self, node: Handle, network: Network, peers: Peers) {
+        let context = Context { node, network, peers, started: self.started, stop: Arc::clone(&self.stop) };
         if self.context.set(context).is_err() {
             tracing::error!("the rpc service was made ready twice");
         }

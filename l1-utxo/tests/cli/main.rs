@@ -8,5 +8,6 @@ mod dialect;
 mod mempool;
 mod mining;
 mod node;
+mod peer;
 mod restart;
 mod wallet;

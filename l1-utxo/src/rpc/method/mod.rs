@@ -7,6 +7,7 @@ mod generate;
 mod mempool;
 mod mining;
 mod network;
+mod peer;
 mod rawtransaction;
 mod wait;
 
@@ -46,6 +47,7 @@ fn all() -> impl Iterator<Item = &'static Method> {
         generate::METHODS,
         mining::METHODS,
         network::METHODS,
+        peer::METHODS,
         rawtransaction::METHODS,
     ]
     .into_iter()

@@ -6,39 +6,24 @@ use serde_json::{Map, Value, json};
 
 use super::Method;
 use crate::mempool::policy::output::is_pay_to_anchor;
+use crate::net::USER_AGENT;
 use crate::params::ADDRESS_NETWORK;
 use crate::rpc::Context;
 use crate::rpc::argument::{Kind, Params, required};
 use crate::rpc::dialect::RpcError;
 use crate::rpc::render;
+use crate::sync::{PROTOCOL_VERSION, SERVICES};
 
 /// The version of Bitcoin Core whose RPC this is: clients choose methods by it.
 const VERSION: u32 = 310_000;
-/// Core's name, for LND compares what follows it.
-const SUBVERSION: &str = "/Satoshi:31.0.0(l1-utxo)/";
-const PROTOCOL_VERSION: u32 = 70_016;
 
 pub(super) const METHODS: &[Method] = &[
-    Method {
-        name: "getconnectioncount",
-        category: "network",
-        arguments: &[],
-        about: "Returns the number of connections to other nodes.",
-        run: |_, _| Box::pin(async { Ok(0.into()) }),
-    },
     Method {
         name: "getnetworkinfo",
         category: "network",
         arguments: &[],
         about: "Returns an object containing various state info regarding P2P networking.",
         run: |cx, _| Box::pin(getnetworkinfo(cx)),
-    },
-    Method {
-        name: "getpeerinfo",
-        category: "network",
-        arguments: &[],
-        about: "Returns data about each connected network peer as a json array of objects.",
-        run: |_, _| Box::pin(async { Ok(json!([])) }),
     },
     Method {
         name: "getzmqnotifications",
@@ -58,19 +43,30 @@ pub(super) const METHODS: &[Method] = &[
 
 async fn getnetworkinfo(cx: &Context) -> Result<Value, RpcError> {
     let policy = cx.run(|ledger| *ledger.mempool().policy()).await?;
+    let (inbound, outbound) = cx.peers.counts();
+    let network = |name: &str| {
+        json!({
+            "name": name,
+            "limited": !name.starts_with("ipv"),
+            "reachable": name.starts_with("ipv"),
+            "proxy": "",
+            "proxy_randomize_credentials": false,
+        })
+    };
+    let networks = ["ipv4", "ipv6", "onion", "i2p", "cjdns"].map(network);
     Ok(json!({
         "version": VERSION,
-        "subversion": SUBVERSION,
+        "subversion": USER_AGENT,
         "protocolversion": PROTOCOL_VERSION,
-        "localservices": "0000000000000009",
-        "localservicesnames": ["NETWORK", "WITNESS"],
+        "localservices": format!("{:016x}", SERVICES),
+        "localservicesnames": super::peer::service_names(SERVICES),
         "localrelay": true,
         "timeoffset": 0,
-        "networkactive": false,
-        "connections": 0,
-        "connections_in": 0,
-        "connections_out": 0,
-        "networks": [],
+        "networkactive": cx.peers.is_active(),
+        "connections": inbound + outbound,
+        "connections_in": inbound,
+        "connections_out": outbound,
+        "networks": networks,
         "relayfee": render::feerate(policy.min_relay_feerate),
         "incrementalfee": render::feerate(policy.incremental_feerate),
         "localaddresses": [],

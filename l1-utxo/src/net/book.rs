@@ -1,0 +1,173 @@
+//! Addresses of other nodes, remembered over restarts in `peers.json`: so many, the ones heard of last; those that answered
+//! once are kept before those that are hearsay. Bitcoin Core: `addrman.cpp`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::sync::KnownAddress;
+
+const FILE: &str = "peers.json";
+/// Addresses at most.
+const MAX_ADDRESSES: usize = 4_096;
+/// Of them from one IP address: else one machine could fill the book.
+const MAX_PER_IP: usize = 8;
+
+/// What is known of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// What it offers.
+    pub services: u64,
+    /// When it was last heard of, in seconds since 1970.
+    pub time: u32,
+    /// When we last were connected to it; 0 if never.
+    pub good: i64,
+    /// Attempts since then.
+    pub attempts: u32,
+    /// The last attempt.
+    pub tried: i64,
+}
+
+/// The book.
+#[derive(Debug)]
+pub struct Book {
+    path: PathBuf,
+    addresses: BTreeMap<SocketAddr, Known>,
+    is_changed: bool,
+}
+
+impl Book {
+    /// Reads what the last run left; a file that cannot be read counts as none.
+    pub fn load(dir: &Path) -> Self {
+        let path = dir.join(FILE);
+        let addresses = match std::fs::read(&path).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)) {
+            Ok(addresses) => addresses,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "the list of addresses cannot be read");
+                BTreeMap::new()
+            }
+        };
+        Self { path, addresses, is_changed: false }
+    }
+
+    /// Notes addresses that a peer told.
+    pub fn learn(&mut self, addresses: &[KnownAddress]) {
+        for known in addresses {
+            self.is_changed = true;
+            if let Some(old) = self.addresses.get_mut(&known.address) {
+                old.time = old.time.max(known.time);
+                old.services |= known.services;
+                continue;
+            }
+            let ip = known.address.ip();
+            if self.addresses.keys().filter(|address| address.ip() == ip).count() >= MAX_PER_IP {
+                continue;
+            }
+            let entry = Known { services: known.services, time: known.time, good: 0, attempts: 0, tried: 0 };
+            self.addresses.insert(known.address, entry);
+            if self.addresses.len() > MAX_ADDRESSES {
+                let worst = self.addresses.iter().min_by_key(|(_, known)| (known.good, known.time));
+                if let Some(worst) = worst.map(|(address, _)| *address) {
+                    self.addresses.remove(&worst);
+                }
+            }
+        }
+    }
+
+    /// We were connected to this one.
+    pub fn good(&mut self, address: SocketAddr, now: i64) {
+        if let Some(known) = self.addresses.get_mut(&address) {
+            (known.good, known.attempts, known.time) = (now, 0, u32::try_from(now).unwrap_or(u32::MAX));
+            self.is_changed = true;
+        }
+    }
+
+    /// We try this one.
+    pub fn tried(&mut self, address: SocketAddr, now: i64) {
+        if let Some(known) = self.addresses.get_mut(&address) {
+            known.tried = now;
+            known.attempts = known.attempts.saturating_add(1);
+            self.is_changed = true;
+        }
+    }
+
+    /// One to dial that was not tried in the last ten minutes, chosen by `chance`; good ones count twice.
+    pub fn choose(&self, chance: u64, now: i64, is_taken: impl Fn(&SocketAddr) -> bool) -> Option<SocketAddr> {
+        let candidates = self.addresses.iter().filter(|(address, known)| known.tried + 600 < now && !is_taken(address));
+        let weighted: Vec<SocketAddr> = candidates
+            .flat_map(|(address, known)| std::iter::repeat_n(*address, if known.good > 0 { 2 } else { 1 }))
+            .collect();
+        let count = u64::try_from(weighted.len()).ok().filter(|count| *count > 0)?;
+        weighted.get(usize::try_from(chance % count).ok()?).copied()
+    }
+
+    /// Up to `count` addresses, those heard of last first.
+    pub fn list(&self, count: usize) -> Vec<KnownAddress> {
+        let entry = |(address, known): (&SocketAddr, &Known)| KnownAddress {
+            address: *address,
+            services: known.services,
+            time: known.time,
+        };
+        let mut all: Vec<KnownAddress> = self.addresses.iter().map(entry).collect();
+        all.sort_by_key(|known| std::cmp::Reverse(known.time));
+        all.truncate(count);
+        all
+    }
+
+    /// Writes it if anything has changed.
+    pub fn save(&mut self) -> io::Result<()> {
+        if !std::mem::take(&mut self.is_changed) {
+            return Ok(());
+        }
+        let draft = self.path.with_extension("json.new");
+        std::fs::write(&draft, serde_json::to_vec(&self.addresses)?)?;
+        std::fs::File::open(&draft)?.sync_all()?;
+        std::fs::rename(&draft, &self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(n: u32) -> SocketAddr {
+        SocketAddr::new(std::net::Ipv4Addr::from_bits(0x0800_0000 + n).into(), 18_444)
+    }
+
+    fn known(n: u32) -> KnownAddress {
+        KnownAddress { address: address(n), services: 9, time: n }
+    }
+
+    #[test]
+    fn good_addresses_outlive_hearsay_and_restarts() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut book = Book::load(dir.path());
+        book.learn(&[known(1), known(2)]);
+        book.good(address(1), 10);
+        for n in 100..100 + MAX_ADDRESSES as u32 {
+            book.learn(&[known(n)]);
+        }
+        book.save().unwrap();
+        let book = Book::load(dir.path());
+        assert_eq!(book.addresses.len(), MAX_ADDRESSES);
+        assert!(book.addresses.contains_key(&address(1)) && !book.addresses.contains_key(&address(2)));
+        assert_eq!(book.list(10).len(), 10);
+    }
+
+    #[test]
+    fn one_machine_does_not_fill_the_book() {
+        let mut book = Book::load(Path::new("/nonexistent"));
+        let ports = 1..1_000u16;
+        let all: Vec<KnownAddress> = ports
+            .map(|port| KnownAddress { address: SocketAddr::new([8, 8, 8, 8].into(), port), services: 9, time: 1 })
+            .collect();
+        book.learn(&all);
+        assert_eq!(book.addresses.len(), MAX_PER_IP);
+        assert!(book.choose(3, 1_000, |_| false).is_some());
+        assert_eq!(book.choose(3, 1_000, |_| true), None);
+    }
+}

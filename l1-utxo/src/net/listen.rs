@@ -1,0 +1,77 @@
+//! Peers that connect to us: as many as there are places, a better one for a worse one, nobody who is banned.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{Inner, NetError, connection, lock};
+use crate::driver::Ledger;
+use crate::sync::{Origin, choose_eviction};
+
+/// Places kept for connections that we make ourselves (Core: 8 full, 2 for blocks only, 1 to try addresses).
+const OUTBOUND_PLACES: usize = 11;
+/// How long to wait after the system could not accept (it may have no descriptors left).
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Binds all addresses, then serves them.
+pub(super) async fn start(inner: &Arc<Inner>) -> Result<(), NetError> {
+    for address in inner.settings.listen.clone() {
+        let listener = TcpListener::bind(address).await.map_err(|source| NetError::Bind { address, source })?;
+        let address = listener.local_addr().unwrap_or(address);
+        tracing::info!(%address, "peers may connect");
+        lock(&inner.listening).push(address);
+        tokio::spawn(serve(Arc::clone(inner), listener));
+    }
+    Ok(())
+}
+
+async fn serve(inner: Arc<Inner>, listener: TcpListener) {
+    let mut stopping = inner.stopping.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopping.wait_for(|stop| *stop) => return,
+        };
+        match accepted {
+            Ok((stream, address)) => admit(&inner, stream, address).await,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Core: `CreateNodeFromAcceptedSocket`.
+async fn admit(inner: &Arc<Inner>, stream: TcpStream, address: SocketAddr) {
+    if !inner.is_active.load(Ordering::Relaxed) || inner.is_banned(address.ip()) {
+        return;
+    }
+    let places = inner.settings.max_connections.saturating_sub(OUTBOUND_PLACES);
+    let taken = {
+        let peers = lock(&inner.peers);
+        peers.values().filter(|peer| peer.connection.origin == Origin::Inbound).count()
+    };
+    if taken + 1 >= places && lock(&inner.bans).is_discouraged(address.ip()) {
+        return;
+    }
+    if taken >= places && !evict(inner).await {
+        tracing::debug!(%address, "no place for another peer");
+        return;
+    }
+    tokio::spawn(connection::run(Arc::clone(inner), stream, Origin::Inbound));
+}
+
+/// Sends the least useful inbound peer away; whether there was one that may go.
+async fn evict(inner: &Inner) -> bool {
+    let salt = inner.salt;
+    let choose =
+        move |ledger: &mut Ledger| ledger.with_network(|machine, _| choose_eviction(machine.peers(), salt)).flatten();
+    let Ok(Some(id)) = inner.node.run(choose).await else { return false };
+    let mut peers = lock(&inner.peers);
+    // Off the list at once, so that its place is free.
+    peers.remove(&id).inspect(|peer| peer.close()).is_some()
+}

@@ -1,0 +1,376 @@
+//! Sockets of the peer-to-peer network: listens, dials, frames messages, counts bytes, and keeps out who is banned.
+//!
+//! What a message means is the machine's business (`sync`), which runs on the validation thread; here is nothing but
+//! transport. Every peer has bounded buffers in both directions: who sends faster than we work is read slower, who reads
+//! slower than we send is sent less. Bitcoin Core: `net.cpp`.
+
+mod ban;
+mod book;
+mod connection;
+mod dial;
+mod frame;
+mod listen;
+mod peer;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{Notify, watch};
+use tokio::time::MissedTickBehavior;
+
+use crate::chain::BlockId;
+use crate::driver::{Handle, Stopped};
+use crate::params::Network as ChainNetwork;
+use crate::sync::{Action, KnownAddress, Machine, Options, Origin, PeerId, PeerInfo, SERVICES, TICK};
+use ban::Bans;
+use book::Book;
+use peer::Peer;
+
+pub use ban::{Ban, DEFAULT_BAN, InvalidSubnet, Subnet};
+pub use dial::{AddNodeError, Added};
+pub use frame::FrameError;
+pub use peer::Traffic;
+
+/// Our software, as peers and RPC clients see it: Core's name, for LND compares what follows it.
+pub const USER_AGENT: &str = "/Satoshi:31.0.0(l1-utxo)/";
+/// How often the address book is written if it has changed.
+const SAVE_INTERVAL: Duration = Duration::from_secs(15 * 60);
+/// Addresses that `getaddr` is answered with.
+const MAX_TOLD: usize = 1_000;
+
+/// What the owner sets.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where to listen; nowhere if empty.
+    pub listen: Vec<SocketAddr>,
+    /// Connect to these only.
+    pub connect: Vec<String>,
+    /// Connect to these, too.
+    pub add: Vec<String>,
+    /// Connections at most, in both directions.
+    pub max_connections: usize,
+    /// Where bans and addresses are kept.
+    pub dir: PathBuf,
+}
+
+/// Why the network does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// The address is taken or not ours.
+    #[error("listen = \"{address}\": {source}: choose another --listen HOST:PORT, or port 0 for a free one")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The system gives no random numbers.
+    #[error("the system's random numbers: {0}")]
+    Entropy(getrandom::Error),
+    /// The validation thread is gone.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// A peer as `getpeerinfo` tells it.
+#[derive(Clone, Debug)]
+pub struct PeerReport {
+    /// What the protocol knows.
+    pub info: PeerInfo,
+    /// What the socket knows.
+    pub traffic: Traffic,
+}
+
+/// The network, for those who ask about it.
+#[derive(Clone)]
+pub struct Network {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    node: Handle,
+    network: ChainNetwork,
+    settings: Settings,
+    peers: Mutex<BTreeMap<PeerId, Arc<Peer>>>,
+    bans: Mutex<Bans>,
+    book: Mutex<Book>,
+    added: Mutex<Vec<Added>>,
+    /// Wakes those who dial: something was added, or a connection ended.
+    dialling: Notify,
+    next_id: AtomicU64,
+    salt: u64,
+    sent: AtomicU64,
+    received: AtomicU64,
+    is_active: AtomicBool,
+    listening: Mutex<Vec<SocketAddr>>,
+    stopping: watch::Receiver<bool>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is behind these locks is whole after every statement.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
+}
+
+impl Network {
+    /// Attaches the machine to the validation thread, listens and dials. Ends when `stopping` turns true.
+    pub async fn start(
+        node: Handle,
+        network: ChainNetwork,
+        settings: Settings,
+        stopping: watch::Receiver<bool>,
+    ) -> Result<Self, NetError> {
+        let mut seed = [0; 24];
+        getrandom::fill(&mut seed).map_err(NetError::Entropy)?;
+        let (seed, salt) = seed.split_first_chunk::<16>().expect("24 bytes hold 16");
+        let salt = u64::from_le_bytes(*salt.first_chunk().expect("8 of 24 bytes are left"));
+        let added = settings.connect.iter().chain(&settings.add).map(|address| Added::new(address)).collect();
+        let inner = Arc::new(Inner {
+            peers: Mutex::new(BTreeMap::new()),
+            bans: Mutex::new(Bans::load(&settings.dir)),
+            book: Mutex::new(Book::load(&settings.dir)),
+            added: Mutex::new(added),
+            dialling: Notify::new(),
+            next_id: AtomicU64::new(0),
+            salt,
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            is_active: AtomicBool::new(true),
+            listening: Mutex::new(Vec::new()),
+            node,
+            network,
+            settings,
+            stopping,
+        });
+        inner.attach(*seed).await?;
+        listen::start(&inner).await?;
+        tokio::spawn(tick(Arc::clone(&inner)));
+        tokio::spawn(dial::serve_added(Arc::clone(&inner)));
+        tokio::spawn(dial::seek(Arc::clone(&inner)));
+        tokio::spawn(keep_book(Arc::clone(&inner)));
+        Ok(Self { inner })
+    }
+
+    /// Every peer.
+    pub async fn peers(&self) -> Result<Vec<PeerReport>, Stopped> {
+        let infos = self.with_machine(|machine| machine.peers().collect::<Vec<_>>()).await?;
+        let peers = lock(&self.inner.peers);
+        let report = |info: PeerInfo| {
+            let traffic = peers.get(&info.id)?.traffic();
+            Some(PeerReport { info, traffic })
+        };
+        Ok(infos.into_iter().filter_map(report).collect())
+    }
+
+    async fn with_machine<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Machine) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        self.inner.node.run(move |ledger| ledger.with_network(|machine, _| work(machine))).await?.ok_or(Stopped)
+    }
+
+    /// How many peers there are: inbound, and dialled by us.
+    pub fn counts(&self) -> (usize, usize) {
+        let peers = lock(&self.inner.peers);
+        let inbound = peers.values().filter(|peer| peer.connection.origin == Origin::Inbound).count();
+        (inbound, peers.len() - inbound)
+    }
+
+    /// Bytes sent and received since the start.
+    pub fn totals(&self) -> (u64, u64) {
+        (self.inner.sent.load(Ordering::Relaxed), self.inner.received.load(Ordering::Relaxed))
+    }
+
+    /// Where peers may connect to us.
+    pub fn listening(&self) -> Vec<SocketAddr> {
+        lock(&self.inner.listening).clone()
+    }
+
+    /// Sends a ping to every peer.
+    pub async fn ping(&self) -> Result<(), Stopped> {
+        self.with_machine(Machine::ping_all).await
+    }
+
+    /// Asks a peer for a block.
+    pub async fn fetch_block(&self, id: PeerId, block: BlockId) -> Result<Result<(), &'static str>, Stopped> {
+        let fetch = move |ledger: &mut crate::driver::Ledger| {
+            ledger.with_network(|machine, ledger| machine.fetch_block(id, block, ledger))
+        };
+        self.inner.node.run(fetch).await?.ok_or(Stopped)
+    }
+
+    /// Whether connections are made and taken.
+    pub fn is_active(&self) -> bool {
+        self.inner.is_active.load(Ordering::Relaxed)
+    }
+
+    /// Ends all connections and makes none, or goes on.
+    pub fn set_active(&self, is_active: bool) {
+        self.inner.is_active.store(is_active, Ordering::Relaxed);
+        if !is_active {
+            lock(&self.inner.peers).values().for_each(|peer| peer.close());
+        }
+        self.inner.dialling.notify_waiters();
+    }
+
+    /// Closes a connection by its number; whether there was one.
+    pub fn disconnect(&self, id: PeerId) -> bool {
+        let peers = lock(&self.inner.peers);
+        peers.get(&id).inspect(|peer| peer.close()).is_some()
+    }
+
+    /// Closes every connection to exactly this address and port; whether there was one.
+    pub fn disconnect_address(&self, address: SocketAddr) -> bool {
+        self.inner.close_all(|peer| peer.connection.address == address)
+    }
+
+    /// Bans a network of addresses and closes its connections; `false`: it is banned already.
+    pub fn ban(&self, subnet: Subnet, ban: Ban, now: i64) -> std::io::Result<bool> {
+        let mut bans = lock(&self.inner.bans);
+        if bans.contains(&subnet, now) {
+            return Ok(false);
+        }
+        bans.add(subnet, ban)?;
+        drop(bans);
+        self.inner.close_all(|peer| subnet.contains(peer.connection.address.ip()));
+        Ok(true)
+    }
+
+    /// Takes a ban back; `false`: there was none.
+    pub fn unban(&self, subnet: &Subnet) -> std::io::Result<bool> {
+        lock(&self.inner.bans).remove(subnet)
+    }
+
+    /// The bans that hold.
+    pub fn bans(&self, now: i64) -> Vec<(Subnet, Ban)> {
+        lock(&self.inner.bans).list(now)
+    }
+
+    /// Takes all bans back.
+    pub fn clear_bans(&self) -> std::io::Result<()> {
+        lock(&self.inner.bans).clear()
+    }
+
+    /// Up to `count` addresses of other nodes.
+    pub fn known_addresses(&self, count: usize) -> Vec<KnownAddress> {
+        lock(&self.inner.book).list(count)
+    }
+
+    /// Remembers an address (RPC `addpeeraddress`).
+    pub fn learn(&self, address: KnownAddress) {
+        lock(&self.inner.book).learn(&[address]);
+    }
+
+    /// Writes down what is to be remembered. For a clean stop.
+    pub fn save(&self) {
+        self.inner.save_book();
+    }
+}
+
+impl Inner {
+    async fn attach(self: &Arc<Self>, seed: [u8; 16]) -> Result<(), Stopped> {
+        let inner = Arc::clone(self);
+        let params = self.network.params();
+        self.node
+            .run(move |ledger| {
+                let policy = *ledger.mempool().policy();
+                let options = Options {
+                    user_agent: USER_AGENT.to_owned(),
+                    services: SERVICES,
+                    min_relay_feerate: policy.min_relay_feerate,
+                    incremental_feerate: policy.incremental_feerate,
+                };
+                ledger.attach_network(Machine::new(params, options, seed), Box::new(move |action| inner.act(action)));
+            })
+            .await
+    }
+
+    /// Does what the machine wants; called on the validation thread, so it never waits.
+    fn act(&self, action: Action) {
+        match action {
+            Action::Send(id, packet) => {
+                if let Some(peer) = lock(&self.peers).get(&id) {
+                    peer.send(packet);
+                }
+            }
+            Action::Disconnect(id, reason) => {
+                tracing::debug!(peer = id.0, %reason, "disconnecting");
+                if let Some(peer) = lock(&self.peers).get(&id) {
+                    peer.close();
+                }
+            }
+            Action::Discourage(address) => lock(&self.bans).discourage(address.ip()),
+            Action::Learn(addresses) => lock(&self.book).learn(&addresses),
+            Action::Good(address) => lock(&self.book).good(address, now()),
+        }
+    }
+
+    fn close_all(&self, is_meant: impl Fn(&Peer) -> bool) -> bool {
+        let peers = lock(&self.peers);
+        let meant = peers.values().filter(|peer| is_meant(peer));
+        meant.map(|peer| peer.close()).count() > 0
+    }
+
+    fn is_banned(&self, ip: IpAddr) -> bool {
+        lock(&self.bans).is_banned(ip, now())
+    }
+
+    fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    fn new_id(&self) -> PeerId {
+        PeerId(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn save_book(&self) {
+        if let Err(error) = lock(&self.book).save() {
+            tracing::warn!(%error, "the list of addresses cannot be written");
+        }
+    }
+}
+
+/// Lets the machine do what is due by time.
+async fn tick(inner: Arc<Inner>) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !inner.is_stopping() {
+        interval.tick().await;
+        let has_peers = !lock(&inner.peers).is_empty();
+        let work = |ledger: &mut crate::driver::Ledger| {
+            ledger.with_network(|machine, ledger| machine.tick(ledger));
+        };
+        if has_peers && inner.node.run(work).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Writes the address book now and then, and gives the machine what it may tell others.
+async fn keep_book(inner: Arc<Inner>) {
+    let mut interval = tokio::time::interval(SAVE_INTERVAL);
+    let mut stopping = inner.stopping.clone();
+    loop {
+        tokio::select! {
+            _ = interval.tick() => {}
+            _ = stopping.wait_for(|stop| *stop) => return inner.save_book(),
+        }
+        inner.save_book();
+        let known = lock(&inner.book).list(MAX_TOLD);
+        let tell = |ledger: &mut crate::driver::Ledger| {
+            ledger.with_network(|machine, _| machine.set_known_addresses(known));
+        };
+        if inner.node.run(tell).await.is_err() {
+            return;
+        }
+    }
+}
