@@ -1,5 +1,12 @@
 //! Whole mempools over coins in memory. Scripts are P2WSH of OP_TRUE: nothing to sign, and yet standard.
 
+mod form;
+mod input;
+mod model;
+mod package;
+mod replace;
+mod truc;
+
 use std::collections::BTreeMap;
 
 use bitcoin::absolute::LockTime;
@@ -60,6 +67,17 @@ fn spend(from: &[OutPoint], outputs: usize, value: u64) -> Transaction {
 
 fn output(transaction: &Transaction, vout: u32) -> OutPoint {
     OutPoint { txid: transaction.compute_txid(), vout }
+}
+
+/// What the mempool said, in Core's words.
+fn said(outcome: Result<Accepted, Rejection>) -> String {
+    outcome.map_or_else(|rejection| rejection.to_string(), |_| "ok".to_owned())
+}
+
+/// `said` begins with `expected`, and what follows is details.
+fn expect(name: &str, said: &str, expected: &str) {
+    let rest = said.strip_prefix(expected).unwrap_or_else(|| panic!("{name}: \"{said}\", not \"{expected}\""));
+    assert!(rest.is_empty() || rest.starts_with([',', ' ', '.']), "{name}: \"{said}\", not \"{expected}\"");
 }
 
 impl World {
