@@ -13,6 +13,7 @@ use serde::Deserialize;
 use crate::mempool::Policy;
 use crate::net::Settings;
 use crate::params::{ADDRESS_NETWORK, Network};
+use crate::store::Indexes;
 
 /// A small proof-of-work UTXO chain with Bitcoin Core's rules and JSON-RPC.
 ///
@@ -75,6 +76,30 @@ pub struct Options {
     /// Feerate that every transaction must pay, in sat/kvB [default: 100]
     #[arg(long, value_name = "SAT_PER_KVB")]
     pub min_relay_feerate: Option<u64>,
+    /// Keep BIP 158 block filters, for light clients and getblockfilter
+    #[arg(long)]
+    pub block_filter_index: bool,
+    /// Remember where every transaction is, for getrawtransaction
+    #[arg(long)]
+    pub txindex: bool,
+    /// Serve Bitcoin Core's REST below /rest/ on the port of JSON-RPC, without a password
+    #[arg(long)]
+    pub rest: bool,
+    /// Publish the hash of each new block on this ZeroMQ address, like tcp://127.0.0.1:28332; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    pub zmq_pub_hash_block: Vec<String>,
+    /// Publish the hash of each transaction that comes or is in a block
+    #[arg(long, value_name = "ADDRESS")]
+    pub zmq_pub_hash_tx: Vec<String>,
+    /// Publish each new block
+    #[arg(long, value_name = "ADDRESS")]
+    pub zmq_pub_raw_block: Vec<String>,
+    /// Publish each transaction that comes or is in a block
+    #[arg(long, value_name = "ADDRESS")]
+    pub zmq_pub_raw_tx: Vec<String>,
+    /// Publish which blocks and transactions come and go, numbered
+    #[arg(long, value_name = "ADDRESS")]
+    pub zmq_pub_sequence: Vec<String>,
     /// Take transactions that are valid but not standard, too
     #[arg(long)]
     pub accept_non_standard: bool,
@@ -112,6 +137,54 @@ pub struct Mine {
     pub script: ScriptBuf,
 }
 
+/// What is published by ZeroMQ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Topic {
+    /// Hashes of blocks.
+    HashBlock,
+    /// Hashes of transactions.
+    HashTransaction,
+    /// Blocks.
+    RawBlock,
+    /// Transactions.
+    RawTransaction,
+    /// What comes and goes.
+    Sequence,
+}
+
+impl Topic {
+    /// The topic of its messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HashBlock => "hashblock",
+            Self::HashTransaction => "hashtx",
+            Self::RawBlock => "rawblock",
+            Self::RawTransaction => "rawtx",
+            Self::Sequence => "sequence",
+        }
+    }
+
+    /// The option that asks for it.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::HashBlock => "zmq-pub-hash-block",
+            Self::HashTransaction => "zmq-pub-hash-tx",
+            Self::RawBlock => "zmq-pub-raw-block",
+            Self::RawTransaction => "zmq-pub-raw-tx",
+            Self::Sequence => "zmq-pub-sequence",
+        }
+    }
+}
+
+/// A topic, and where it is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publication {
+    /// What.
+    pub topic: Topic,
+    /// `tcp://HOST:PORT`.
+    pub address: String,
+}
+
 /// A complete configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -129,6 +202,12 @@ pub struct Config {
     pub mine: Option<Mine>,
     /// The mempool's rules.
     pub policy: Policy,
+    /// The indexes to keep.
+    pub indexes: Indexes,
+    /// Whether REST is served.
+    pub rest: bool,
+    /// What is published by ZeroMQ.
+    pub publications: Vec<Publication>,
     /// What is logged.
     pub log: String,
     /// How it is logged.
@@ -193,6 +272,14 @@ impl Options {
             max_mempool: self.max_mempool.or(file.max_mempool),
             mempool_expiry: self.mempool_expiry.or(file.mempool_expiry),
             min_relay_feerate: self.min_relay_feerate.or(file.min_relay_feerate),
+            block_filter_index: self.block_filter_index || file.block_filter_index,
+            txindex: self.txindex || file.txindex,
+            rest: self.rest || file.rest,
+            zmq_pub_hash_block: or_list(self.zmq_pub_hash_block, file.zmq_pub_hash_block),
+            zmq_pub_hash_tx: or_list(self.zmq_pub_hash_tx, file.zmq_pub_hash_tx),
+            zmq_pub_raw_block: or_list(self.zmq_pub_raw_block, file.zmq_pub_raw_block),
+            zmq_pub_raw_tx: or_list(self.zmq_pub_raw_tx, file.zmq_pub_raw_tx),
+            zmq_pub_sequence: or_list(self.zmq_pub_sequence, file.zmq_pub_sequence),
             accept_non_standard: self.accept_non_standard || file.accept_non_standard,
             check_mempool: self.check_mempool || file.check_mempool,
             log: self.log.or(file.log),
@@ -215,6 +302,9 @@ impl Options {
             peers: self.peers(network, &data_dir)?,
             mine: self.mine(network)?,
             policy: self.policy()?,
+            indexes: Indexes { filters: self.block_filter_index, transactions: self.txindex },
+            rest: self.rest,
+            publications: self.publications()?,
             log: self.log.unwrap_or_else(|| DEFAULT_LOG.into()),
             log_format: self.log_format.unwrap_or_default(),
         })
@@ -273,6 +363,18 @@ impl Options {
         Ok(Some(Mine { every, script }))
     }
 
+    fn publications(&self) -> Result<Vec<Publication>, ConfigError> {
+        let lists = [
+            (Topic::HashBlock, &self.zmq_pub_hash_block),
+            (Topic::HashTransaction, &self.zmq_pub_hash_tx),
+            (Topic::RawBlock, &self.zmq_pub_raw_block),
+            (Topic::RawTransaction, &self.zmq_pub_raw_tx),
+            (Topic::Sequence, &self.zmq_pub_sequence),
+        ];
+        let listed = lists.into_iter().flat_map(|(topic, list)| list.iter().map(move |address| (topic, address)));
+        listed.map(|(topic, address)| Ok(Publication { topic, address: zmq_address(topic, address)? })).collect()
+    }
+
     fn policy(&self) -> Result<Policy, ConfigError> {
         const MIN_MEMPOOL: u64 = 5;
         const MAX_MEMPOOL: u64 = 1 << 20;
@@ -291,6 +393,20 @@ impl Options {
             ..default
         })
     }
+}
+
+/// The command line's list, or the file's where that is empty.
+fn or_list(first: Vec<String>, second: Vec<String>) -> Vec<String> {
+    if first.is_empty() { second } else { first }
+}
+
+fn zmq_address(topic: Topic, text: &str) -> Result<String, ConfigError> {
+    let host_and_port = text.strip_prefix("tcp://").unwrap_or(text);
+    let port = host_and_port.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    if !matches!(port, Some(Ok(_))) {
+        return Err(value(topic.key(), text, "expected an address like tcp://127.0.0.1:28332"));
+    }
+    Ok(format!("tcp://{host_and_port}"))
 }
 
 fn read(path: &Path) -> Result<Options, ConfigError> {
@@ -404,6 +520,7 @@ mod tests {
             (&["--mine-to", "x"], "mine-to = \"x\""),
             (&["--rpc-user", "ann"], "rpc-user = \"ann\""),
             (&["--max-mempool", "1"], "max-mempool = \"1\""),
+            (&["--zmq-pub-raw-tx", "28332"], "zmq-pub-raw-tx = \"28332\""),
         ];
         for (arguments, message) in table {
             let error = parse(arguments).unwrap_err();

@@ -14,7 +14,9 @@ use crate::config::Config;
 use crate::driver::{Driver, Handle, Ledger, LedgerError, LedgerOptions, mine_in_background};
 use crate::net::{NetError, Network};
 use crate::rpc::auth::{Auth, Cookie};
-use crate::rpc::{self, Service};
+use crate::rpc::notify::{Notifier, NotifyError};
+use crate::rpc::{self, Offer, Service};
+use crate::store::Claim;
 
 /// Calls under way may take this long to finish when the node stops.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -36,6 +38,9 @@ pub enum NodeError {
     /// Peers cannot be listened for.
     #[error(transparent)]
     Net(#[from] NetError),
+    /// A ZeroMQ address is taken or not ours.
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
     /// A file beside the chain cannot be written.
     #[error("{}: {source}", path.display())]
     File {
@@ -54,23 +59,26 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     let (stop, stopping) = watch::channel(false);
     stop_on_signals(stop.clone())?;
     // First of all: it takes the directory's lock, and what is written below must not overwrite another node's.
-    let mut ledger = load(&config).await?;
+    let claim = Claim::take(&config.dir, config.network).map_err(LedgerError::from)?;
     let listener =
         TcpListener::bind(config.rpc).await.map_err(|source| NodeError::Bind { address: config.rpc, source })?;
     let cookie_path = config.dir.join(".cookie");
     let cookie = Cookie::create(&cookie_path).map_err(|source| NodeError::File { path: cookie_path, source })?;
     let address = AddressFile::create(&config.dir, "rpc.addr", listener.local_addr()?)?;
+    let notifier = Notifier::bind(&config.publications).await?;
     let login = config.rpc_login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()));
-    let service = Arc::new(Service::new(stop.clone()));
+    let offer = Offer { rest: config.rest, publications: config.publications.clone() };
+    let service = Arc::new(Service::new(stop.clone(), offer));
     let server = tokio::spawn(rpc::serve(listener, Auth::new(&cookie, login), Arc::clone(&service)));
 
     // From here on callers hear that the node is loading.
-    let ledger = tokio::task::spawn_blocking(move || ledger.catch_up().map(|()| ledger)).await.map_err(lost)??;
+    let ledger = load(claim, &config).await?;
     let (driver, handle) = Driver::start(ledger);
     let peers = Network::start(handle.clone(), config.network, config.peers.clone(), stopping.clone()).await?;
     let peer_address = peers.listening().first().map(|address| AddressFile::create(&config.dir, "p2p.addr", *address));
     let peer_address = peer_address.transpose()?;
     service.ready(handle.clone(), config.network, peers.clone());
+    let notifier = tokio::spawn(notifier.run(handle.clone(), stopping.clone()));
     let miner = config.mine.clone().map(|mine| {
         let params = config.network.params();
         tokio::spawn(mine_in_background(handle.clone(), params, mine.every, mine.script, stopping.clone()))
@@ -84,6 +92,8 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
         // A panic there was reported by its thread.
         drop(miner.await);
     }
+    // A panic there was reported by its thread.
+    drop(notifier.await);
     if tokio::time::timeout(DRAIN, server).await.is_err() {
         tracing::warn!("some rpc calls did not end in time");
     }
@@ -95,9 +105,14 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     Ok(())
 }
 
-async fn load(config: &Config) -> Result<Ledger, NodeError> {
-    let (dir, network, policy) = (config.dir.clone(), config.network, config.policy);
-    let load = move || Ledger::load(&dir, network, policy, LedgerOptions::default());
+async fn load(claim: Claim, config: &Config) -> Result<Ledger, NodeError> {
+    let (network, policy) = (config.network, config.policy);
+    let options = LedgerOptions { indexes: config.indexes, ..LedgerOptions::default() };
+    let load = move || {
+        let mut ledger = Ledger::load_claimed(claim, network, policy, options)?;
+        ledger.catch_up()?;
+        Ok::<_, LedgerError>(ledger)
+    };
     Ok(tokio::task::spawn_blocking(load).await.map_err(lost)??)
 }
 

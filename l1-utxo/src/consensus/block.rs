@@ -180,8 +180,13 @@ pub fn witness_merkle_root(transactions: &[Transaction]) -> [u8; 32] {
 
 /// The script of the output that commits to the witnesses of `transactions` with the given reserved value.
 pub fn witness_commitment_script(transactions: &[Transaction], reserved: &[u8; 32]) -> bitcoin::ScriptBuf {
+    commitment_script(&witness_merkle_root(transactions), reserved)
+}
+
+/// The script of the output that commits to this root over the witness ids with the given reserved value.
+pub fn commitment_script(witness_root: &[u8; 32], reserved: &[u8; 32]) -> bitcoin::ScriptBuf {
     let mut script = COMMITMENT_PREFIX.to_vec();
-    script.extend_from_slice(&hash_pair(&witness_merkle_root(transactions), reserved));
+    script.extend_from_slice(&hash_pair(witness_root, reserved));
     script.into()
 }
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bitcoin::OutPoint;
 use bitcoin::block::Header;
+use bitcoin::{BlockHash, OutPoint};
 use tokio::sync::{broadcast, watch};
 
 use super::network::NetworkSide;
@@ -20,7 +20,7 @@ use crate::consensus::script::SignatureCache;
 use crate::consensus::{BlockError, HashedBlock, HeaderError};
 use crate::mempool::{Context, Event, Mempool, Policy, Removal};
 use crate::params::Network;
-use crate::store::{CoinsSnapshot, Store, StoreError, StoreOptions, pool};
+use crate::store::{Claim, CoinsSnapshot, IndexStore, Indexes, Store, StoreError, StoreOptions, pool};
 use crate::sync::ChainNews;
 
 /// Blocks that may wait for a flush, whatever their coins.
@@ -61,6 +61,8 @@ pub struct LedgerOptions {
     pub flush_interval: Duration,
     /// The store's memory.
     pub store: StoreOptions,
+    /// The indexes to keep.
+    pub indexes: Indexes,
 }
 
 impl Default for LedgerOptions {
@@ -70,6 +72,7 @@ impl Default for LedgerOptions {
             signature_cache: 8 << 20,
             flush_interval: Duration::from_secs(30),
             store: StoreOptions::default(),
+            indexes: Indexes::default(),
         }
     }
 }
@@ -113,6 +116,9 @@ pub struct Ledger {
     has_unsynced: bool,
     failure: Option<LedgerError>,
     dir: PathBuf,
+    pub(super) indexes: Option<IndexStore>,
+    pub(super) next_to_index: u32,
+    pub(super) last_indexed: Option<BlockHash>,
     /// Whether the mempool of the stop before was read: only then may it be written over.
     has_loaded_mempool: bool,
     /// The peer-to-peer side, while no message is being processed.
@@ -132,10 +138,21 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Takes the directory and reads what was flushed. Only then may others write files there. [`Ledger::catch_up`] next.
+    /// Takes the directory and reads what was flushed. [`Ledger::catch_up`] next.
     pub fn load(dir: &Path, network: Network, policy: Policy, options: LedgerOptions) -> Result<Self, LedgerError> {
+        Self::load_claimed(Claim::take(dir, network)?, network, policy, options)
+    }
+
+    /// The same in a directory that is ours already.
+    pub fn load_claimed(
+        claim: Claim,
+        network: Network,
+        policy: Policy,
+        options: LedgerOptions,
+    ) -> Result<Self, LedgerError> {
         let params = network.params();
-        let (mut store, recovered) = Store::open(dir, params, options.store)?;
+        let dir = claim.dir().to_owned();
+        let (mut store, recovered) = Store::open_claimed(claim, params, options.store)?;
         let mut salts = [0; 40];
         getrandom::fill(&mut salts).map_err(LedgerError::Entropy)?;
         let (salt, signature_salt) = salts.split_first_chunk::<8>().expect("40 bytes hold 8");
@@ -145,6 +162,7 @@ impl Ledger {
         chain.use_signature_cache(Arc::clone(&signatures));
         chain.store_genesis(&mut store)?;
         let tip = tip_of(&chain);
+        let indexes = store.open_indexes(options.indexes)?;
         Ok(Self {
             chain,
             store,
@@ -157,7 +175,10 @@ impl Ledger {
             flushed_at: Instant::now(),
             has_unsynced: false,
             failure: None,
-            dir: dir.to_owned(),
+            dir,
+            indexes,
+            next_to_index: 0,
+            last_indexed: None,
             has_loaded_mempool: false,
             network: None,
             has_network: false,
@@ -170,6 +191,7 @@ impl Ledger {
     pub fn catch_up(&mut self) -> Result<(), LedgerError> {
         self.settle(None)?;
         self.flush()?;
+        self.find_indexed()?;
         self.load_mempool();
         tracing::info!(height = self.tip().height, hash = %self.tip().hash, "chain loaded");
         Ok(())
@@ -283,6 +305,11 @@ impl Ledger {
         self.chain.read_undo(&self.store, id)
     }
 
+    /// Bytes that coins may take in memory before they are flushed.
+    pub const fn coins_cache_bytes(&self) -> usize {
+        self.options.coins_cache
+    }
+
     /// Bytes of blocks and undo data on disk.
     pub fn size_on_disk(&self) -> u64 {
         self.store.size_on_disk()
@@ -394,14 +421,20 @@ impl Ledger {
 
     /// How long the thread may wait for requests before there is something to sync or flush.
     pub(super) fn idle_for(&self) -> Option<Duration> {
+        if !self.is_indexed() {
+            return Some(Duration::ZERO);
+        }
         if self.has_unsynced {
             return Some(SYNC_AFTER);
         }
         self.chain.is_dirty().then(|| self.options.flush_interval.saturating_sub(self.flushed_at.elapsed()))
     }
 
-    /// Makes blocks durable, without their coins.
+    /// Does what waits while there are no requests: blocks go into the indexes, or are made durable without their coins.
     pub(super) fn sync(&mut self) -> Result<(), LedgerError> {
+        if !self.is_indexed() {
+            return self.index_some().map_err(|error| self.fail(error));
+        }
         self.has_unsynced = false;
         self.store.sync_blocks().map_err(|error| self.fail(error))
     }

@@ -11,7 +11,7 @@ use super::{Handle, Ledger, LedgerError, Stopped, Submission};
 use crate::chain::Source;
 use crate::consensus::subsidy::block_subsidy;
 use crate::consensus::{BlockError, HashedBlock};
-use crate::mining::{self, Parent, Search, Template};
+use crate::mining::{self, Draft, Parent, Search};
 use crate::params::Params;
 
 /// Nonces tried on the validation thread: enough where work is a formality, nothing where it is not.
@@ -79,9 +79,14 @@ impl Ledger {
         }
     }
 
+    /// What the best block that can be made now holds.
+    pub fn draft(&self) -> Draft {
+        mining::draft(self.parent(), self.mempool())
+    }
+
     /// The best block that can be made now, without a nonce.
-    pub fn template(&self, script: &ScriptBuf) -> Template {
-        mining::build(&self.parent(), script.clone(), self.mempool())
+    pub fn template(&self, script: &ScriptBuf) -> Block {
+        self.draft().into_block(script.clone())
     }
 
     /// A block of exactly these transactions, checked, without a nonce.
@@ -95,7 +100,7 @@ impl Ledger {
     pub fn mine(&mut self, script: &ScriptBuf, count: usize, tries: u64) -> Result<Mined, MineError> {
         let mut mined = Mined::default();
         while mined.hashes.len() < count && mined.tries < tries {
-            let mut block = self.template(script).block;
+            let mut block = self.template(script);
             let limit = QUICK_TRIES.min(tries - mined.tries);
             match mining::search(&block.header, 0, limit, self.chain().params()) {
                 Search::Found(nonce) => {
@@ -202,7 +207,7 @@ async fn mine_one(
 ) -> Result<Option<BlockHash>, Background> {
     while !*stopping.borrow() {
         let script = script.clone();
-        let block = handle.run(move |ledger| ledger.template(&script).block).await?;
+        let block = handle.run(move |ledger| ledger.template(&script)).await?;
         let (tips, stop, parent) = (handle.tips(), stopping.clone(), block.header.prev_blockhash);
         let solution = solve(block, ROUND, params, move || *stop.borrow() || tips.borrow().hash != parent).await;
         if let Some(block) = solution.block {

@@ -4,6 +4,7 @@
 //! published for those who wait. The thread also flushes, and stops the node when the disk fails. No rule is known here.
 //! Core: `cs_main`, `CScheduler`, `CValidationInterface`.
 
+mod indexes;
 mod ledger;
 mod miner;
 mod network;
@@ -22,7 +23,9 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use crate::chain::{CoinsHash, CoinsStats, coins_stats};
 use crate::consensus::HashedBlock;
 use crate::mempool::Event;
+use crate::store::CoinsSnapshot;
 
+pub use indexes::IndexStatus;
 pub use ledger::{Ledger, LedgerError, LedgerOptions, Submission};
 pub use miner::{MineError, Mined, Solution, mine_in_background, solve};
 pub use network::Sink;
@@ -130,13 +133,18 @@ impl Handle {
         self.mailbox.closed().await;
     }
 
-    /// Counts and hashes all coins, on another thread, while the chain goes on.
-    pub async fn coins_stats(&self, kind: CoinsHash) -> Result<CoinsReport, ReportError> {
+    /// All coins at this moment, flushed, to be walked through on another thread, and the tip whose coins they are.
+    pub async fn coins(&self) -> Result<(Tip, CoinsSnapshot), ReportError> {
         let flushed = self.run(|ledger| {
             ledger.flush()?;
             Ok::<_, LedgerError>((ledger.tip(), ledger.coins_snapshot()))
         });
-        let (tip, snapshot) = flushed.await??;
+        Ok(flushed.await??)
+    }
+
+    /// Counts and hashes all coins, on another thread, while the chain goes on.
+    pub async fn coins_stats(&self, kind: CoinsHash) -> Result<CoinsReport, ReportError> {
+        let (tip, snapshot) = self.coins().await?;
         let count = move || {
             let stats = coins_stats(kind, snapshot.iter()).map_err(LedgerError::from)?;
             Ok(CoinsReport { height: tip.height, best_block: tip.hash, stats, disk_size: snapshot.disk_size() })

@@ -1,6 +1,7 @@
 //! What goes into a block: the best chunks that fit, and a coinbase that takes the fees and commits to the witnesses.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version};
@@ -8,10 +9,10 @@ use bitcoin::hashes::Hash;
 use bitcoin::script::Builder;
 use bitcoin::{
     Amount, Block, BlockHash, CompactTarget, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut,
-    Txid, Witness, transaction,
+    Txid, Witness, Wtxid, transaction,
 };
 
-use crate::consensus::block::{MAX_BLOCK_SIGOPS_COST, witness_commitment_script};
+use crate::consensus::block::{MAX_BLOCK_SIGOPS_COST, commitment_script};
 use crate::consensus::locktime::is_final;
 use crate::consensus::merkle::merkle_root;
 use crate::mempool::{ChunkView, Entry, Mempool};
@@ -49,33 +50,75 @@ pub struct Parent {
     pub subsidy: Amount,
 }
 
-/// A block without a nonce.
+/// A transaction that goes into the block.
 #[derive(Debug, Clone)]
-pub struct Template {
-    /// The block, its first transaction the coinbase.
-    pub block: Block,
-    /// The fee of each transaction but the coinbase, in satoshi.
-    pub fees: Vec<u64>,
-    /// The sigop cost of each transaction but the coinbase.
-    pub sigops: Vec<u64>,
+pub struct Chosen {
+    /// The transaction.
+    pub transaction: Arc<Transaction>,
+    /// Its txid.
+    pub txid: Txid,
+    /// Its hash with witnesses.
+    pub wtxid: Wtxid,
+    /// What it pays, in satoshi.
+    pub fee: u64,
+    /// Its sigop cost.
+    pub sigops: u64,
 }
 
-/// The best block that the mempool gives.
-pub fn build(parent: &Parent, script: ScriptBuf, mempool: &Mempool) -> Template {
+/// What the best block holds, parents before children, without the coinbase.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// What the block is to follow.
+    pub parent: Parent,
+    /// The transactions.
+    pub chosen: Vec<Chosen>,
+}
+
+impl Draft {
+    /// Subsidy and fees.
+    pub fn reward(&self) -> Amount {
+        self.parent.subsidy + Amount::from_sat(self.chosen.iter().map(|chosen| chosen.fee).sum())
+    }
+
+    /// The script of the output that commits to the witnesses, for a reserved value of zeros.
+    pub fn commitment(&self) -> ScriptBuf {
+        let mut leaves = vec![[0; 32]];
+        leaves.extend(self.chosen.iter().map(|chosen| chosen.wtxid.to_byte_array()));
+        commitment_script(&merkle_root(leaves).root, &[0; 32])
+    }
+
+    /// The block without a nonce, its coinbase paying to `script`.
+    pub fn into_block(self, script: ScriptBuf) -> Block {
+        let commitment = self.commitment();
+        let reward = self.reward();
+        let transactions =
+            self.chosen.into_iter().map(|chosen| (chosen.txid, Arc::unwrap_or_clone(chosen.transaction)));
+        assemble(&self.parent, script, reward, transactions.collect(), commitment)
+    }
+}
+
+/// What the best block that the mempool gives holds. Takes time with the size of a block, not with that of the mempool:
+/// chunks are kept in the order in which they are taken.
+pub fn draft(parent: Parent, mempool: &Mempool) -> Draft {
     let mut selection = Selection { weight: RESERVED_WEIGHT, sigops: RESERVED_SIGOPS, chosen: Vec::new() };
-    selection.fill(parent, mempool);
-    let chosen = selection.chosen;
-    let fees: Vec<u64> = chosen.iter().map(|entry| entry.fee.to_sat()).collect();
-    let sigops = chosen.iter().map(|entry| entry.sigops).collect();
-    let reward = parent.subsidy + Amount::from_sat(fees.iter().sum());
-    let transactions = chosen.iter().map(|entry| (entry.txid, Transaction::clone(&entry.transaction)));
-    Template { block: assemble(parent, script, reward, transactions.collect()), fees, sigops }
+    selection.fill(&parent, mempool);
+    let chosen = selection.chosen.into_iter().map(|entry| Chosen {
+        transaction: Arc::clone(&entry.transaction),
+        txid: entry.txid,
+        wtxid: entry.wtxid,
+        fee: entry.fee.to_sat(),
+        sigops: entry.sigops,
+    });
+    Draft { parent, chosen: chosen.collect() }
 }
 
 /// A block of exactly these transactions; their fees are not collected (Core's `generateblock`).
 pub fn build_with(parent: &Parent, script: ScriptBuf, transactions: Vec<Transaction>) -> Block {
+    let mut leaves = vec![[0; 32]];
+    leaves.extend(transactions.iter().map(|transaction| transaction.compute_wtxid().to_byte_array()));
+    let commitment = commitment_script(&merkle_root(leaves).root, &[0; 32]);
     let transactions = transactions.into_iter().map(|transaction| (transaction.compute_txid(), transaction));
-    assemble(parent, script, parent.subsidy, transactions.collect())
+    assemble(parent, script, parent.subsidy, transactions.collect(), commitment)
 }
 
 struct Selection<'a> {
@@ -124,7 +167,13 @@ impl<'a> Selection<'a> {
     }
 }
 
-fn assemble(parent: &Parent, script: ScriptBuf, reward: Amount, transactions: Vec<(Txid, Transaction)>) -> Block {
+fn assemble(
+    parent: &Parent,
+    script: ScriptBuf,
+    reward: Amount,
+    transactions: Vec<(Txid, Transaction)>,
+    commitment: ScriptBuf,
+) -> Block {
     let mut txdata = Vec::with_capacity(transactions.len() + 1);
     let mut leaves = Vec::with_capacity(transactions.len() + 1);
     txdata.push(coinbase(parent, script, reward));
@@ -134,7 +183,6 @@ fn assemble(parent: &Parent, script: ScriptBuf, reward: Amount, transactions: Ve
         leaves.push(txid.to_byte_array());
         txdata.push(transaction);
     }
-    let commitment = witness_commitment_script(&txdata, &[0; 32]);
     txdata[0].output.push(TxOut { value: Amount::ZERO, script_pubkey: commitment });
     leaves[0] = txdata[0].compute_txid().to_byte_array();
     let header = Header {
@@ -190,8 +238,8 @@ mod tests {
                 time: 2,
                 subsidy: Amount::ONE_BTC,
             };
-            let template = build(&parent, ScriptBuf::new(), &Mempool::new(Policy::default()));
-            let block = HashedBlock::new(template.block);
+            let draft = draft(parent, &Mempool::new(Policy::default()));
+            let block = HashedBlock::new(draft.into_block(ScriptBuf::new()));
             assert_eq!(check_block(&block, params, false), Ok(()));
             assert_eq!(check_block_in_context(&block, height, 1), Ok(()), "height {height}");
         }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Error codes of Bitcoin Core's `rpc/protocol.h`.
 pub mod code {
@@ -107,31 +107,63 @@ impl Envelope {
         self.id.is_none() && self.version == Version::Two
     }
 
-    fn reply(self, outcome: Result<Value, RpcError>) -> Value {
-        let mut reply = Map::new();
+    /// Writes the reply: Core's fields in Core's order.
+    fn reply(self, outcome: Result<Reply, RpcError>, out: &mut Vec<u8>) {
         let legacy = self.version == Version::Legacy;
-        if !legacy {
-            reply.insert("jsonrpc".into(), "2.0".into());
-        }
+        out.extend_from_slice(if legacy { b"{" } else { b"{\"jsonrpc\":\"2.0\"," });
         match outcome {
             Ok(result) => {
-                reply.insert("result".into(), result);
-                if legacy {
-                    reply.insert("error".into(), Value::Null);
-                }
+                out.extend_from_slice(b"\"result\":");
+                result.write(out);
+                out.extend_from_slice(if legacy { b",\"error\":null" } else { b"" });
             }
             Err(error) => {
-                if legacy {
-                    reply.insert("result".into(), Value::Null);
-                }
-                reply.insert("error".into(), error.to_value());
+                out.extend_from_slice(if legacy { b"\"result\":null,\"error\":" } else { b"\"error\":" });
+                write_value(&error.to_value(), out);
             }
         }
-        if let Some(id) = self.id {
-            reply.insert("id".into(), id);
+        if let Some(id) = &self.id {
+            out.extend_from_slice(b",\"id\":");
+            write_value(id, out);
         }
-        Value::Object(reply)
+        out.push(b'}');
     }
+}
+
+/// What a method answers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// As a value.
+    Value(Value),
+    /// As JSON text, where there is so much of it that it is written but once.
+    Text(String),
+}
+
+impl Reply {
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Value(value) => write_value(value, out),
+            Self::Text(text) => out.extend_from_slice(text.as_bytes()),
+        }
+    }
+}
+
+impl From<Value> for Reply {
+    fn from(value: Value) -> Self {
+        Self::Value(value)
+    }
+}
+
+fn write_value(value: &Value, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("a Value has string keys only, so it serializes");
+}
+
+/// Who carries out calls.
+pub trait Execute {
+    /// Carries out one.
+    fn one(&self, call: Call) -> impl Future<Output = Result<Reply, RpcError>> + Send;
+    /// Carries out several in order; as many outcomes come back.
+    fn many(&self, calls: Vec<Call>) -> impl Future<Output = Vec<Result<Reply, RpcError>>> + Send;
 }
 
 /// An answer on HTTP's level; no body means an empty one.
@@ -144,10 +176,14 @@ pub struct Response {
 }
 
 impl Response {
-    fn new(status: u16, body: &Value) -> Self {
-        let mut bytes = serde_json::to_vec(body).expect("a Value has string keys only, so it serializes");
-        bytes.push(b'\n');
-        Self { status, body: Some(bytes) }
+    fn new(status: u16, envelope: Envelope, outcome: Result<Reply, RpcError>) -> Self {
+        let mut body = Vec::with_capacity(match &outcome {
+            Ok(Reply::Text(text)) => text.len() + 128,
+            _ => 256,
+        });
+        envelope.reply(outcome, &mut body);
+        body.push(b'\n');
+        Self { status, body: Some(body) }
     }
 
     fn failure(envelope: Envelope, error: RpcError) -> Self {
@@ -156,74 +192,72 @@ impl Response {
             code::METHOD_NOT_FOUND => 404,
             _ => 500,
         };
-        Self::new(status, &envelope.reply(Err(error)))
+        Self::new(status, envelope, Err(error))
     }
 }
 
-/// Answers a request body, calling `execute` for every call in it, in order (Core's `ExecuteHTTPRPC`).
-pub async fn respond<F, Fut>(body: &[u8], execute: F) -> Response
-where
-    F: Fn(Call) -> Fut,
-    Fut: Future<Output = Result<Value, RpcError>>,
-{
+/// Answers a request body, letting every call in it be carried out, in order (Core's `ExecuteHTTPRPC`).
+pub async fn respond(body: &[u8], executor: &impl Execute) -> Response {
     match serde_json::from_slice::<Value>(body) {
-        Ok(Value::Array(requests)) => respond_batch(requests, execute).await,
-        Ok(request @ Value::Object(_)) => respond_single(request, execute).await,
+        Ok(Value::Array(requests)) => respond_batch(requests, executor).await,
+        Ok(request @ Value::Object(_)) => respond_single(request, executor).await,
         Ok(_) => Response::failure(Envelope::unknown(), RpcError::new(code::PARSE, "Top-level object parse error")),
         Err(_) => Response::failure(Envelope::unknown(), RpcError::new(code::PARSE, "Parse error")),
     }
 }
 
-async fn respond_single<F, Fut>(request: Value, execute: F) -> Response
-where
-    F: Fn(Call) -> Fut,
-    Fut: Future<Output = Result<Value, RpcError>>,
-{
+async fn respond_single(request: Value, executor: &impl Execute) -> Response {
     let (envelope, call) = parse(request, Envelope::unknown());
     let call = match call {
         Ok(call) => call,
         // Core answers a request it cannot read with an HTTP error in either dialect.
         Err(error) => return Response::failure(envelope, error),
     };
-    let outcome = execute(call).await;
+    let outcome = executor.one(call).await;
     if envelope.is_notification() {
         return Response { status: 204, body: None };
     }
     match outcome {
         Err(error) if envelope.version == Version::Legacy => Response::failure(envelope, error),
-        outcome => Response::new(200, &envelope.reply(outcome)),
+        outcome => Response::new(200, envelope, outcome),
     }
 }
 
-async fn respond_batch<F, Fut>(requests: Vec<Value>, execute: F) -> Response
-where
-    F: Fn(Call) -> Fut,
-    Fut: Future<Output = Result<Value, RpcError>>,
-{
+async fn respond_batch(requests: Vec<Value>, executor: &impl Execute) -> Response {
     let asked = requests.len();
     if asked > MAX_BATCH {
         let message = format!("A batch must not hold more than {MAX_BATCH} calls");
         return Response::failure(Envelope::unknown(), RpcError::new(code::INVALID_REQUEST, message));
     }
-    let mut replies = Vec::with_capacity(asked.min(1024));
+    // What cannot be read is answered in its place; the rest is carried out together.
+    let mut calls = Vec::new();
+    let mut waiting = Vec::with_capacity(asked);
     let mut last = Envelope::unknown();
     for request in requests {
         // What is no object is answered under the id of the request before, as Core does.
         let (envelope, call) = parse(request, last);
         last = envelope.clone();
-        let outcome = match call {
-            Ok(call) => execute(call).await,
-            Err(error) => Err(error),
-        };
-        if !envelope.is_notification() {
-            replies.push(envelope.reply(outcome));
+        waiting.push((envelope, call.map(|call| calls.push(call))));
+    }
+    let mut outcomes = executor.many(calls).await.into_iter();
+    let mut body = vec![b'['];
+    for (envelope, call) in waiting {
+        let missing = || Err(RpcError::new(code::INTERNAL, "the call was not carried out"));
+        let outcome = call.and_then(|()| outcomes.next().unwrap_or_else(missing));
+        if envelope.is_notification() {
+            continue;
         }
+        if body.len() > 1 {
+            body.push(b',');
+        }
+        envelope.reply(outcome, &mut body);
     }
     // An empty batch is answered by an empty list, one of notifications only by nothing.
-    if replies.is_empty() && asked > 0 {
+    if body.len() == 1 && asked > 0 {
         return Response { status: 204, body: None };
     }
-    Response::new(200, &Value::Array(replies))
+    body.extend_from_slice(b"]\n");
+    Response { status: 200, body: Some(body) }
 }
 
 /// Core's `JSONRPCRequest::parse`: what was read before a failure still shapes the answer.
@@ -257,17 +291,29 @@ fn parse(request: Value, mut envelope: Envelope) -> (Envelope, Result<Call, RpcE
 mod tests {
     use super::*;
 
-    async fn echo(call: Call) -> Result<Value, RpcError> {
-        match call.method.as_str() {
-            "echo" => Ok(call.params),
-            "fail" => Err(RpcError::new(code::INVALID_PARAMETER, "bad")),
-            _ => Err(RpcError::new(code::METHOD_NOT_FOUND, "Method not found")),
+    struct Echo;
+
+    impl Execute for Echo {
+        async fn one(&self, call: Call) -> Result<Reply, RpcError> {
+            match call.method.as_str() {
+                "echo" => Ok(call.params.into()),
+                "fail" => Err(RpcError::new(code::INVALID_PARAMETER, "bad")),
+                _ => Err(RpcError::new(code::METHOD_NOT_FOUND, "Method not found")),
+            }
+        }
+
+        async fn many(&self, calls: Vec<Call>) -> Vec<Result<Reply, RpcError>> {
+            let mut outcomes = Vec::new();
+            for call in calls {
+                outcomes.push(self.one(call).await);
+            }
+            outcomes
         }
     }
 
     fn ask(body: &str) -> (u16, String) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let response = runtime.block_on(respond(body.as_bytes(), echo));
+        let response = runtime.block_on(respond(body.as_bytes(), &Echo));
         let body = String::from_utf8(response.body.unwrap_or_default()).unwrap();
         (response.status, body.trim_end().to_string())
     }

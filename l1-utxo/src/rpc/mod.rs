@@ -6,24 +6,41 @@
 
 mod argument;
 pub mod auth;
+mod descriptor;
 mod dialect;
 mod method;
+pub mod notify;
 mod render;
+mod rest;
 mod server;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use axum::body::Bytes;
+use axum::http::Uri;
+use axum::response::Response;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use self::argument::Params;
-use self::dialect::{Call, RpcError, code};
+use self::dialect::{Call, Execute, Reply, RpcError, code};
+use self::method::Method;
+use crate::config::Publication;
 use crate::driver::{Handle, Ledger};
 use crate::net::Network as Peers;
 use crate::params::{Network, Params as NetworkParams};
 
 pub use self::server::serve;
+
+/// What is served besides JSON-RPC.
+#[derive(Debug, Clone, Default)]
+pub struct Offer {
+    /// REST, without a password.
+    pub rest: bool,
+    /// What is published by ZeroMQ, to be told.
+    pub publications: Vec<Publication>,
+}
 
 /// What methods work with once the node is loaded.
 pub struct Context {
@@ -36,6 +53,9 @@ pub struct Context {
     /// When the process started.
     pub started: Instant,
     stop: Arc<watch::Sender<bool>>,
+    template: render::TemplateText,
+    scan: Arc<method::Scan>,
+    publications: Vec<Publication>,
 }
 
 impl Context {
@@ -66,17 +86,35 @@ pub struct Service {
     context: OnceLock<Context>,
     started: Instant,
     stop: Arc<watch::Sender<bool>>,
+    offer: Offer,
 }
 
 impl Service {
     /// A service that answers every call with "loading" for now. `stop` turns true when the process is to end.
-    pub fn new(stop: watch::Sender<bool>) -> Self {
-        Self { context: OnceLock::new(), started: Instant::now(), stop: Arc::new(stop) }
+    pub fn new(stop: watch::Sender<bool>, offer: Offer) -> Self {
+        Self { context: OnceLock::new(), started: Instant::now(), stop: Arc::new(stop), offer }
+    }
+
+    /// Answers a REST request; nothing where REST is not served.
+    pub async fn rest(&self, uri: &Uri, body: &Bytes) -> Option<Response> {
+        if !self.offer.rest {
+            return None;
+        }
+        Some(rest::respond(self.context.get(), uri, body).await)
     }
 
     /// The node is loaded: calls are served from now on. Only the first call counts.
     pub fn ready(&self, node: Handle, network: Network, peers: Peers) {
-        let context = Context { node, network, peers, started: self.started, stop: Arc::clone(&self.stop) };
+        let context = Context {
+            node,
+            network,
+            peers,
+            started: self.started,
+            stop: Arc::clone(&self.stop),
+            template: render::TemplateText::default(),
+            scan: Arc::default(),
+            publications: self.offer.publications.clone(),
+        };
         if self.context.set(context).is_err() {
             tracing::error!("the rpc service was made ready twice");
         }
@@ -87,7 +125,8 @@ impl Service {
         self.stop.subscribe()
     }
 
-    async fn execute(&self, call: Call) -> Result<Value, RpcError> {
+    /// What the call needs, checked, or what is wrong with it.
+    fn prepare(&self, call: Call) -> Result<(&Context, &'static Method, Params), RpcError> {
         let Some(context) = self.context.get() else {
             return Err(RpcError::new(code::IN_WARMUP, "Loading block index…"));
         };
@@ -98,7 +137,50 @@ impl Service {
             return Err(RpcError::new(code::MISC, method.help()));
         }
         params.check_types(method.arguments)?;
-        (method.run)(context, params).await
+        Ok((context, method, params))
+    }
+}
+
+impl Execute for Service {
+    async fn one(&self, call: Call) -> Result<Reply, RpcError> {
+        let (context, method, params) = self.prepare(call)?;
+        match method::text_of(method.name) {
+            Some(run) => run(context, params).await.map(Reply::Text),
+            None => (method.run)(context, params).await.map(Reply::Value),
+        }
+    }
+
+    async fn many(&self, calls: Vec<Call>) -> Vec<Result<Reply, RpcError>> {
+        let mut outcomes = Vec::with_capacity(calls.len().min(1_024));
+        let mut calls = calls.into_iter().peekable();
+        while let Some(call) = calls.next() {
+            if call.method != method::TOGETHER {
+                outcomes.push(self.one(call).await);
+                continue;
+            }
+            // A run of transactions goes to the validation thread in one piece.
+            let mut run = vec![call];
+            while let Some(next) = calls.next_if(|next| next.method == method::TOGETHER && run.len() < MAX_RUN) {
+                run.push(next);
+            }
+            outcomes.extend(self.send_together(run).await);
+        }
+        outcomes
+    }
+}
+
+/// Calls of a batch that are carried out in one go at most: others come between.
+const MAX_RUN: usize = 256;
+
+impl Service {
+    async fn send_together(&self, calls: Vec<Call>) -> Vec<Result<Reply, RpcError>> {
+        let prepared: Vec<_> = calls.into_iter().map(|call| self.prepare(call)).collect();
+        let Some(context) = self.context.get() else {
+            return prepared.into_iter().map(|prepared| prepared.map(|_| Value::Null.into())).collect();
+        };
+        let params = prepared.into_iter().map(|prepared| prepared.map(|(_, _, params)| params)).collect();
+        let outcomes = method::send_together(context, params).await;
+        outcomes.into_iter().map(|outcome| outcome.map(Reply::Value)).collect()
     }
 }
 
@@ -108,11 +190,11 @@ mod tests {
 
     #[test]
     fn every_call_hears_that_the_node_is_loading() {
-        let service = Service::new(watch::Sender::new(false));
+        let service = Service::new(watch::Sender::new(false), Offer::default());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         for name in ["getblockcount", "stop", "nosuchmethod"] {
             let call = Call { method: name.into(), params: Value::Null };
-            let error = runtime.block_on(service.execute(call)).unwrap_err();
+            let error = runtime.block_on(service.one(call)).unwrap_err();
             assert_eq!((error.code, error.message.as_str()), (-28, "Loading block index…"));
         }
     }

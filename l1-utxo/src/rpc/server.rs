@@ -23,6 +23,8 @@ use super::dialect;
 
 /// As many bytes as Core takes in a request (`MAX_SIZE`).
 const MAX_BODY: usize = 32 * 1024 * 1024;
+/// Bytes of a REST request's body: a list of outputs.
+const MAX_REST_BODY: usize = 64 * 1024;
 /// Connections at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 256;
 /// Core's answer to a wrong password comes late, against guessing.
@@ -37,7 +39,7 @@ struct Door {
 pub async fn serve(listener: TcpListener, auth: Auth, service: Arc<Service>) -> io::Result<()> {
     let mut stopping = service.stopping();
     let door = Arc::new(Door { auth, service });
-    let router = Router::new().route("/", any(handle)).with_state(door);
+    let router = Router::new().route("/", any(handle)).route("/rest/{*path}", any(handle_rest)).with_state(door);
     let listener = Bounded { listener, places: Arc::new(Semaphore::new(MAX_CONNECTIONS)) };
     axum::serve(listener, router)
         .with_graceful_shutdown(async move {
@@ -67,12 +69,24 @@ async fn handle(State(door): State<Arc<Door>>, request: Request) -> Response {
     let Ok(body) = axum::body::to_bytes(request.into_body(), MAX_BODY).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
-    let answer = dialect::respond(&body, |call| door.service.execute(call)).await;
+    let answer = dialect::respond(&body, door.service.as_ref()).await;
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     match answer.body {
         Some(body) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
         None => status.into_response(),
     }
+}
+
+/// A question below `/rest/`: the body is small or it is none.
+async fn handle_rest(State(door): State<Arc<Door>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    if !matches!(parts.method, Method::GET | Method::POST) {
+        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+    }
+    let Ok(body) = axum::body::to_bytes(body, MAX_REST_BODY).await else {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    };
+    door.service.rest(&parts.uri, &body).await.unwrap_or_else(|| StatusCode::NOT_FOUND.into_response())
 }
 
 /// A listener that accepts no more connections than there are places.

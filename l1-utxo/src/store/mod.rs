@@ -9,6 +9,7 @@
 mod codec;
 mod coins;
 mod directory;
+mod index;
 pub mod pool;
 mod recovery;
 mod segment;
@@ -24,10 +25,11 @@ use fjall::config::CompressionPolicy;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use crate::chain::{Archive, ArchiveError, BlockUndo, Dirty, Position};
-use crate::params::Params;
+use crate::params::{Network, Params};
 
 pub use codec::Malformed;
 pub use coins::CoinsSnapshot;
+pub use index::{FilterRow, IndexStore, IndexedBlock, Indexes};
 pub use recovery::Recovered;
 
 use segment::{Kind, SegmentLog};
@@ -114,6 +116,25 @@ impl Default for StoreOptions {
     }
 }
 
+/// A data directory that is ours as long as this lives: nobody else may write there.
+#[derive(Debug)]
+pub struct Claim {
+    dir: PathBuf,
+    lock: File,
+}
+
+impl Claim {
+    /// Takes the directory of a network, making it if need be. Reads nothing yet, so it is quick.
+    pub fn take(dir: &Path, network: Network) -> Result<Self, StoreError> {
+        Ok(Self { dir: dir.to_owned(), lock: directory::claim(dir, network)? })
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
 /// Blocks, undo data, coins and index of one network.
 pub struct Store {
     log: SegmentLog,
@@ -124,9 +145,14 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the directory, or makes it, and finds out what is there.
+    /// Takes the directory, or makes it, and finds out what is there.
     pub fn open(dir: &Path, params: &Params, options: StoreOptions) -> Result<(Self, Recovered), StoreError> {
-        let lock = directory::claim(dir, params.network)?;
+        Self::open_claimed(Claim::take(dir, params.network)?, params, options)
+    }
+
+    /// Finds out what is in a directory that is ours.
+    pub fn open_claimed(claim: Claim, params: &Params, options: StoreOptions) -> Result<(Self, Recovered), StoreError> {
+        let Claim { dir, lock } = claim;
         let log = SegmentLog::open(&dir.join("blocks"), params.magic)?;
         let database = Database::builder(dir.join("chainstate"))
             .cache_size(options.block_cache)

@@ -9,5 +9,7 @@ mod mempool;
 mod mining;
 mod node;
 mod peer;
+mod query;
+mod rest;
 mod restart;
 mod wallet;

@@ -121,6 +121,15 @@ impl Node {
         read_reply(connection)
     }
 
+    /// A plain question, without a password.
+    pub fn get(&mut self, path: &str) -> Reply {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: l1\r\nConnection: close\r\n\r\n");
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        read_reply(&mut BufReader::new(stream))
+    }
+
     /// A request of our own, with the cookie.
     pub fn post(&mut self, body: &str) -> Reply {
         let cookie = self.cookie.clone();

@@ -11,7 +11,7 @@ mod several;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bitcoin::{Amount, Transaction, Txid, Wtxid};
+use bitcoin::{Amount, OutPoint, Transaction, Txid, Wtxid};
 use rayon::prelude::*;
 
 use super::cluster::{ClusterId, Entry, Newcomer, Plan, Slot, memory_usage};
@@ -247,6 +247,27 @@ impl Mempool {
         }
         verify_scripts(&candidate, cx.signatures)?;
         Ok((candidate, Change { plan, removed }))
+    }
+}
+
+impl Mempool {
+    /// Runs the scripts of transactions that are about to be accepted, on all cores, so that their signatures are known by
+    /// then. Says nothing: what fails fails again, and what cannot be looked up yet is left out.
+    pub fn verify_ahead(&self, transactions: &[Arc<Transaction>], cx: &Context<'_>) {
+        let spends = transactions.iter().filter_map(|transaction| {
+            let coin = |outpoint: &OutPoint| self.coin(outpoint, cx.height).or_else(|| cx.coins.coin(outpoint));
+            let coins = transaction.input.iter().map(|input| coin(&input.previous_output));
+            Some((transaction, coins.collect::<Option<Vec<Coin>>>()?))
+        });
+        // What costs more than an honest transaction has to pass the rules on size and fees first.
+        let spends = spends.filter(|(transaction, coins)| transaction.weight().to_wu() <= 10_000 && !coins.is_empty());
+        spends.collect::<Vec<_>>().par_iter().for_each(|(transaction, coins)| {
+            let prevouts = coins.iter().map(|coin| &coin.output).collect();
+            let cache = TransactionCache::new(transaction, prevouts).with_signature_cache(cx.signatures);
+            // An error is found again, and told, when the transaction's turn comes.
+            let _ = (0..transaction.input.len())
+                .try_for_each(|input| verify_input(&cache, input, ScriptFlags::STANDARD).map_err(drop));
+        });
     }
 }
 

@@ -107,18 +107,18 @@ async fn getblock(cx: &Context, params: Params) -> Result<Value, RpcError> {
 }
 
 /// A parameter that is a block hash.
-pub(super) fn block_hash(params: &Params, position: usize, name: &str) -> Result<BlockHash, RpcError> {
+pub fn block_hash(params: &Params, position: usize, name: &str) -> Result<BlockHash, RpcError> {
     Ok(BlockHash::from_raw_hash(params.hash(position, name)?))
 }
 
 /// The block, or Core's "Block not found".
-pub(super) fn known(ledger: &Ledger, hash: &BlockHash) -> Result<BlockId, RpcError> {
+pub fn known(ledger: &Ledger, hash: &BlockHash) -> Result<BlockId, RpcError> {
     let not_found = || RpcError::new(code::INVALID_ADDRESS_OR_KEY, "Block not found");
     ledger.chain().find(hash).ok_or_else(not_found)
 }
 
 /// The block itself.
-pub(super) fn body(ledger: &Ledger, id: BlockId) -> Result<Arc<HashedBlock>, RpcError> {
+pub fn body(ledger: &Ledger, id: BlockId) -> Result<Arc<HashedBlock>, RpcError> {
     if ledger.chain().entry(id).data.is_none() {
         return Err(RpcError::new(code::MISC, "Block not available (not fully downloaded)"));
     }
@@ -129,7 +129,7 @@ pub(super) fn body(ledger: &Ledger, id: BlockId) -> Result<Arc<HashedBlock>, Rpc
 }
 
 /// The coins it spent; `None` for blocks that were never connected.
-pub(super) fn undo(ledger: &Ledger, id: BlockId) -> Result<Option<BlockUndo>, RpcError> {
+pub fn undo(ledger: &Ledger, id: BlockId) -> Result<Option<BlockUndo>, RpcError> {
     if ledger.chain().entry(id).undo.is_none() {
         return Ok(None);
     }
@@ -142,7 +142,7 @@ pub(super) fn undo(ledger: &Ledger, id: BlockId) -> Result<Option<BlockUndo>, Rp
 }
 
 /// What is shown of a block besides its body.
-pub(super) fn view(ledger: &Ledger, id: BlockId) -> BlockView {
+pub fn view(ledger: &Ledger, id: BlockId) -> BlockView {
     let chain = ledger.chain();
     let entry = chain.entry(id);
     let confirmations = if chain.is_active(id) { i64::from(chain.height()) - i64::from(entry.height) + 1 } else { -1 };

@@ -7,37 +7,56 @@ use serde_json::{Value, json};
 
 use super::{Method, all, find};
 use crate::rpc::Context;
-use crate::rpc::argument::{Kind, Params, integer, optional, required};
+use crate::rpc::argument::{Argument, Kind, Params, integer, optional, required, text};
 use crate::rpc::dialect::{RpcError, code};
 
 /// The last second that Core's clock can be set to: the last that a block's time can be.
 const MAX_MOCK_TIME: i64 = u32::MAX as i64;
 
+/// As many as Core takes.
+const ECHO: &[Argument] = &[
+    optional("arg0", Kind::Any, "").shown("\"arg0\""),
+    optional("arg1", Kind::Any, "").shown("\"arg1\""),
+    optional("arg2", Kind::Any, "").shown("\"arg2\""),
+    optional("arg3", Kind::Any, "").shown("\"arg3\""),
+    optional("arg4", Kind::Any, "").shown("\"arg4\""),
+    optional("arg5", Kind::Any, "").shown("\"arg5\""),
+    optional("arg6", Kind::Any, "").shown("\"arg6\""),
+    optional("arg7", Kind::Any, "").shown("\"arg7\""),
+    optional("arg8", Kind::Any, "").shown("\"arg8\""),
+    optional("arg9", Kind::Any, "").shown("\"arg9\""),
+];
+
 pub(super) const METHODS: &[Method] = &[
     Method {
         name: "echo",
         category: "hidden",
-        arguments: &[
-            optional("arg0", Kind::Any, "").shown("\"arg0\""),
-            optional("arg1", Kind::Any, "").shown("\"arg1\""),
-            optional("arg2", Kind::Any, "").shown("\"arg2\""),
-            optional("arg3", Kind::Any, "").shown("\"arg3\""),
-            optional("arg4", Kind::Any, "").shown("\"arg4\""),
-            optional("arg5", Kind::Any, "").shown("\"arg5\""),
-            optional("arg6", Kind::Any, "").shown("\"arg6\""),
-            optional("arg7", Kind::Any, "").shown("\"arg7\""),
-            optional("arg8", Kind::Any, "").shown("\"arg8\""),
-            optional("arg9", Kind::Any, "").shown("\"arg9\""),
-        ],
+        arguments: ECHO,
         about: "Simply echo back the input arguments. This command is for testing.",
         run: |_, params| Box::pin(async move { Ok(params.all().to_vec().into()) }),
     },
     Method {
-        name: "getindexinfo",
-        category: "util",
-        arguments: &[optional("index_name", Kind::Text, "Filter results for an index with a specific name")],
-        about: "Returns the status of the indexes that run. There is none yet.",
-        run: |_, _| Box::pin(async { Ok(json!({})) }),
+        name: "echojson",
+        category: "hidden",
+        arguments: ECHO,
+        about: "Simply echo back the input arguments. This command is for testing.",
+        run: |_, params| Box::pin(async move { Ok(params.all().to_vec().into()) }),
+    },
+    Method {
+        name: "getmemoryinfo",
+        category: "control",
+        arguments: &[optional("mode", Kind::Text, "stats, or mallocinfo, which there is not")],
+        about: "Returns an object containing information about memory usage. Nothing here is locked into memory.",
+        run: |_, params| Box::pin(async move { getmemoryinfo(&params) }),
+    },
+    Method {
+        name: "getrpcinfo",
+        category: "control",
+        arguments: &[],
+        about: "Returns details of the RPC server.",
+        run: |_, _| {
+            Box::pin(async { Ok(json!({"active_commands": [{"method": "getrpcinfo", "duration": 0}], "logpath": ""})) })
+        },
     },
     Method {
         name: "help",
@@ -45,6 +64,27 @@ pub(super) const METHODS: &[Method] = &[
         arguments: &[optional("command", Kind::Text, "The command to get help on")],
         about: "List all commands, or get help for a specified command.",
         run: |_, params| Box::pin(async move { help(&params) }),
+    },
+    Method {
+        name: "logging",
+        category: "control",
+        arguments: &[
+            optional("include", Kind::List, "The categories to add to debug logging"),
+            optional("exclude", Kind::List, "The categories to remove from debug logging"),
+        ],
+        about: "Gets the logging configuration; it is set by --log.",
+        run: |_, params| Box::pin(async move { logging(&params) }),
+    },
+    Method {
+        name: "mockscheduler",
+        category: "hidden",
+        arguments: &[required(
+            "delta_time",
+            Kind::Number,
+            "Number of seconds to forward the scheduler into the future",
+        )],
+        about: "Nothing is scheduled here: it has no effect.",
+        run: |cx, params| Box::pin(async move { mockscheduler(cx, &params) }),
     },
     Method {
         name: "setmocktime",
@@ -68,6 +108,73 @@ pub(super) const METHODS: &[Method] = &[
         run: |cx, _| Box::pin(async { Ok(cx.started.elapsed().as_secs().into()) }),
     },
 ];
+
+fn getmemoryinfo(params: &Params) -> Result<Value, RpcError> {
+    match if params.has(0) { params.text(0)? } else { "stats" } {
+        "stats" => {
+            let none = json!({"used": 0, "free": 0, "total": 0, "locked": 0, "chunks_used": 0, "chunks_free": 0});
+            Ok(json!({"locked": none}))
+        }
+        "mallocinfo" => Err(RpcError::new(code::INVALID_PARAMETER, "mallocinfo mode not available")),
+        other => Err(RpcError::new(code::INVALID_PARAMETER, format!("unknown mode {other}"))),
+    }
+}
+
+/// Core's categories, none of which has a switch here.
+fn logging(params: &Params) -> Result<Value, RpcError> {
+    const CATEGORIES: &[&str] = &[
+        "net",
+        "tor",
+        "mempool",
+        "http",
+        "bench",
+        "zmq",
+        "walletdb",
+        "rpc",
+        "estimatefee",
+        "addrman",
+        "selectcoins",
+        "reindex",
+        "cmpctblock",
+        "rand",
+        "prune",
+        "proxy",
+        "mempoolrej",
+        "libevent",
+        "coindb",
+        "qt",
+        "leveldb",
+        "validation",
+        "i2p",
+        "ipc",
+        "lock",
+        "blockstorage",
+        "txreconciliation",
+        "scan",
+        "txpackages",
+    ];
+    for position in 0..2 {
+        let named = params.get(position).as_array().map(Vec::as_slice).unwrap_or_default();
+        for category in named {
+            let name = text(category)?;
+            if !CATEGORIES.contains(&name) && !matches!(name, "all" | "1") {
+                return Err(RpcError::new(code::INVALID_PARAMETER, format!("unknown logging category {name}")));
+            }
+        }
+    }
+    Ok(Value::Object(CATEGORIES.iter().map(|name| ((*name).to_owned(), false.into())).collect()))
+}
+
+fn mockscheduler(cx: &Context, params: &Params) -> Result<Value, RpcError> {
+    if !cx.params().is_mockable {
+        return Err(RpcError::new(code::MISC, "mockscheduler is for regression testing (-regtest mode) only"));
+    }
+    let delta = integer(params.get(0))?;
+    if delta <= 0 || delta > 3_600 {
+        return Err(RpcError::new(code::MISC, "delta_time must be between 1 and 3600 seconds (1 hr)"));
+    }
+    Ok(Value::Null)
+}
 
 fn help(params: &Params) -> Result<Value, RpcError> {
     if params.has(0) {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bitcoin::hex::FromHex;
 use bitcoin::{Block, BlockHash, ScriptBuf, Transaction, Txid};
 use serde_json::{Value, json};
 
@@ -13,6 +12,7 @@ use crate::driver::{Ledger, MineError, Mined, Solution, solve};
 use crate::params::Network;
 use crate::rpc::Context;
 use crate::rpc::argument::{self, Kind, Params, optional, required};
+use crate::rpc::descriptor::Descriptor;
 use crate::rpc::dialect::{RpcError, code};
 
 /// Nonces that one call tries at most on regtest (Core: `DEFAULT_MAX_TRIES`).
@@ -44,15 +44,52 @@ pub(super) const METHODS: &[Method] = &[
         about: "Mine to a specified address and return the block hashes.",
         run: |cx, params| Box::pin(generatetoaddress(cx, params)),
     },
+    Method {
+        name: "generatetodescriptor",
+        category: "mining",
+        arguments: &[
+            required("num_blocks", Kind::Number, "How many blocks are generated"),
+            required("descriptor", Kind::Text, "The descriptor to send the newly generated bitcoin to"),
+            optional("maxtries", Kind::Number, "How many iterations to try"),
+        ],
+        about: "Mine to a specified descriptor and return the block hashes.",
+        run: |cx, params| Box::pin(generatetodescriptor(cx, params)),
+    },
 ];
 
 async fn generatetoaddress(cx: &Context, params: Params) -> Result<Value, RpcError> {
+    let script = decode_address(params.text(1)?)
+        .map_err(|_| RpcError::new(code::INVALID_ADDRESS_OR_KEY, "Error: Invalid address"))?;
+    generate(cx, &params, script).await
+}
+
+async fn generatetodescriptor(cx: &Context, params: Params) -> Result<Value, RpcError> {
+    let script = descriptor_script(params.text(1)?)?;
+    generate(cx, &params, script).await
+}
+
+/// Core's `getScriptFromDescriptor`: one that stands for one script, or for several of which miners take the usual one.
+fn descriptor_script(text: &str) -> Result<ScriptBuf, RpcError> {
+    let refused = |message: String| RpcError::new(code::INVALID_ADDRESS_OR_KEY, message);
+    let descriptors = Descriptor::parse(text, false)?;
+    let [descriptor] = descriptors.as_slice() else {
+        return Err(refused("Multipath descriptor not accepted".into()));
+    };
+    if descriptor.is_range() {
+        let message = "Ranged descriptor not accepted. Maybe pass through deriveaddresses first?";
+        return Err(RpcError::new(code::INVALID_PARAMETER, message));
+    }
+    let scripts = descriptor.expand(0)?;
+    // Of combo's scripts Core takes the one of the key's hash, or of its witness program if there is one.
+    let chosen = if scripts.len() == 4 { scripts.into_iter().nth(2) } else { scripts.into_iter().next_back() };
+    chosen.map(|(script, _)| script).ok_or_else(|| refused("Cannot derive script without private keys".into()))
+}
+
+async fn generate(cx: &Context, params: &Params, script: ScriptBuf) -> Result<Value, RpcError> {
     let count = usize::try_from(params.int(0)?).unwrap_or(0);
     // On a network with real work a block takes millions of tries: there the default does not limit.
     let default = if cx.network == Network::Regtest { DEFAULT_MAX_TRIES } else { u64::MAX };
     let mut tries = if params.has(2) { u64::try_from(params.int(2)?).unwrap_or(u64::MAX) } else { default };
-    let script = decode_address(params.text(1)?)
-        .map_err(|_| RpcError::new(code::INVALID_ADDRESS_OR_KEY, "Error: Invalid address"))?;
     let mut hashes: Vec<BlockHash> = Vec::new();
     while hashes.len() < count && tries > 0 && !*cx.stopping().borrow() {
         let missing = (count - hashes.len()).min(BATCH);
@@ -103,14 +140,9 @@ async fn generateblock(cx: &Context, params: Params) -> Result<Value, RpcError> 
     Ok(json!({"hash": hash}))
 }
 
-/// An address, or the two descriptors that name a script as it is.
+/// A descriptor, or an address.
 fn output_script(text: &str) -> Option<ScriptBuf> {
-    let descriptor = text.split('#').next().unwrap_or_default();
-    let inner = |name: &str| descriptor.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')');
-    if let Some(hex) = inner("raw") {
-        return Vec::from_hex(hex).ok().map(ScriptBuf::from_bytes);
-    }
-    decode_address(inner("addr").unwrap_or(text)).ok()
+    descriptor_script(text).ok().or_else(|| decode_address(text).ok())
 }
 
 fn assemble(ledger: &mut Ledger, script: &ScriptBuf, listed: &[Value]) -> Result<Block, RpcError> {

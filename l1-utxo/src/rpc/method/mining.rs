@@ -1,11 +1,11 @@
 //! Templates out, blocks in (Core: `rpc/mining.cpp`, BIP 22, BIP 23, BIP 145).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bitcoin::consensus::encode::serialize_hex;
-use bitcoin::{Block, ScriptBuf, Txid};
-use serde_json::{Map, Value, json};
+use bitcoin::Block;
+use bitcoin::block::Header;
+use bitcoin::consensus::encode::deserialize_hex;
+use serde_json::{Map, Value};
 
 use super::Method;
 use crate::chain::Source;
@@ -13,7 +13,6 @@ use crate::consensus::block::{add_witness_reserved_value, check_merkle_root};
 use crate::consensus::decode;
 use crate::consensus::{BlockError, HashedBlock};
 use crate::driver::Ledger;
-use crate::mining::{Parent, Template};
 use crate::rpc::argument::{self, Kind, Params, optional, required};
 use crate::rpc::dialect::{RpcError, code};
 use crate::rpc::{Context, render};
@@ -26,7 +25,10 @@ pub(super) const METHODS: &[Method] = &[
             "{\"mode\":\"str\",\"capabilities\":[\"str\",...],\"rules\":[\"segwit\",\"str\",...],\"longpollid\":\"str\",\"data\":\"hex\"}",
         )],
         about: "Returns data needed to construct a block to work on (BIP 22).",
-        run: |cx, params| Box::pin(getblocktemplate(cx, params)),
+        // Its answer is large: the server takes it as text, see `text_of`.
+        run: |cx, params| {
+            Box::pin(async { Ok(serde_json::from_str(&getblocktemplate(cx, params).await?).unwrap_or_default()) })
+        },
     },
     Method {
         name: "submitblock",
@@ -38,15 +40,23 @@ pub(super) const METHODS: &[Method] = &[
         about: "Attempts to submit new block to network (BIP 22).",
         run: |cx, params| Box::pin(submitblock(cx, params)),
     },
+    Method {
+        name: "submitheader",
+        category: "mining",
+        arguments: &[required("hexdata", Kind::Text, "the hex-encoded block header data")],
+        about: "Decode the given hexdata as a header and submit it as a candidate chain tip if valid.",
+        run: |cx, params| Box::pin(submitheader(cx, params)),
+    },
 ];
 
-async fn getblocktemplate(cx: &Context, params: Params) -> Result<Value, RpcError> {
+/// The template as JSON text.
+pub async fn getblocktemplate(cx: &Context, params: Params) -> Result<String, RpcError> {
     let request = argument::object(params.get(0))?;
     let invalid = |message: &str| RpcError::new(code::INVALID_PARAMETER, message);
     match request.get("mode") {
         None | Some(Value::Null) => {}
         Some(Value::String(mode)) if mode == "template" => {}
-        Some(Value::String(mode)) if mode == "proposal" => return propose(cx, request).await,
+        Some(Value::String(mode)) if mode == "proposal" => return Ok(propose(cx, request).await?.to_string()),
         Some(_) => return Err(invalid("Invalid mode")),
     }
     let rules = request.get("rules").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -58,9 +68,22 @@ async fn getblocktemplate(cx: &Context, params: Params) -> Result<Value, RpcErro
         let message = "getblocktemplate must be called with the segwit rule set (call with {\"rules\": [\"segwit\"]})";
         return Err(invalid(message));
     }
-    let (template, parent, updates) =
-        cx.run(|ledger| (ledger.template(&ScriptBuf::new()), ledger.parent(), ledger.mempool().updates())).await?;
-    Ok(describe(&template, &parent, updates))
+    let last = cx.template.latest();
+    let (written, draft, parent, updates) = cx
+        .run(move |ledger| {
+            let (parent, updates) = (ledger.parent(), ledger.mempool().updates());
+            let last = last.filter(|last| last.is_at(parent.hash, updates));
+            let draft = if last.is_none() { Some(ledger.draft()) } else { None };
+            (last, draft, parent, updates)
+        })
+        .await?;
+    // Written here, for the validation thread has better things to do.
+    let written = match (written, draft) {
+        (Some(last), _) => last,
+        (None, Some(draft)) => cx.template.write(&draft, updates),
+        (None, None) => return Err(RpcError::new(code::INTERNAL, "no template was made")),
+    };
+    Ok(render::template(&written, &parent))
 }
 
 /// BIP 22's long poll: until the tip changes, or after a minute if the mempool did. Core: `getblocktemplate`.
@@ -91,60 +114,6 @@ async fn wait_for_change(cx: &Context, id: &Value) -> Result<(), RpcError> {
             return Ok(());
         }
     }
-}
-
-fn describe(template: &Template, parent: &Parent, updates: u64) -> Value {
-    let block = &template.block;
-    let coinbase = block.txdata.first();
-    let reward = coinbase.and_then(|coinbase| coinbase.output.first()).map_or(0, |output| output.value.to_sat());
-    let commitment = coinbase.and_then(|coinbase| coinbase.output.get(1));
-    let mut object = Map::new();
-    let mut put = |name: &str, value: Value| object.insert(name.into(), value);
-    put("capabilities", json!(["proposal"]));
-    put("version", block.header.version.to_consensus().into());
-    put("rules", json!(["csv", "!segwit", "taproot"]));
-    put("vbavailable", json!({}));
-    put("vbrequired", 0.into());
-    put("previousblockhash", block.header.prev_blockhash.to_string().into());
-    put("transactions", transactions(template));
-    put("coinbaseaux", json!({}));
-    put("coinbasevalue", reward.into());
-    put("longpollid", format!("{}{updates}", block.header.prev_blockhash).into());
-    put("target", render::target_hex(block.header.bits).into());
-    put("mintime", parent.min_time.into());
-    put("mutable", json!(["time", "transactions", "prevblock"]));
-    put("noncerange", "00000000ffffffff".into());
-    put("sigoplimit", 80_000.into());
-    put("sizelimit", 4_000_000.into());
-    put("weightlimit", 4_000_000.into());
-    put("curtime", block.header.time.into());
-    put("bits", format!("{:08x}", block.header.bits.to_consensus()).into());
-    put("height", parent.height.into());
-    if let Some(commitment) = commitment {
-        put("default_witness_commitment", commitment.script_pubkey.to_hex_string().into());
-    }
-    Value::Object(object)
-}
-
-fn transactions(template: &Template) -> Value {
-    let mut places: BTreeMap<Txid, usize> = BTreeMap::new();
-    let listed = template.block.txdata.iter().skip(1).zip(&template.fees).zip(&template.sigops).enumerate();
-    let listed = listed.map(|(index, ((transaction, fee), sigops))| {
-        let txid = transaction.compute_txid();
-        let inputs = transaction.input.iter();
-        let depends: Vec<usize> = inputs.filter_map(|input| places.get(&input.previous_output.txid)).copied().collect();
-        places.insert(txid, index + 1);
-        json!({
-            "data": serialize_hex(transaction),
-            "txid": txid.to_string(),
-            "hash": transaction.compute_wtxid().to_string(),
-            "depends": depends,
-            "fee": fee,
-            "sigops": sigops,
-            "weight": transaction.weight().to_wu(),
-        })
-    });
-    listed.collect::<Vec<_>>().into()
 }
 
 fn decode_block(text: &str) -> Result<Block, RpcError> {
@@ -182,6 +151,23 @@ fn known(ledger: &Ledger, block: &HashedBlock) -> Option<&'static str> {
         entry if entry.undo.is_some() || entry.height == 0 => "duplicate",
         _ => "duplicate-inconclusive",
     })
+}
+
+async fn submitheader(cx: &Context, params: Params) -> Result<Value, RpcError> {
+    let header: Header = deserialize_hex(params.text(0)?)
+        .map_err(|_| RpcError::new(code::DESERIALIZATION, "Block header decode failed"))?;
+    cx.run(move |ledger| {
+        let parent = header.prev_blockhash;
+        if ledger.chain().find(&parent).is_none() {
+            let message = format!("Must submit previous header ({parent}) first");
+            return Err(RpcError::new(code::VERIFY, message));
+        }
+        match ledger.accept_header(&header) {
+            Ok(_) => Ok(Value::Null),
+            Err(error) => Err(RpcError::new(code::VERIFY, error.reject_reason())),
+        }
+    })
+    .await?
 }
 
 async fn submitblock(cx: &Context, params: Params) -> Result<Value, RpcError> {

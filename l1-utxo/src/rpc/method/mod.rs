@@ -1,6 +1,6 @@
 //! The methods, by Core's categories, each with its parameters.
 
-mod block;
+pub mod block;
 mod chainstate;
 mod control;
 mod generate;
@@ -8,7 +8,9 @@ mod mempool;
 mod mining;
 mod network;
 mod peer;
-mod rawtransaction;
+mod query;
+pub mod rawtransaction;
+mod script;
 mod wait;
 
 use std::fmt::Write;
@@ -53,7 +55,27 @@ fn all() -> impl Iterator<Item = &'static Method> {
     .into_iter()
     .flatten()
     .chain(mempool::methods())
+    .chain(query::methods())
+    .chain(script::methods())
 }
+
+/// What a method answers as JSON text, later.
+pub type Text<'a> = Pin<Box<dyn Future<Output = Result<String, RpcError>> + Send + 'a>>;
+
+/// The way around `Value` for methods whose answers are large.
+pub fn text_of(name: &str) -> Option<for<'a> fn(&'a Context, Params) -> Text<'a>> {
+    match name {
+        "getblocktemplate" => Some(|cx, params| Box::pin(mining::getblocktemplate(cx, params))),
+        _ => None,
+    }
+}
+
+/// Calls of this method that follow each other in a batch are carried out together.
+pub const TOGETHER: &str = "sendrawtransaction";
+
+pub use network::decode_address;
+pub use query::Scan;
+pub use rawtransaction::send_together;
 
 /// The method of this name.
 pub fn find(name: &str) -> Option<&'static Method> {

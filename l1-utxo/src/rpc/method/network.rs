@@ -11,6 +11,7 @@ use crate::params::ADDRESS_NETWORK;
 use crate::rpc::Context;
 use crate::rpc::argument::{Kind, Params, required};
 use crate::rpc::dialect::RpcError;
+use crate::rpc::notify::HIGH_WATER_MARK;
 use crate::rpc::render;
 use crate::sync::{PROTOCOL_VERSION, SERVICES};
 
@@ -30,7 +31,18 @@ pub(super) const METHODS: &[Method] = &[
         category: "zmq",
         arguments: &[],
         about: "Returns information about the active ZeroMQ notifications.",
-        run: |_, _| Box::pin(async { Ok(json!([])) }),
+        run: |cx, _| {
+            Box::pin(async {
+                let shown = cx.publications.iter().map(|publication| {
+                    json!({
+                        "type": format!("pub{}", publication.topic.name()),
+                        "address": publication.address,
+                        "hwm": HIGH_WATER_MARK,
+                    })
+                });
+                Ok(shown.collect::<Vec<_>>().into())
+            })
+        },
     },
     Method {
         name: "validateaddress",
@@ -75,7 +87,7 @@ async fn getnetworkinfo(cx: &Context) -> Result<Value, RpcError> {
 }
 
 /// The output script of an address of this network, or why it is none.
-pub(super) fn decode_address(text: &str) -> Result<ScriptBuf, String> {
+pub fn decode_address(text: &str) -> Result<ScriptBuf, String> {
     let address: Address<NetworkUnchecked> = text.parse().map_err(|_| invalid_address(text))?;
     let address = address.require_network(ADDRESS_NETWORK).map_err(|_| invalid_address(text))?;
     Ok(address.script_pubkey())

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{BlockHash, Transaction, Txid};
+use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use super::block::{block_hash, body, undo};
 use super::{Answer, Method};
 use crate::chain::{BlockId, Coin, is_unspendable};
+use crate::consensus::HashedBlock;
 use crate::consensus::decode::{Form, decode_transaction};
 use crate::driver::Ledger;
 use crate::mempool::Rejection;
@@ -96,7 +98,7 @@ fn has_sane_scripts(transaction: &Transaction) -> bool {
 }
 
 /// Every push is whole and every opcode known.
-fn has_valid_ops(script: &bitcoin::Script) -> bool {
+pub(super) fn has_valid_ops(script: &bitcoin::Script) -> bool {
     const LAST_OPCODE: u8 = 0xb9;
     script.instructions().all(|instruction| match instruction {
         Ok(bitcoin::script::Instruction::Op(op)) => op.to_u8() <= LAST_OPCODE,
@@ -117,16 +119,39 @@ fn decoderawtransaction(params: &Params) -> Result<Value, RpcError> {
 }
 
 async fn sendrawtransaction(cx: &Context, params: Params) -> Result<Value, RpcError> {
+    let (transaction, max_fee) = to_send(&params)?;
+    let txid = cx.run(move |ledger| broadcast(ledger, transaction, max_fee)).await??;
+    Ok(txid.to_string().into())
+}
+
+/// The same for many, in order: their scripts are run beforehand, on all cores.
+pub async fn send_together(cx: &Context, calls: Vec<Result<Params, RpcError>>) -> Vec<Result<Value, RpcError>> {
+    let count = calls.len();
+    let work = move |ledger: &mut Ledger| {
+        let decoded: Vec<_> = calls.into_par_iter().map(|params| params.and_then(|params| to_send(&params))).collect();
+        let transactions = decoded.iter().flatten().map(|(transaction, _)| Arc::clone(transaction)).collect::<Vec<_>>();
+        ledger.with_mempool(|mempool, cx| mempool.verify_ahead(&transactions, cx));
+        let sent = decoded.into_iter().map(|decoded| {
+            let (transaction, max_fee) = decoded?;
+            broadcast(ledger, transaction, max_fee).map(|txid| Value::from(txid.to_string()))
+        });
+        sent.collect::<Vec<_>>()
+    };
+    match cx.run(work).await {
+        Ok(outcomes) => outcomes,
+        Err(error) => vec![Err(error); count],
+    }
+}
+
+/// The transaction, and what it may pay at most in satoshi.
+fn to_send(params: &Params) -> Result<(Arc<Transaction>, Option<u64>), RpcError> {
     let max_burn = if params.has(2) { amount(params.get(2))?.to_sat() } else { 0 };
     let transaction = decode(params.text(0)?, Encodings::Both).ok_or_else(|| {
         RpcError::new(code::DESERIALIZATION, "TX decode failed. Make sure the tx has at least one input.")
     })?;
     check_burn(&transaction, max_burn)?;
-    let max_fee = fee_at(max_feerate(&params)?, transaction.vsize() as u64);
-    let max_fee = (max_fee > 0).then_some(max_fee);
-    let transaction = Arc::new(transaction);
-    let txid = cx.run(move |ledger| broadcast(ledger, transaction, max_fee)).await??;
-    Ok(txid.to_string().into())
+    let max_fee = fee_at(max_feerate(params)?, transaction.vsize() as u64);
+    Ok((Arc::new(transaction), (max_fee > 0).then_some(max_fee)))
 }
 
 /// Against burning by mistake what `max_burn` satoshi do not cover.
@@ -201,7 +226,7 @@ async fn getrawtransaction(cx: &Context, params: Params) -> Result<Value, RpcErr
         return Ok(serialize_hex(found.transaction.as_ref()).into());
     }
     let mut object = Map::new();
-    if let Some(place) = &found.block {
+    if let Some(place) = found.block.as_ref().filter(|_| params.has(2)) {
         object.insert("in_active_chain".into(), place.is_active.into());
     }
     let detail = found.coins.as_deref().map_or(Detail::Plain, Detail::Prevouts);
@@ -217,19 +242,30 @@ async fn getrawtransaction(cx: &Context, params: Params) -> Result<Value, RpcErr
     Ok(Value::Object(object))
 }
 
-fn look_up(ledger: &Ledger, txid: Txid, within: Option<BlockHash>, with_coins: bool) -> Result<Found, RpcError> {
+/// A transaction of the mempool or, with an index, of the chain; and the hash of its block.
+pub fn fetch(ledger: &mut Ledger, txid: Txid) -> Result<(Arc<Transaction>, Option<BlockHash>), RpcError> {
+    let found = look_up(ledger, txid, None, false)?;
+    Ok((found.transaction, found.block.map(|place| place.hash)))
+}
+
+fn look_up(ledger: &mut Ledger, txid: Txid, within: Option<BlockHash>, with_coins: bool) -> Result<Found, RpcError> {
     let missing = |what: &str| {
         let message = format!("{what}. Use gettransaction for wallet transactions.");
         RpcError::new(code::INVALID_ADDRESS_OR_KEY, message)
     };
     let Some(hash) = within else {
-        let entry = ledger.mempool().entry(&txid).ok_or_else(|| {
-            missing(
-                "No such mempool transaction. Use -txindex or provide a block hash to enable blockchain transaction \
-                 queries",
-            )
-        })?;
-        return Ok(Found { transaction: Arc::clone(&entry.transaction), block: None, coins: None });
+        if let Some(entry) = ledger.mempool().entry(&txid) {
+            return Ok(Found { transaction: Arc::clone(&entry.transaction), block: None, coins: None });
+        }
+        if let Some((id, index)) = ledger.indexed_transaction(&txid) {
+            let block = body(ledger, id)?;
+            return in_block(ledger, id, &block, index, with_coins);
+        }
+        return Err(missing(if ledger.indexes().transactions {
+            "No such mempool or blockchain transaction"
+        } else {
+            "No such mempool transaction. Use -txindex or provide a block hash to enable blockchain transaction queries"
+        }));
     };
     let id = ledger
         .chain()
@@ -241,9 +277,21 @@ fn look_up(ledger: &Ledger, txid: Txid, within: Option<BlockHash>, with_coins: b
     let block = body(ledger, id)?;
     let index = block.txids().iter().position(|other| *other == txid);
     let index = index.ok_or_else(|| missing("No such transaction found in the provided block"))?;
+    in_block(ledger, id, &block, index, with_coins)
+}
+
+fn in_block(
+    ledger: &Ledger,
+    id: BlockId,
+    block: &HashedBlock,
+    index: usize,
+    with_coins: bool,
+) -> Result<Found, RpcError> {
     let spent = if with_coins { undo(ledger, id)? } else { None };
     let coins = spent.and_then(|undo| undo.spent.into_iter().nth(index.checked_sub(1)?));
-    let transaction = Arc::new(block.transactions()[index].clone());
+    let transaction = block.transactions().get(index).cloned();
+    let transaction = transaction.ok_or_else(|| RpcError::new(code::INTERNAL, "the transaction index is damaged"))?;
+    let transaction = Arc::new(transaction);
     Ok(Found { transaction, block: Some(place(ledger, id)), coins })
 }
 

@@ -4,6 +4,7 @@
 
 mod block;
 mod script;
+mod template;
 mod transaction;
 
 use std::str::FromStr;
@@ -11,8 +12,19 @@ use std::str::FromStr;
 use serde_json::{Number, Value};
 
 pub use block::{BlockView, block, difficulty, header, target_hex};
-pub use script::{address, asm, script_pubkey};
+pub use script::{address, asm, descriptor, script_pubkey};
+pub use template::{TemplateText, template};
 pub use transaction::{Detail, decoded, transaction};
+
+/// Appends bytes as hex digits.
+pub fn push_hex(out: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.reserve(2 * bytes.len());
+    for byte in bytes {
+        out.push(DIGITS[usize::from(byte >> 4)].into());
+        out.push(DIGITS[usize::from(byte & 15)].into());
+    }
+}
 
 /// Satoshi as BTC with eight decimals.
 pub fn amount(sat: u64) -> Value {

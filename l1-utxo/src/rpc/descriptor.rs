@@ -1,0 +1,256 @@
+//! Output descriptors (BIP 380 and those that follow it): read, checked, and made into scripts.
+//!
+//! What needs keys is the crate `miniscript`'s; `addr`, `raw`, `combo` and `rawtr` are Core's own and simple.
+
+use std::str::FromStr;
+
+use bitcoin::hex::FromHex;
+use bitcoin::key::{TapTweak, XOnlyPublicKey};
+use bitcoin::{PublicKey, ScriptBuf};
+use miniscript::descriptor::checksum::desc_checksum;
+use miniscript::{Descriptor as Miniscript, DescriptorPublicKey};
+use serde_json::Value;
+
+use super::argument;
+use super::dialect::{RpcError, code};
+use super::method::decode_address;
+use super::render;
+
+/// Children of a ranged descriptor that a scan takes by default.
+const DEFAULT_RANGE: (u32, u32) = (0, 1_000);
+/// Children in one call at most.
+const MAX_RANGE: i64 = 1_000_000;
+/// Characters of a checksum.
+const CHECKSUM_LENGTH: usize = 8;
+
+/// One descriptor.
+#[derive(Debug, Clone)]
+pub struct Descriptor {
+    form: Form,
+    /// As it is shown, with its checksum.
+    pub text: String,
+    /// Whether it held private keys.
+    pub has_private_keys: bool,
+}
+
+#[derive(Debug, Clone)]
+enum Form {
+    /// `addr` or `raw`: a script, and no more.
+    Script(ScriptBuf),
+    /// `rawtr`: an output key.
+    OutputKey(ScriptBuf),
+    /// What keys and scripts make; several for `combo`.
+    Keys(Vec<Miniscript<DescriptorPublicKey>>),
+}
+
+fn refused(message: impl Into<String>) -> RpcError {
+    RpcError::new(code::INVALID_ADDRESS_OR_KEY, message)
+}
+
+impl Descriptor {
+    /// Reads one; several if it is a multipath one.
+    pub fn parse(text: &str, needs_checksum: bool) -> Result<Vec<Self>, RpcError> {
+        let body = check_checksum(text, needs_checksum)?;
+        let inner = |name: &str| body.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')');
+        if let Some(address) = inner("addr") {
+            let script = decode_address(address).map_err(|_| refused("Address is not valid"))?;
+            return Ok(vec![Self::of(Form::Script(script), body, false)]);
+        }
+        if let Some(hex) = inner("raw") {
+            let bytes = Vec::from_hex(hex).map_err(|_| refused("Raw script is not hex"))?;
+            return Ok(vec![Self::of(Form::Script(bytes.into()), body, false)]);
+        }
+        if let Some(key) = inner("rawtr") {
+            let script = ScriptBuf::new_p2tr_tweaked(output_key(key)?.dangerous_assume_tweaked());
+            return Ok(vec![Self::of(Form::OutputKey(script), body, false)]);
+        }
+        if let Some(key) = inner("combo") {
+            return Self::combo(body, key).map(|descriptor| vec![descriptor]);
+        }
+        let (descriptor, keys) = Miniscript::parse_descriptor(secp256k1::SECP256K1, body).map_err(|error| {
+            let function = body.split('(').next().unwrap_or_default();
+            let known = ["pk", "pkh", "wpkh", "sh", "wsh", "tr", "multi", "sortedmulti"].contains(&function);
+            if known {
+                refused(error.to_string())
+            } else {
+                refused(format!("'{body}' is not a valid descriptor function"))
+            }
+        })?;
+        let single = descriptor.into_single_descriptors().map_err(|error| refused(error.to_string()))?;
+        let shown = |descriptor: Miniscript<DescriptorPublicKey>| Self {
+            text: descriptor.to_string(),
+            form: Form::Keys(vec![descriptor]),
+            has_private_keys: !keys.is_empty(),
+        };
+        Ok(single.into_iter().map(shown).collect())
+    }
+
+    fn of(form: Form, body: &str, has_private_keys: bool) -> Self {
+        let checksum = desc_checksum(body).unwrap_or_default();
+        Self { form, text: format!("{body}#{checksum}"), has_private_keys }
+    }
+
+    /// Every way to pay to one key that needs nothing but the key.
+    fn combo(body: &str, key: &str) -> Result<Self, RpcError> {
+        let parse = |text: String| Miniscript::parse_descriptor(secp256k1::SECP256K1, &text);
+        let (plain, keys) = parse(format!("pk({key})")).map_err(|error| refused(error.to_string()))?;
+        let mut all = vec![plain];
+        // Long keys have no segwit outputs.
+        let others = [format!("pkh({key})"), format!("wpkh({key})"), format!("sh(wpkh({key}))")];
+        all.extend(others.into_iter().filter_map(|text| Some(parse(text).ok()?.0)));
+        Ok(Self::of(Form::Keys(all), body, !keys.is_empty()))
+    }
+
+    /// Whether it stands for many scripts.
+    pub fn is_range(&self) -> bool {
+        matches!(&self.form, Form::Keys(all) if all.iter().any(Miniscript::has_wildcard))
+    }
+
+    /// Whether it says how its outputs are spent.
+    pub const fn is_solvable(&self) -> bool {
+        matches!(self.form, Form::Keys(_))
+    }
+
+    /// Its scripts at a place of its range, each with the descriptor of it alone.
+    pub fn expand(&self, index: u32) -> Result<Vec<(ScriptBuf, String)>, RpcError> {
+        let all = match &self.form {
+            Form::Script(script) | Form::OutputKey(script) => {
+                return Ok(vec![(script.clone(), render::descriptor(script))]);
+            }
+            Form::Keys(all) => all,
+        };
+        let private = |_| refused("Cannot derive script without private keys");
+        let expanded = all.iter().map(|descriptor| {
+            let definite = descriptor.at_derivation_index(index).map_err(private)?;
+            let derived = definite.derived_descriptor(secp256k1::SECP256K1).map_err(private)?;
+            Ok((derived.script_pubkey(), definite.to_string()))
+        });
+        expanded.collect()
+    }
+}
+
+/// The part before the checksum, once the checksum was found right.
+fn check_checksum(text: &str, is_needed: bool) -> Result<&str, RpcError> {
+    let Some((body, given)) = text.split_once('#') else {
+        return if is_needed { Err(refused("Missing checksum")) } else { Ok(text) };
+    };
+    if given.contains('#') {
+        return Err(refused("Multiple '#' symbols"));
+    }
+    if given.len() != CHECKSUM_LENGTH {
+        let message = format!("Expected {CHECKSUM_LENGTH} character checksum, not {} characters", given.len());
+        return Err(refused(message));
+    }
+    let computed = desc_checksum(body).map_err(|_| refused("Invalid characters in payload"))?;
+    if computed != given {
+        let message = format!("Provided checksum '{given}' does not match computed checksum '{computed}'");
+        return Err(refused(message));
+    }
+    Ok(body)
+}
+
+/// The checksum of what stands before any checksum.
+pub fn checksum(text: &str) -> String {
+    let body = text.split('#').next().unwrap_or_default();
+    desc_checksum(body).unwrap_or_default()
+}
+
+fn output_key(text: &str) -> Result<XOnlyPublicKey, RpcError> {
+    if let Ok(key) = XOnlyPublicKey::from_str(text) {
+        return Ok(key);
+    }
+    let key = PublicKey::from_str(text).map_err(|_| refused(format!("rawtr(): Pubkey '{text}' is invalid")))?;
+    Ok(key.inner.into())
+}
+
+/// First and last child (Core: `ParseDescriptorRange`).
+pub fn range(value: &Value) -> Result<(u32, u32), RpcError> {
+    let invalid = |message: &str| Err(RpcError::new(code::INVALID_PARAMETER, message));
+    let (first, last) = match value {
+        Value::Array(ends) if ends.len() == 2 && ends.iter().all(Value::is_number) => {
+            (argument::integer(&ends[0])?, argument::integer(&ends[1])?)
+        }
+        number @ Value::Number(_) => (0, argument::integer(number)?),
+        _ => return invalid("Range must be specified as end or as [begin,end]"),
+    };
+    if first > last {
+        return invalid("Range specified as [begin,end] must not have begin after end");
+    }
+    if first < 0 {
+        return invalid("Range should be greater or equal than 0");
+    }
+    if last >> 31 != 0 {
+        return invalid("End of range is too high");
+    }
+    if last >= first + MAX_RANGE {
+        return invalid("Range is too large");
+    }
+    // Both are below 2^31 by now.
+    Ok((u32::try_from(first).unwrap_or(0), u32::try_from(last).unwrap_or(0)))
+}
+
+/// The scripts of a scan object: a descriptor, or an object with one and its range (Core: `EvalDescriptorStringOrObject`).
+pub fn scripts_of(object: &Value) -> Result<Vec<(ScriptBuf, String)>, RpcError> {
+    let invalid = |message: &str| RpcError::new(code::INVALID_PARAMETER, message);
+    let (text, wanted) = match object {
+        Value::String(text) => (text.as_str(), DEFAULT_RANGE),
+        Value::Object(fields) => {
+            let text = fields.get("desc").filter(|text| !text.is_null());
+            let text = text.ok_or_else(|| invalid("Descriptor needs to be provided in scan object"))?;
+            let wanted = fields.get("range").filter(|range| !range.is_null()).map(range).transpose()?;
+            (argument::text(text)?, wanted.unwrap_or(DEFAULT_RANGE))
+        }
+        _ => return Err(invalid("Scan object needs to be either a string or an object")),
+    };
+    let mut scripts = Vec::new();
+    for descriptor in Descriptor::parse(text, false)? {
+        let (first, last) = if descriptor.is_range() { wanted } else { (0, 0) };
+        for index in first..=last {
+            scripts.extend(descriptor.expand(index)?);
+        }
+    }
+    Ok(scripts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
+
+    fn only(text: &str) -> Descriptor {
+        Descriptor::parse(text, false).unwrap().remove(0)
+    }
+
+    #[test]
+    fn forms_have_their_scripts() {
+        let table = [
+            (format!("pkh({KEY})"), "76a914751e76e8199196d454941c45d1b3a323f1433bd688ac"),
+            (format!("wpkh({KEY})"), "0014751e76e8199196d454941c45d1b3a323f1433bd6"),
+            ("raw(51)".into(), "51"),
+            (
+                "addr(bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080)".into(),
+                "0014751e76e8199196d454941c45d1b3a323f1433bd6",
+            ),
+            (format!("rawtr({})", &KEY[2..]), "512079be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"),
+        ];
+        for (text, script) in table {
+            assert_eq!(only(&text).expand(0).unwrap()[0].0.to_hex_string(), script, "{text}");
+        }
+        assert_eq!(only(&format!("combo({KEY})")).expand(0).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn checksums_are_checked() {
+        let refusal = |text: &str, needed| Descriptor::parse(text, needed).unwrap_err().message;
+        assert_eq!(refusal("raw(51)", true), "Missing checksum");
+        assert_eq!(refusal("raw(51)#abc", true), "Expected 8 character checksum, not 3 characters");
+        assert!(refusal("raw(51)#qqqqqqqq", false).starts_with("Provided checksum 'qqqqqqqq' does not match"));
+        assert_eq!(refusal("raw(5)", false), "Raw script is not hex");
+        assert_eq!(refusal("addr(x)", false), "Address is not valid");
+        assert!(refusal("foo(51)", false).ends_with("is not a valid descriptor function"));
+        let whole = only("raw(deadbeef)");
+        assert_eq!(whole.text, "raw(deadbeef)#89f8spxm");
+        assert!(Descriptor::parse(&whole.text, true).is_ok());
+    }
+}
