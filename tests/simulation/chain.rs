@@ -157,7 +157,7 @@ impl World {
         let mut block = if empty {
             mining::build_with(&parent, script, Vec::new())
         } else {
-            mining::build(&parent, script, &self.mempool).block
+            mining::draft(parent, &self.mempool).into_block(script)
         };
         let Search::Found(nonce) = mining::search(&block.header, 0, 1 << 20, self.chain.params()) else {
             panic!("regtest has no difficulty");
