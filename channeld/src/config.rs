@@ -31,6 +31,23 @@ impl Network {
     }
 }
 
+/// What only the owner may know. `Debug` hides it.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Secret {
+        Secret(text)
+    }
+}
+
 /// All that is set. Each field's name is its key in the file and, with dashes, its option on the command line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -43,7 +60,7 @@ pub struct Config {
     /// Its cookie file.
     pub chain_cookie: Option<PathBuf>,
     /// Its user and password, where there is no cookie.
-    pub chain_login: Option<(String, String)>,
+    pub chain_login: Option<(String, Secret)>,
     /// Where the owner's API listens.
     pub grpc: SocketAddr,
     /// Whether the API is served with TLS.
@@ -249,7 +266,7 @@ struct Options {
     chain_cookie: Option<PathBuf>,
     /// User and password for the chain backend, instead of a cookie.
     #[arg(long, value_name = "USER:PASSWORD")]
-    chain_login: Option<String>,
+    chain_login: Option<Secret>,
     /// Where the API listens; port 0 takes a free one [default: 127.0.0.1:10019].
     #[arg(long, value_name = "HOST:PORT")]
     grpc: Option<String>,
@@ -313,8 +330,8 @@ impl Config {
         if !chain.starts_with("http://") || chain.parse::<http::Uri>().is_err() {
             return Err(bad("chain", &chain, "expected http://HOST:PORT"));
         }
-        let login = |text: String| match text.split_once(':') {
-            Some((user, password)) => Ok((user.to_owned(), password.to_owned())),
+        let login = |text: Secret| match text.0.split_once(':') {
+            Some((user, password)) => Ok((user.to_owned(), Secret(password.to_owned()))),
             None => Err(bad("chain-login", "…", "expected USER:PASSWORD")),
         };
         let alias = options.alias.unwrap_or_else(|| "channeld".to_owned());

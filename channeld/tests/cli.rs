@@ -1,7 +1,8 @@
 //! The binary from outside: help, wrong settings, foreign and missing files. Every error names what is wrong.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
 
@@ -88,4 +89,43 @@ fn a_store_without_its_seed_and_a_foreign_store_are_refused() {
     fails_with(&with_words, "no seed");
     std::fs::create_dir_all(folder.path().join("regtest/store")).expect("made");
     fails_with(&args, "seed is missing");
+}
+
+/// Starts a daemon in `folder` and reads its log up to a line that holds `text`.
+fn start_until(folder: &Path, data_dir: &str, text: &str) -> Child {
+    let mut args = least(Path::new(data_dir));
+    args.extend(["--grpc", "127.0.0.1:0", "--listen", "127.0.0.1:0"].map(str::to_owned));
+    let mut command = Command::new(cargo_bin("channeld"));
+    let mut child = command.args(args).current_dir(folder).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let log = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+    assert!(log.map_while(Result::ok).any(|line| line.contains(text)));
+    child
+}
+
+fn ends_well(mut child: Child) {
+    assert!(Command::new("kill").arg(child.id().to_string()).status().expect("there is kill").success());
+    assert_eq!(child.wait().expect("it is ours").code(), Some(0));
+}
+
+#[test]
+fn a_log_without_a_reader_stops_no_daemon() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // From here on it logs to nobody.
+    ends_well(start_until(folder.path(), "data", "a seed was made"));
+}
+
+#[test]
+fn what_the_daemon_says_of_itself_can_be_read_from_anywhere() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let deep = ["a"; 60].join("/");
+    for (data_dir, has_socket) in [("data", true), (deep.as_str(), false)] {
+        let child = start_until(folder.path(), data_dir, "the daemon runs");
+        let file = std::fs::read_to_string(folder.path().join(data_dir).join("regtest/daemon.json")).expect("is there");
+        let file: serde_json::Value = serde_json::from_str(&file).expect("JSON");
+        let path = |name: &str| file[name].as_str().map(Path::new);
+        assert!(path("token_file").is_some_and(Path::is_absolute), "{file}");
+        assert!(path("chain_cookie").is_some_and(Path::is_absolute), "{file}");
+        assert_eq!(path("unix_socket").is_some_and(Path::is_absolute), has_socket, "{file}");
+        ends_well(child);
+    }
 }

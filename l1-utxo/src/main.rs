@@ -43,6 +43,8 @@ fn start_logs(config: &Config) -> Result<(), tracing_subscriber::filter::ParseEr
     let filter = EnvFilter::try_new(&config.log)?;
     let is_terminal = std::io::stderr().is_terminal();
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal);
+    // A log that nobody takes, on a full disk or in a pipe without a reader, stops no node.
+    let logs = logs.log_internal_errors(false);
     match config.log_format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().init(),

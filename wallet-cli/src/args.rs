@@ -157,6 +157,25 @@ impl Global {
         }
     }
 
+    /// A client of the chain, which has answered once. One that was started a moment ago is waited for.
+    ///
+    /// # Errors
+    /// Where it does not answer, or does not know the login.
+    pub async fn answering_chain(&self) -> Result<Chain, Failure> {
+        let deadline = Instant::now() + START_PATIENCE;
+        loop {
+            // Anew each time: the daemon that names it may have just started as well.
+            let chain = self.chain();
+            match chain.height().await {
+                Ok(_) => return Ok(chain),
+                Err(failure) if failure.exit == Exit::Unreachable && Instant::now() < deadline => {
+                    tokio::time::sleep(START_LOOK).await;
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
     /// A client of the chain: the one that is named, else the daemon's, else the default.
     pub fn chain(&self) -> Chain {
         let presence = if self.connect.is_none() { self.presence().ok() } else { None };
@@ -224,6 +243,9 @@ pub enum Command {
     Tie(demo::TieArgs),
 }
 
+/// A thousand years, in seconds: added to now it is still a moment.
+const LONGEST_TIME: u64 = 1_000 * 366 * 86_400;
+
 /// `90s`, `10m`, `1h`, `30d` or plain seconds.
 ///
 /// # Errors
@@ -238,7 +260,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         _ => (text, 1),
     };
     let figure: u64 = digits.parse().map_err(|_| expected())?;
-    figure.checked_mul(factor).map(Duration::from_secs).ok_or_else(expected)
+    let seconds = figure.checked_mul(factor).filter(|seconds| *seconds <= LONGEST_TIME);
+    seconds.map(Duration::from_secs).ok_or_else(|| format!("{text:?} is more than a thousand years"))
 }
 
 #[cfg(test)]
@@ -259,5 +282,6 @@ mod tests {
         assert_eq!(parse_duration("30d"), Ok(Duration::from_secs(2_592_000)));
         assert_eq!(parse_duration("5"), Ok(Duration::from_secs(5)));
         assert!(parse_duration("x").is_err() && parse_duration("").is_err() && parse_duration("-1s").is_err());
+        assert!(parse_duration("99999999999d").is_err() && parse_duration("18446744073709551615").is_err());
     }
 }

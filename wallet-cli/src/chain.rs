@@ -91,7 +91,7 @@ impl Chain {
         Failure::new(
             Exit::Unreachable,
             message,
-            "start it (`l1-utxo --network regtest`), or give --chain and --chain-cookie",
+            "start it (`l1-utxo`, or Bitcoin Core), or give --chain and --chain-cookie",
         )
     }
 
@@ -127,11 +127,7 @@ impl Chain {
 fn read_cookie(path: &Path) -> Result<String, Failure> {
     std::fs::read_to_string(path).map_err(|error| {
         let message = format!("the chain's cookie {}: {error}", path.display());
-        Failure::new(
-            Exit::Unreachable,
-            message,
-            "start the chain (`l1-utxo --network regtest`), or give --chain-cookie",
-        )
+        Failure::new(Exit::Unreachable, message, "start the chain (`l1-utxo`, or Bitcoin Core), or give --chain-cookie")
     })
 }
 

@@ -129,7 +129,7 @@ fn next(code: Code, reason: Option<ErrorReason>) -> String {
         Some(R::PeerHasChannels) => "close the channels first, or give --force",
         Some(R::NotDevelopmentNetwork) => "start channeld on regtest or devnet for this",
         Some(R::NoStateKept) => "keep one first: `wallet-cli dev keep-state CHANNEL`",
-        Some(R::SelfPayment) => "pay with another node: give its --data-dir",
+        Some(R::SelfPayment) => "name another node; or, if it is that one which is to act, give its --data-dir",
         Some(R::NoRoute) => "open a channel with the payee: `wallet-cli channel open`",
         Some(R::TransfersNotNegotiated) => "pay single payments to this peer: `wallet-cli pay key`",
         Some(R::PeerRefused | R::BelowMinimum) => "ask for what the peer takes",

@@ -84,8 +84,11 @@ impl Output {
     }
 }
 
-/// Writes to stdout. A reader that went away (`| head`) ends the program without noise.
-fn line(text: &str) -> Result<(), Failure> {
+/// Writes to stdout. A reader that went away (`| head`) ends the program without noise, and with it what it started.
+///
+/// # Errors
+/// Where stdout takes nothing more, as on a full disk.
+pub fn line(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),

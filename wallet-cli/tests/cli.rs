@@ -114,7 +114,7 @@ fn without_a_chain_the_error_says_what_to_do() {
     std::fs::write(&cookie, "__cookie__:00").unwrap();
     let (code, _, stderr) = run(&arguments);
     assert_eq!(code, 3, "{stderr}");
-    assert!(stderr.contains("l1-utxo --network regtest"), "{stderr}");
+    assert!(stderr.contains("start it (`l1-utxo`"), "{stderr}");
 }
 
 #[test]

@@ -12,8 +12,10 @@ use crate::units::BlockHeight;
 
 /// How long one wait for a new block may last; fees are asked for after each.
 const LONG_POLL: Duration = Duration::from_secs(10);
-/// Between two tries where the backend cannot wait for us, or does not answer.
+/// Between two tries where the backend cannot wait for us, or has not answered for a while.
 const PAUSE: Duration = Duration::from_secs(1);
+/// After its first failure; doubled from then on. A backend that was started with us is there in a moment.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The task that asks the backend.
 pub struct Watcher {
@@ -24,6 +26,8 @@ pub struct Watcher {
     ignores_age: bool,
     can_wait: bool,
     told_unavailable: bool,
+    /// How long the next failure is waited out.
+    pause: Duration,
 }
 
 /// Whether the receiver of events is still there.
@@ -35,7 +39,7 @@ enum Told {
 impl Watcher {
     /// A watcher that goes on behind `tip`. A full channel of events makes it wait: the chain is never ahead by more.
     pub fn new(backend: Backend, events: Sender<ChainEvent>, tip: ChainTip, ignores_age: bool) -> Watcher {
-        Watcher { backend, events, tip, ignores_age, can_wait: true, told_unavailable: false }
+        Watcher { backend, events, tip, ignores_age, can_wait: true, told_unavailable: false, pause: FIRST_PAUSE }
     }
 
     /// Runs until the receiver of events is gone.
@@ -72,6 +76,7 @@ impl Watcher {
             return Ok(Told::Gone);
         }
         self.told_unavailable = false;
+        self.pause = FIRST_PAUSE;
         let fees = self.backend.fee_estimates().await?;
         Ok(self.tell(ChainEvent::Fees(fees)).await)
     }
@@ -141,7 +146,8 @@ impl Watcher {
                 return Told::Gone;
             }
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSE);
         if self.events.is_closed() { Told::Gone } else { Told::Yes }
     }
 

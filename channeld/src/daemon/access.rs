@@ -19,6 +19,9 @@ use crate::rpc::tls::Certificate;
 /// How often the certificate's time is looked at.
 const LOOK: Duration = Duration::from_secs(3_600);
 
+/// The longest path that a unix socket may have: `sun_path` has 108 bytes on Linux and 104 elsewhere, the zero included.
+const LONGEST_SOCKET: usize = 103;
+
 /// The tasks of the ports.
 pub type Servers = Vec<JoinHandle<Result<(), ServeError>>>;
 
@@ -48,13 +51,19 @@ pub async fn serve(
     let tokens = Arc::new(Tokens::open(folder).map_err(io("token file"))?);
     let listener = TcpListener::bind(config.grpc).await.map_err(io(format!("grpc = {}", config.grpc)))?;
     let grpc = listener.local_addr().map_err(io("grpc"))?;
-    let socket = folder.join("channeld.sock");
-    let unix = bind_unix(&socket).map_err(io(socket.display().to_string()))?;
+    // Programs that read the file run elsewhere: what it names is named from the root.
+    let here = std::path::absolute(folder).map_err(io(folder.display().to_string()))?;
     let access = Access { certificate: certificate.clone(), tokens: Arc::clone(&tokens) };
-    let servers = vec![
-        tokio::spawn(serve_tcp(driver.handle(), listener, access, over(stopped.clone()))),
-        tokio::spawn(serve_unix(driver.handle(), unix, tokens, over(stopped.clone()))),
-    ];
+    let mut servers = vec![tokio::spawn(serve_tcp(driver.handle(), listener, access, over(stopped.clone())))];
+    let socket = here.join("channeld.sock");
+    let socket = if socket.as_os_str().len() > LONGEST_SOCKET {
+        tracing::warn!(path = %socket.display(), "too long a path for a unix socket: the API is served over TCP alone");
+        None
+    } else {
+        let unix = bind_unix(&socket).map_err(io(socket.display().to_string()))?;
+        servers.push(tokio::spawn(serve_unix(driver.handle(), unix, tokens, over(stopped.clone()))));
+        Some(socket)
+    };
     let presence = Presence {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -63,8 +72,8 @@ pub async fn serve(
         grpc: Some(grpc),
         tls: config.tls,
         tls_fingerprint: certificate.as_ref().map(|certificate| certificate.fingerprint()),
-        token_file: Some(Tokens::admin_file(folder)),
-        unix_socket: Some(socket),
+        token_file: Some(Tokens::admin_file(&here)),
+        unix_socket: socket,
         listen: None,
         metrics: None,
         chain: None,

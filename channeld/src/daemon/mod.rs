@@ -171,7 +171,7 @@ impl Daemon {
             listen: Some(listen),
             metrics,
             chain: Some(config.chain.clone()),
-            chain_cookie: config.chain_cookie.clone(),
+            chain_cookie: config.chain_cookie.as_ref().and_then(|path| std::path::absolute(path).ok()),
             ..opened.presence
         };
         presence.write(&folder).map_err(io("daemon.json"))?;
@@ -278,7 +278,7 @@ fn watch_chain(
 
 fn credentials(config: &Config) -> Credentials {
     match (&config.chain_cookie, &config.chain_login) {
-        (_, Some((user, password))) => Credentials::Basic { user: user.clone(), password: password.clone() },
+        (_, Some((user, password))) => Credentials::Basic { user: user.clone(), password: password.0.clone() },
         (Some(cookie), None) => Credentials::CookieFile(cookie.clone()),
         (None, None) => Credentials::CookieFile(PathBuf::new()),
     }

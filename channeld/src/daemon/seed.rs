@@ -44,6 +44,14 @@ pub enum SeedError {
     /// No randomness.
     #[error("the operating system gives no randomness")]
     Randomness,
+    /// The passphrase file cannot be read.
+    #[error("passphrase-file = {}: {source}", .path.display())]
+    UnreadablePassphrase {
+        /// The file.
+        path: PathBuf,
+        /// The refusal.
+        source: std::io::Error,
+    },
     /// The passphrase file holds no text.
     #[error("passphrase-file: empty")]
     EmptyPassphrase,
@@ -95,7 +103,8 @@ pub fn read(config: &Config) -> Result<Words, SeedError> {
 
 fn key(config: &Config, may_make: bool) -> Result<Key, SeedError> {
     if let Some(path) = &config.passphrase_file {
-        let text = fs::read_to_string(path).map_err(|source| SeedError::Io { path: path.clone(), source })?;
+        let text = fs::read_to_string(path)
+            .map_err(|source| SeedError::UnreadablePassphrase { path: path.clone(), source })?;
         let text = Zeroizing::new(text);
         let passphrase = text.trim_end_matches(['\r', '\n']);
         if passphrase.is_empty() {

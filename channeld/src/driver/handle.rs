@@ -80,7 +80,17 @@ impl Handle {
             (Err(Refusal::InvoiceNotFound), Some(hash)) if archive::invoice(&self.reader, &hash).is_ok() => {
                 Err(Refusal::InvoiceNotOpen)
             }
-            (answer, _) => answer,
+            (answer, _) => answer.map_err(|refusal| self.known_as_closed(refusal)),
+        }
+    }
+
+    /// The node forgets a channel that is closed; the archive does not, and whoever names it learns why it is of no use.
+    fn known_as_closed(&self, refusal: Refusal) -> Refusal {
+        match refusal {
+            Refusal::ChannelNotFound(id) if archive::channel(&self.reader, id).is_ok() => {
+                Refusal::ChannelNotUsable { description: "the channel is closed".to_owned() }
+            }
+            other => other,
         }
     }
 
@@ -114,7 +124,7 @@ impl Handle {
                 Err(Refusal::InvoiceNotFound) => archive::invoice(&self.reader, &hash),
                 answer => answer,
             },
-            query => self.ask_node(query).await,
+            query => self.ask_node(query).await.map_err(|refusal| self.known_as_closed(refusal)),
         }
     }
 
@@ -181,7 +191,7 @@ impl Handle {
             Ok(Reply::StreamOpened(opened)) => Ok(Stream::new(self.clone(), request, opened, status, rate, most)),
             other => {
                 self.clients.forget_stream(request);
-                Err(other.err().unwrap_or(Refusal::ShuttingDown))
+                Err(self.known_as_closed(other.err().unwrap_or(Refusal::ShuttingDown)))
             }
         }
     }
@@ -287,6 +297,11 @@ impl EventLog {
     /// The index of the newest durable event, 0 where there is none.
     pub fn newest(&self) -> u64 {
         *self.newest.borrow()
+    }
+
+    /// The index of the oldest event that is kept.
+    pub fn first(&self) -> u64 {
+        self.reader.history_first(History::Events)
     }
 
     /// Up to `limit` events after `index`, in order; waits until there is one. Read from disk where they are old: a

@@ -33,6 +33,8 @@ pub(super) struct Live {
     pub payment_waiters: BTreeMap<PaymentHash, Vec<RequestNumber>>,
     /// Who is answered when a peer is connected.
     pub connect_waiters: BTreeMap<NodeId, Vec<RequestNumber>>,
+    /// Peers that are called at another address than the one that is kept: it is kept once it has led to them.
+    pub tried_addresses: BTreeSet<NodeId>,
     /// Clients of outgoing streams.
     pub stream_clients: BTreeMap<SessionId, StreamClient>,
     /// Outgoing streams whose closing was sent, and when.

@@ -8,14 +8,20 @@ use super::api::refusal::Refusal;
 use super::api::reply::{PeerInfo, Reply};
 use super::input::{Effect, SessionNumber};
 use super::live::{Opening, Session};
-use super::state::change::Change;
-use crate::channel::{self, AcceptRequest, Channel};
+use super::state::change::{Change, PeerRecord};
+use crate::channel::{self, AcceptRequest, Channel, Phase};
+use crate::commitment::Side;
 use crate::keys::ChannelKeyId;
 use crate::units::{ChannelId, NodeId, ShortChannelId};
 use crate::wire::{self, Message};
 
 /// Channels of one peer that may be opening at once: each costs memory before it costs the peer anything.
 const MAX_OPENINGS: usize = 4;
+/// Channels of one peer, opened by it, that may wait for a funding transaction which may never come: each is durable and
+/// watched for until it is given up, 2016 blocks later.
+const MAX_UNFUNDED: usize = 16;
+/// The same of all peers that have no channel whose funding was ever seen.
+const MAX_UNFUNDED_OF_STRANGERS: usize = 256;
 
 impl Node {
     pub(super) fn connected(&mut self, peer: NodeId, session: Session) {
@@ -23,7 +29,9 @@ impl Node {
         if self.live.sessions.contains_key(&peer) {
             self.session_over(peer);
         }
+        let reached_at = session.address.clone().filter(|_| !session.inbound);
         self.live.sessions.insert(peer, session);
+        self.settle_address(peer, reached_at);
         self.gossip_connected(peer);
         self.event(EventKind::PeerConnected { peer });
         for id in self.channels_of(peer) {
@@ -32,6 +40,20 @@ impl Node {
         let info = self.peer_info(peer);
         for request in self.live.connect_waiters.remove(&peer).unwrap_or_default() {
             self.answer(request, Ok(Reply::Peer(info.clone())));
+        }
+    }
+
+    /// An address that led to the peer is kept from now on; where it did not, the one that is kept is called again.
+    fn settle_address(&mut self, peer: NodeId, reached_at: Option<String>) {
+        if !self.live.tried_addresses.remove(&peer) {
+            return;
+        }
+        if let Some(address) = reached_at {
+            let record = PeerRecord { address, persistent: true };
+            return self.change(Change::PeerAdded { peer, record });
+        }
+        if let Some(address) = self.state.peers.get(&peer).map(|record| record.address.clone()) {
+            self.turns.push(Effect::Connect { peer, address });
         }
     }
 
@@ -61,7 +83,9 @@ impl Node {
     pub(super) fn connect_failed(&mut self, peer: NodeId, description: String) {
         let refusal = Refusal::PeerUnreachable { node_id: peer, description };
         let waiting = self.live.connect_waiters.remove(&peer).unwrap_or_default();
-        if !waiting.is_empty() && self.state.channels_with(peer).next().is_none() {
+        if self.live.tried_addresses.contains(&peer) {
+            self.settle_address(peer, None);
+        } else if !waiting.is_empty() && self.state.channels_with(peer).next().is_none() {
             // A refusal leaves nothing behind: nobody is called for ever whom nobody ever reached.
             self.forget_peer(peer);
             self.turns.push(Effect::Forget { peer });
@@ -143,6 +167,8 @@ impl Node {
             Some("the temporary channel id is that of a channel")
         } else if pending >= MAX_OPENINGS {
             Some("too many channels are being opened")
+        } else if self.has_too_many_unfunded(peer) {
+            Some("too many channels wait for their funding transactions")
         } else if !self.is_synced() {
             Some("this node is not synced with the chain")
         } else {
@@ -169,6 +195,20 @@ impl Node {
             }
             Err(error) => self.refuse_open(peer, temporary, error.to_string()),
         }
+    }
+
+    /// Whether channels that this peer, or strangers together, opened and never funded are as many as there may be.
+    fn has_too_many_unfunded(&self, peer: NodeId) -> bool {
+        let (mut of_peer, mut of_all, mut is_stranger) = (0, 0, true);
+        for entry in self.state.channels.values() {
+            let Some(funded) = entry.channel.funded() else { continue };
+            let is_seen = funded.short_channel_id.is_some() || matches!(funded.phase, Phase::Spent { .. });
+            let waits = !is_seen && funded.commitments.parameters.opener == Side::Remote;
+            of_all += usize::from(waits);
+            of_peer += usize::from(waits && entry.peer == peer);
+            is_stranger &= !(is_seen && entry.peer == peer);
+        }
+        of_peer >= MAX_UNFUNDED || (is_stranger && of_all >= MAX_UNFUNDED_OF_STRANGERS)
     }
 
     fn refuse_open(&mut self, peer: NodeId, temporary: ChannelId, reason: String) {
@@ -221,6 +261,7 @@ impl Node {
 
     /// Forgets a peer: it is not called any more.
     pub(super) fn forget_peer(&mut self, peer: NodeId) {
+        self.live.tried_addresses.remove(&peer);
         if self.state.peers.contains_key(&peer) {
             self.change(Change::PeerRemoved { peer });
         }

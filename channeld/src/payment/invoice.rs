@@ -112,6 +112,18 @@ pub enum InvoiceTermsError {
     AmountOutOfRange,
 }
 
+impl InvoiceTermsError {
+    /// The field of the request that is wrong.
+    pub fn field(self) -> &'static str {
+        match self {
+            InvoiceTermsError::DescriptionTooLong => "description",
+            InvoiceTermsError::AmountOutOfRange => "amount_msat",
+            InvoiceTermsError::TimeOutOfRange => "expiry",
+            InvoiceTermsError::RouteHintTooLong => "route_hints",
+        }
+    }
+}
+
 /// Why a text is no payment request that this node can pay.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PaymentRequestError {
@@ -152,7 +164,9 @@ pub fn create_invoice(
             Bolt11InvoiceDescription::Hash(lightning_invoice::Sha256(sha256::Hash::from_byte_array(*hash)))
         }
     };
-    if terms.amount.is_some_and(|it| it == Msat::ZERO || it.msat() > crate::units::MAX_MONEY_MSAT) {
+    // BOLT 11 counts in tenths of a millisatoshi at the finest, and so does the crate: in 64 bits.
+    let fits = |amount: Msat| amount != Msat::ZERO && amount.msat() <= crate::units::MAX_MONEY_MSAT.min(u64::MAX / 10);
+    if terms.amount.is_some_and(|amount| !fits(amount)) {
         return Err(InvoiceTermsError::AmountOutOfRange);
     }
     if terms.created.seconds() > lightning_invoice::MAX_TIMESTAMP {

@@ -115,20 +115,20 @@ impl Histories {
         Ok(entries)
     }
 
-    pub(super) fn prune(&self, stream: Stream, keep_from: u64) -> Result<(), StoreError> {
+    /// The index of the oldest entry that is kept; 1 where none was ever deleted.
+    pub(super) fn first_index(&self, stream: Stream) -> u64 {
+        self.lock(stream).segments.keys().next().copied().unwrap_or(1)
+    }
+
+    /// Deletes the oldest segments, so that `most` are left.
+    pub(super) fn keep(&self, stream: Stream, most: usize) -> Result<(), StoreError> {
         let mut history = self.lock(stream);
-        loop {
-            let mut firsts = history.segments.keys().copied();
-            let (Some(first), Some(second)) = (firsts.next(), firsts.next()) else {
-                return Ok(());
-            };
-            if second > keep_from {
-                return Ok(());
-            }
-            if let Some(path) = history.segments.remove(&first) {
+        while history.segments.len() > most.max(1) {
+            if let Some((_, path)) = history.segments.pop_first() {
                 fs::remove_file(&path).map_err(StoreError::io(&path))?;
             }
         }
+        Ok(())
     }
 }
 
@@ -237,4 +237,37 @@ fn parse(bytes: &[u8]) -> (Vec<(u64, Vec<u8>)>, usize) {
         at = record.end;
     }
     (entries, at.min(bytes.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(index: u64) -> HistoryItemRef {
+        HistoryItemRef { stream: Stream::Events, index, bytes: vec![index as u8; SEGMENT_BYTES as usize / 2 + 1] }
+    }
+
+    #[test]
+    fn the_oldest_segments_go_and_the_newest_entry_stays_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let histories = Histories::open(folder.path()).unwrap();
+        assert_eq!(histories.first_index(Stream::Events), 1);
+        histories.append(&(1..=8).map(entry).collect::<Vec<_>>()).unwrap();
+        assert_eq!(histories.first_index(Stream::Events), 1);
+        histories.keep(Stream::Events, 2).unwrap();
+        let first = histories.first_index(Stream::Events);
+        assert!((5..=7).contains(&first), "{first}");
+        let left = |histories: &Histories| {
+            let left = histories.after(Stream::Events, 0, 100).unwrap();
+            left.into_iter().map(|(index, _)| index).collect::<Vec<_>>()
+        };
+        assert_eq!(left(&histories), (first..=8).collect::<Vec<_>>());
+        // One is always left: it says where the log goes on.
+        histories.keep(Stream::Events, 0).unwrap();
+        drop(histories);
+        let again = Histories::open(folder.path()).unwrap();
+        assert_eq!(again.last_index(Stream::Events), 8);
+        again.append(&[entry(8), entry(9)]).unwrap();
+        assert_eq!(left(&again).last(), Some(&9));
+    }
 }

@@ -190,14 +190,6 @@ impl Store {
         Reader { shared: Arc::clone(&self.shared) }
     }
 
-    /// Deletes whole segments of `stream` that end before `keep_from`.
-    ///
-    /// # Errors
-    /// The operating system's refusal.
-    pub fn prune_history(&self, stream: Stream, keep_from: u64) -> Result<(), StoreError> {
-        self.shared.histories.prune(stream, keep_from)
-    }
-
     /// Frees journal segments that the last finished checkpoint covers.
     fn collect(&mut self) -> Result<(), StoreError> {
         match self.checkpointer.take_finished() {
@@ -305,6 +297,19 @@ impl Reader {
             entries.extend(self.shared.histories.before(stream, first, limit - entries.len())?);
         }
         Ok(entries)
+    }
+
+    /// The index of the oldest entry of `stream` that is kept; 1 where none was ever deleted.
+    pub fn history_first(&self, stream: Stream) -> u64 {
+        self.shared.histories.first_index(stream)
+    }
+
+    /// Deletes the oldest segments of `stream`, 4 MiB each, so that `most` are left.
+    ///
+    /// # Errors
+    /// The operating system's refusal.
+    pub fn keep_history(&self, stream: Stream, most: usize) -> Result<(), StoreError> {
+        self.shared.histories.keep(stream, most)
     }
 
     /// The index of the newest entry of `stream`; 0 where there is none.

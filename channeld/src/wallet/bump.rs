@@ -28,6 +28,8 @@ pub struct Bump<'a> {
     pub limit: Option<Amount>,
     /// What must stay for the anchors of open channels.
     pub reserve: Amount,
+    /// Whether what is added is taken from the one output that is not ours, as of a payment of all there is.
+    pub from_payment: bool,
     /// Transactions that others rest on by their id, such as those that fund channels.
     pub fixed: &'a BTreeSet<Txid>,
 }
@@ -121,6 +123,15 @@ impl Wallet {
             let draft = self.pay_from(bump, &old.transaction.input, parents, floor, limit)?;
             return Ok(Bumped { draft, replaces: Some(txid) });
         }
+        if bump.from_payment {
+            let floor = old_fee + FeeratePerKw::FLOOR.fee_ceil(weight);
+            let fee = parents.missing(bump.feerate, weight + old.transaction.input.len() as u64).max(floor);
+            if fee > limit {
+                return Err(WalletError::FeeAboveLimit { needed: fee, limit });
+            }
+            let draft = self.shrink(old, fee, fee - old_fee)?;
+            return Ok(Bumped { draft, replaces: Some(txid) });
+        }
         for _ in 0..ROUNDS {
             // BIP 125: what was paid, and the relay feerate for its own weight on top.
             let floor = old_fee + FeeratePerKw::FLOOR.fee_ceil(weight);
@@ -141,6 +152,27 @@ impl Wallet {
             weight = grown;
         }
         Err(WalletError::FeeAboveLimit { needed: parents.missing(bump.feerate, weight), limit })
+    }
+
+    /// The same transaction, of which whoever is paid gets `extra` less, signed.
+    fn shrink(&mut self, old: &WalletTransaction, fee: Amount, extra: Amount) -> Result<Draft, WalletError> {
+        let mut transaction = (*old.transaction).clone();
+        let graph = self.inner.tx_graph();
+        let spent: Vec<TxOut> =
+            transaction.input.iter().filter_map(|input| graph.get_txout(input.previous_output).cloned()).collect();
+        transaction.input.iter_mut().for_each(|input| input.witness = Witness::new());
+        let is_mine: Vec<bool> = transaction.output.iter().map(|output| self.is_mine(&output.script_pubkey)).collect();
+        let mut foreign = transaction.output.iter_mut().zip(is_mine).filter(|(_, is_mine)| !is_mine);
+        // With several nobody can say whose it should be.
+        let (Some((output, _)), None) = (foreign.next(), foreign.next()) else {
+            return Err(WalletError::NotUnconfirmed(old.txid));
+        };
+        let left = output.value.checked_sub(extra).filter(|left| *left >= output.script_pubkey.minimal_non_dust());
+        output.value = left.ok_or(WalletError::InsufficientFunds { needed: extra, available: output.value })?;
+        if self.sign_inputs(&mut transaction, &spent) != transaction.input.len() {
+            return Err(WalletError::NotUnconfirmed(old.txid));
+        }
+        Ok(Draft { transaction, fee, output_index: 0 })
     }
 
     /// The same payment with this fee, signed.

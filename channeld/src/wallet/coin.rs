@@ -1,9 +1,11 @@
 //! What the wallet holds, as people and the node want to see it.
 
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, OnceLock};
+
 use bdk_wallet::KeychainKind;
 use bdk_wallet::chain::ChainPosition;
 use bitcoin::{Address, Amount, OutPoint, Transaction, TxOut, Txid};
-use std::sync::Arc;
 
 use super::Wallet;
 use crate::units::BlockHeight;
@@ -76,9 +78,52 @@ pub struct WalletTransaction {
     pub fee: Option<Amount>,
 }
 
+/// The live wallet, and what was read of it since it changed last: to say which of its transactions count bdk walks through
+/// all of them, and balances are asked for often. Whoever may change it has it forget.
+pub(super) struct Live {
+    wallet: bdk_wallet::Wallet,
+    coins: OnceLock<Vec<Coin>>,
+    transactions: OnceLock<Vec<WalletTransaction>>,
+}
+
+impl Live {
+    pub(super) fn new(wallet: bdk_wallet::Wallet) -> Live {
+        Live { wallet, coins: OnceLock::new(), transactions: OnceLock::new() }
+    }
+
+    /// What must be kept: to say so, once a turn, changes no coin.
+    pub(super) fn take_staged(&mut self) -> Option<bdk_wallet::ChangeSet> {
+        self.wallet.take_staged()
+    }
+}
+
+impl Deref for Live {
+    type Target = bdk_wallet::Wallet;
+
+    fn deref(&self) -> &bdk_wallet::Wallet {
+        &self.wallet
+    }
+}
+
+impl DerefMut for Live {
+    fn deref_mut(&mut self) -> &mut bdk_wallet::Wallet {
+        self.coins.take();
+        self.transactions.take();
+        &mut self.wallet
+    }
+}
+
 impl Wallet {
     /// All unspent outputs, in order of outpoint.
     pub fn coins(&self) -> Vec<Coin> {
+        self.known_coins().to_vec()
+    }
+
+    fn known_coins(&self) -> &[Coin] {
+        self.inner.coins.get_or_init(|| self.read_coins())
+    }
+
+    fn read_coins(&self) -> Vec<Coin> {
         let tip = self.inner.latest_checkpoint().height();
         let mut coins: Vec<_> = self.inner.list_unspent().map(|output| self.coin(output, tip)).collect();
         coins.sort_unstable_by_key(|coin| coin.outpoint);
@@ -122,7 +167,7 @@ impl Wallet {
     /// The balance, with `reserve` of what is free kept for the anchors of open channels.
     pub fn balance(&self, reserve: Amount) -> WalletBalance {
         let mut balance = WalletBalance::default();
-        for coin in self.coins() {
+        for coin in self.known_coins() {
             let value = coin.output.value;
             if coin.is_locked {
                 balance.locked += value;
@@ -141,6 +186,10 @@ impl Wallet {
 
     /// All transactions, newest first: unconfirmed ones, then by height and id.
     pub fn transactions(&self) -> Vec<WalletTransaction> {
+        self.inner.transactions.get_or_init(|| self.read_transactions()).clone()
+    }
+
+    fn read_transactions(&self) -> Vec<WalletTransaction> {
         let mut transactions: Vec<_> = self
             .inner
             .transactions()

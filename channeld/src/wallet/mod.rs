@@ -28,6 +28,7 @@ use crate::units::BlockHeight;
 
 pub use bump::{Bump, Bumped};
 pub use claim::{Claim, ClaimFee, FundedClaim};
+use coin::Live;
 pub use coin::{Coin, WalletBalance, WalletTransaction};
 pub use error::WalletError;
 pub use spend::{Draft, Spend};
@@ -40,7 +41,7 @@ const LOOKAHEAD: u32 = 50;
 
 /// The coins of the first account, and the keys to them.
 pub struct Wallet {
-    inner: bdk_wallet::Wallet,
+    inner: Live,
     account: Xpriv,
     unconfirmed: Unconfirmed,
 }
@@ -56,7 +57,7 @@ impl Wallet {
             .lookahead(LOOKAHEAD)
             .create_wallet_no_persist()
             .expect("two wpkh descriptors over an account key are a wallet");
-        Wallet { inner, account, unconfirmed: Unconfirmed::default() }
+        Wallet { inner: Live::new(inner), account, unconfirmed: Unconfirmed::default() }
     }
 
     /// The wallet that `state` holds.
@@ -79,7 +80,7 @@ impl Wallet {
             .load_wallet_no_persist(state.change_set().clone())
             .map_err(|error| WalletError::ForeignState(error.to_string()))?
             .ok_or_else(|| WalletError::ForeignState("it is empty".to_owned()))?;
-        Ok(Wallet { inner, account, unconfirmed: Unconfirmed::default() })
+        Ok(Wallet { inner: Live::new(inner), account, unconfirmed: Unconfirmed::default() })
     }
 
     /// The next address to receive at. It is revealed: the staged change must be kept.

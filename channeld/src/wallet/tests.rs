@@ -191,7 +191,8 @@ fn a_reorganisation_takes_coins_back() {
 }
 
 fn bump(txid: bitcoin::Txid, feerate: u32, fixed: &BTreeSet<bitcoin::Txid>) -> Bump<'_> {
-    Bump { txid, feerate: FeeratePerKw::new(feerate), limit: None, reserve: Amount::ZERO, fixed }
+    let (feerate, reserve) = (FeeratePerKw::new(feerate), Amount::ZERO);
+    Bump { txid, feerate, limit: None, reserve, from_payment: false, fixed }
 }
 
 #[test]
@@ -221,6 +222,36 @@ fn a_bump_pays_more_for_the_same() {
         assert_eq!(refused, Err(WalletError::NotUnconfirmed(txid)));
     }
     assert_eq!(fixture.wallet.balance(Amount::ZERO).total(), Amount::from_sat(2_000_000 - 300_000) - bumped.fee);
+}
+
+#[test]
+fn a_payment_of_all_is_bumped_from_what_it_pays() {
+    let (mut fixture, none) = (Fixture::new(2), BTreeSet::new());
+    let script = output(1).script_pubkey;
+    let reserve = Amount::from_sat(10_000);
+    let draft = fixture.wallet.build(&Spend::All(script.clone()), FEERATE, reserve, &[1; 32]).expect("all there is");
+    let (txid, old) = (draft.transaction.compute_txid(), draft.transaction.clone());
+    fixture.wallet.apply_unconfirmed([Arc::new(draft.transaction)], 1_700_000_500);
+    let plain = Bump { reserve, ..bump(txid, 3_000, &none) };
+    assert!(matches!(fixture.wallet.bump(&plain, &[2; 32]), Err(WalletError::InsufficientFunds { .. })));
+    let all = Bump { from_payment: true, ..plain };
+    let tight = Bump { limit: Some(Amount::from_sat(500)), ..all.clone() };
+    assert!(matches!(fixture.wallet.bump(&tight, &[2; 32]), Err(WalletError::FeeAboveLimit { .. })));
+    let bumped = fixture.wallet.bump(&all, &[2; 32]).expect("the payment pays");
+    let new = &bumped.draft.transaction;
+    let paid = |transaction: &Transaction| {
+        transaction
+            .output
+            .iter()
+            .filter(|output| output.script_pubkey == script)
+            .map(|output| output.value)
+            .sum::<Amount>()
+    };
+    assert_eq!(bumped.replaces, Some(txid));
+    assert_eq!(paid(&old) - paid(new), bumped.draft.fee - draft.fee);
+    assert!(bumped.draft.fee >= FeeratePerKw::new(3_000).fee_floor(new.weight().to_wu()));
+    let whole = Bump { feerate: FeeratePerKw::new(10_000_000), ..all };
+    assert!(matches!(fixture.wallet.bump(&whole, &[2; 32]), Err(WalletError::FeeAboveLimit { .. })));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Options, config files and directories, right and wrong.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::json;
 
@@ -79,4 +80,17 @@ fn a_directory_serves_one_process_and_one_network() {
     let (code, stderr) = run(&["--network", "devnet", "--rpc", "127.0.0.1:0"], home.path());
     assert_eq!(code, Some(1));
     assert!(stderr.contains("belongs to the network regtest"), "{stderr}");
+}
+
+#[test]
+fn a_log_without_a_reader_stops_no_node() {
+    let home = tempfile::tempdir().unwrap();
+    let arguments = ["--network", "regtest", "--rpc", "127.0.0.1:0", "--data-dir"];
+    let mut child = command().args(arguments).arg(home.path()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("ready")));
+    drop(log);
+    // It says that it stops, to nobody.
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

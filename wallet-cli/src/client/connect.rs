@@ -21,8 +21,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
-/// A way to a daemon.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A way to a daemon. What is shown of it is where it leads, never the token.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Target {
     /// Its unix socket.
     Unix(PathBuf),
@@ -51,6 +51,30 @@ impl Target {
             Target::Unix(_) => None,
             Target::Tls { token, .. } | Target::Plain { token, .. } => Some(token),
         }
+    }
+
+    /// The same daemon, by the name or address that others know this machine by. One that listens on every address is
+    /// reached from here at loopback, where no name is given.
+    pub fn by_host(mut self, host: Option<&str>) -> Target {
+        if let Target::Tls { address, .. } | Target::Plain { address, .. } = &mut self
+            && let Some((listens_on, port)) = address.rsplit_once(':')
+        {
+            let host = match (host, listens_on) {
+                (Some(host), _) if host.contains(':') && !host.starts_with('[') => format!("[{host}]"),
+                (Some(host), _) => host.to_owned(),
+                (None, "0.0.0.0") => "127.0.0.1".to_owned(),
+                (None, "[::]") => "[::1]".to_owned(),
+                (None, other) => other.to_owned(),
+            };
+            *address = format!("{host}:{port}");
+        }
+        self
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Target({self})")
     }
 }
 
@@ -189,6 +213,26 @@ mod tests {
         let parsed: ConnectString = text.parse().unwrap();
         assert_eq!(parsed.to_string(), text);
         assert!(!format!("{parsed:?}").contains("abab"), "the token is not shown");
+    }
+
+    #[test]
+    fn others_reach_a_daemon_by_its_name() {
+        let at = |address: &str| Target::Tls {
+            address: address.into(),
+            fingerprint: "cd".repeat(32),
+            token: "secret".into(),
+        };
+        for (listens_on, host, reached_at) in [
+            ("127.0.0.1:1", None, "127.0.0.1:1"),
+            ("0.0.0.0:1", None, "127.0.0.1:1"),
+            ("[::]:1", None, "[::1]:1"),
+            ("0.0.0.0:1", Some("node.example"), "node.example:1"),
+            ("[::]:1", Some("2001:db8::1"), "[2001:db8::1]:1"),
+        ] {
+            let target = at(listens_on).by_host(host);
+            assert_eq!(target.to_string(), reached_at);
+            assert!(!format!("{target:?}").contains("secret"));
+        }
     }
 
     #[test]

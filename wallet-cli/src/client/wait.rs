@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use proto::v1::{Channel, GetChannelRequest, GetNodeRequest, SubscribeEventsRequest, SyncState};
+use proto::v1::{
+    Channel, ChannelState, GetChannelRequest, GetNodeRequest, ListChannelsRequest, SubscribeEventsRequest, SyncState,
+};
 
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
@@ -60,5 +62,24 @@ pub async fn synced(client: &Client, height: u32, timeout: Duration) -> Result<(
             return Err(Failure::new(Exit::TimedOut, message, "check the chain and the daemon's log"));
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Waits until no channel is left that could be used but for a message of the peer, or the time is up: with the block that
+/// a funding transaction needed, `channel_ready` is on its way.
+///
+/// # Errors
+/// Where the daemon refuses.
+pub async fn channels_ready(client: &Client, timeout: Duration) -> Result<(), Failure> {
+    let deadline = Instant::now() + timeout;
+    let is_due = |channel: &Channel| {
+        channel.state() == ChannelState::AwaitingConfirmation && channel.confirmations >= channel.required_confirmations
+    };
+    loop {
+        let channels = client.channel().list_channels(ListChannelsRequest::default()).await?.into_inner().channels;
+        if !channels.iter().any(is_due) || Instant::now() >= deadline {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

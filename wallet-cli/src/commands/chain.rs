@@ -1,14 +1,19 @@
 //! `wallet-cli chain`: the chain's JSON-RPC.
 
+use std::time::Duration;
+
 use clap::Subcommand;
 use proto::v1::CreateAddressRequest;
 use serde_json::{Value, json};
 
 use crate::args::Global;
 use crate::chain::Chain;
-use crate::client::request_id;
+use crate::client::{Client, channels_ready, request_id, synced};
 use crate::failure::Failure;
 use crate::output::{bar, pairs};
+
+/// How long the daemon may take to follow what was mined, and its channels to be ready.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// See `--help`.
 #[derive(Debug, Subcommand)]
@@ -51,6 +56,7 @@ pub enum ChainCommand {
         /// The method.
         method: String,
         /// Its parameters.
+        #[arg(allow_negative_numbers = true)]
         params: Vec<String>,
     },
 }
@@ -60,7 +66,7 @@ pub enum ChainCommand {
 /// # Errors
 /// Where the chain does not answer or refuses.
 pub async fn run(global: &Global, command: ChainCommand) -> Result<(), Failure> {
-    let (chain, output) = (global.chain(), global.output());
+    let (chain, output) = (global.answering_chain().await?, global.output());
     match command {
         ChainCommand::Info => {
             let info = chain.call("getblockchaininfo", json!([])).await?;
@@ -120,9 +126,21 @@ async fn mine(global: &Global, chain: &Chain, blocks: u32, address: &str) -> Res
         progress.set_position(hashes.len() as u64);
     }
     progress.finish_and_clear();
+    follow(global, chain).await;
     let height = chain.height().await?;
     let text = format!("{} block{} mined to {address}: height {height}", blocks, if blocks == 1 { "" } else { "s" });
     global.output().either(|| json!({ "height": height, "hashes": hashes }), || text)
+}
+
+/// Gives the daemon that is meant the time to see the new blocks, so that the next command finds it at the tip. Without one,
+/// or with one on another chain, there is nothing to wait for; and if it does not follow, that command says why.
+async fn follow(global: &Global, chain: &Chain) {
+    let at_chain = global.presence().ok().filter(|presence| presence.chain.as_deref() == Some(chain.url()));
+    let Some(Ok(target)) = at_chain.map(|presence| presence.target()) else { return };
+    let (Ok(client), Ok(height)) = (Client::connect(&target).await, chain.height().await) else { return };
+    if synced(&client, height, PATIENCE).await.is_ok() {
+        let _ = channels_ready(&client, PATIENCE).await;
+    }
 }
 
 fn info_text(chain: &Chain, info: &Value, mempool: &Value) -> String {

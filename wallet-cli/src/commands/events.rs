@@ -57,7 +57,13 @@ pub async fn run(global: &Global, args: EventsArgs) -> Result<(), Failure> {
             let next = "start channeld again, and go on with --after and the last index";
             return Err(Failure::new(Exit::Unreachable, "the daemon stopped", next));
         };
-        let Some(event) = message.event else { continue };
+        let Some(event) = message.event else {
+            let first = message.first_event_index;
+            if args.after.is_some_and(|after| after > 0 && after < first.saturating_sub(1)) {
+                eprintln!("events before {first} are no longer kept");
+            }
+            continue;
+        };
         global.output().item(&event, event_line)?;
         seen += 1;
     }

@@ -21,6 +21,7 @@ use clap::CommandFactory;
 use crate::args::{Cli, Command};
 use crate::demo;
 use crate::failure::{Exit, Failure};
+use crate::output;
 
 /// Runs the command line; errors go to stderr, as text or as JSON.
 pub async fn run(cli: Cli) -> ExitCode {
@@ -56,7 +57,9 @@ async fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Bench(args) => bench::run(global, args).await?,
         Command::Demo(args) => return demo::run(global, args).await,
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "wallet-cli", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "wallet-cli", &mut script);
+            output::line(String::from_utf8_lossy(&script).trim_end())?;
         }
         Command::Tie(_) => unreachable!("main runs it before there is a runtime"),
     }

@@ -19,9 +19,13 @@ pub enum NodeCommand {
     Balances,
     /// The one string with which another machine reaches this daemon. It holds the token: keep it secret.
     #[command(
-        after_help = "Example:\n  wallet-cli --connect \"$(wallet-cli --data-dir alice node connect-string)\" node info"
+        after_help = "Examples:\n  wallet-cli --connect \"$(wallet-cli --data-dir alice node connect-string)\" node info\n  wallet-cli --data-dir alice node connect-string --host node.example"
     )]
-    ConnectString,
+    ConnectString {
+        /// The name or address that the other machine knows this one by [default: the address that the daemon listens on].
+        #[arg(long, value_name = "NAME")]
+        host: Option<String>,
+    },
 }
 
 /// Runs it.
@@ -39,8 +43,11 @@ pub async fn run(global: &Global, command: NodeCommand) -> Result<(), Failure> {
             let balances = global.client().await?.node().get_balances(GetBalancesRequest {}).await?.into_inner();
             output.message(&balances, balances_text)
         }
-        NodeCommand::ConnectString => {
-            let text = ConnectString(global.presence()?.tcp_target()?).to_string();
+        NodeCommand::ConnectString { host } => {
+            let target = global.presence()?.tcp_target()?.by_host(host.as_deref());
+            let text = ConnectString(target).to_string();
+            // What nobody can read is given to nobody.
+            text.parse::<ConnectString>().map_err(|error| Failure::usage(error, "give --host NAME without a port"))?;
             output.either(|| json!({ "connect": text }), || text.clone())
         }
     }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use proto::v1::{
     DecodePaymentRequestRequest, DecodePaymentRequestResponse, GetPaymentRequest, ListPaymentsRequest, Payment,
-    PaymentState, QueryRoutesRequest, QueryRoutesResponse, SendPaymentRequest, query_routes_request,
-    send_payment_request,
+    PaymentFailureReason, PaymentState, QueryRoutesRequest, QueryRoutesResponse, SendPaymentRequest,
+    query_routes_request, send_payment_request,
 };
 
-use crate::args::Global;
+use crate::args::{Global, parse_duration};
 use crate::bench::stream::{Destination, StreamPlan, pay_stream};
 use crate::client::{Client, request_id};
 use crate::commands::{ListArgs, promised};
@@ -21,7 +21,7 @@ use crate::output::{bar, pairs, short, spinner, table};
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 #[command(
-    after_help = "Examples:\n  wallet-cli pay lnbcrt25u1…\n  wallet-cli pay key 02ab… 1000\n  wallet-cli pay stream 02ab… 10msat --count 1000"
+    after_help = "Examples:\n  wallet-cli pay lnbcrt25u1…\n  wallet-cli pay lnbcrt25u1… --max-fee 5 --timeout 10s\n  wallet-cli pay key 02ab… 1000\n  wallet-cli pay stream 02ab… 10msat --count 1000"
 )]
 pub struct PayArgs {
     /// What else than paying an invoice.
@@ -32,6 +32,49 @@ pub struct PayArgs {
     /// How much, where the invoice leaves that to the payer.
     #[arg(long, value_parser = money::parse_msat)]
     amount: Option<u64>,
+    #[command(flatten)]
+    limits: PaymentLimits,
+}
+
+/// What a payment may cost and how it may go.
+#[derive(Clone, Debug, Default, Args)]
+pub struct PaymentLimits {
+    /// The most that it may cost on top [default: a hundredth, or 10 sat where that is more].
+    #[arg(long, value_parser = money::parse_msat, value_name = "AMOUNT")]
+    max_fee: Option<u64>,
+    /// The most parts at a time, 1 to 64 [default: 16].
+    #[arg(long, value_name = "COUNT")]
+    max_parts: Option<u32>,
+    /// The most blocks for which it may be locked on its way, at most 4032 [default: 2016].
+    #[arg(long, value_name = "BLOCKS")]
+    max_blocks: Option<u32>,
+    /// For how long it is tried, 1s to 1h; what is under way then is waited for [default: 60s].
+    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
+    timeout: Option<Duration>,
+    /// It leaves over this channel, named by its id [default: the node chooses].
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "CHANNEL")]
+    over: String,
+    /// Only check.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl PaymentLimits {
+    /// The request that says so.
+    fn request(&self, payee: send_payment_request::Payee, amount_msat: Option<u64>) -> SendPaymentRequest {
+        let timeout = self.timeout.map(|time| prost_types::Duration { seconds: time.as_secs() as i64, nanos: 0 });
+        SendPaymentRequest {
+            validate_only: self.dry_run,
+            payee: Some(payee),
+            amount_msat,
+            channel_id: self.over.clone(),
+            max_fee_msat: self.max_fee,
+            max_parts: self.max_parts,
+            max_cltv_delta: self.max_blocks,
+            timeout,
+            ..Default::default()
+        }
+    }
 }
 
 /// See `--help`.
@@ -44,6 +87,9 @@ pub enum PayCommand {
         /// How much, in satoshi unless it says otherwise.
         #[arg(value_parser = money::parse_msat)]
         amount: u64,
+        /// What it may cost and how it may go.
+        #[command(flatten)]
+        limits: PaymentLimits,
     },
     /// Many small payments to the other end of a channel.
     Stream {
@@ -88,11 +134,12 @@ pub async fn run(global: &Global, args: PayArgs) -> Result<(), Failure> {
         let invoice =
             args.payment_request.ok_or_else(|| Failure::usage("no invoice", "see `wallet-cli pay --help`"))?;
         let payee = send_payment_request::Payee::PaymentRequest(invoice);
-        return send(global, &client, payee, args.amount).await;
+        return send(global, &client, args.limits.request(payee, args.amount)).await;
     };
     match command {
-        PayCommand::Key { node_id, amount } => {
-            send(global, &client, send_payment_request::Payee::NodeId(node_id), Some(amount)).await
+        PayCommand::Key { node_id, amount, limits } => {
+            let payee = send_payment_request::Payee::NodeId(node_id);
+            send(global, &client, limits.request(payee, Some(amount))).await
         }
         PayCommand::Stream { to, amount, count } => stream(global, &client, to, amount, count).await,
         PayCommand::Routes { payee, amount } => {
@@ -127,15 +174,14 @@ pub async fn run(global: &Global, args: PayArgs) -> Result<(), Failure> {
     }
 }
 
-async fn send(
-    global: &Global,
-    client: &Client,
-    payee: send_payment_request::Payee,
-    amount_msat: Option<u64>,
-) -> Result<(), Failure> {
+async fn send(global: &Global, client: &Client, request: SendPaymentRequest) -> Result<(), Failure> {
+    if request.validate_only {
+        client.payment().send_payment(request).await?;
+        return global.output().either(|| serde_json::json!({}), || "it can be tried".into());
+    }
     let progress = spinner("paying");
     let started = Instant::now();
-    let payment = pay_to_end(client, payee, amount_msat).await;
+    let payment = follow(client, request).await;
     let took = started.elapsed();
     progress.finish_and_clear();
     let payment = payment?;
@@ -145,9 +191,27 @@ async fn send(
         }
         let reason = payment.failure_reason().as_str_name().trim_start_matches("PAYMENT_FAILURE_REASON_");
         let message = format!("the payment failed: {}", reason.to_lowercase().replace('_', " "));
-        return Err(Failure::new(Exit::PaymentFailed, message, "nothing was paid; ask the payee for a new invoice"));
+        return Err(Failure::new(Exit::PaymentFailed, message, after_failure(payment.failure_reason())));
     }
     global.output().message(&payment, |payment| paid(payment, took))
+}
+
+/// What to do next about a payment that failed for certain.
+fn after_failure(reason: PaymentFailureReason) -> String {
+    use PaymentFailureReason as R;
+    let advice = match reason {
+        R::NoRoute => "see which channels are of no use to it: `wallet-cli pay routes`; or allow more with --max-fee",
+        R::TimedOut => "try again with a longer --timeout",
+        R::AttemptsExhausted => "try again later, or in fewer parts: --max-parts 1",
+        R::ChannelUnavailable => "see `wallet-cli channel list`, then try again",
+        R::TimedOutOnChain => {
+            "a node on the way did not answer in time; try again over another channel: --over CHANNEL"
+        }
+        R::UnknownPaymentDetails | R::MppTimeout | R::Remote | R::UnreadableFailure | R::Unspecified => {
+            "ask the payee for a new invoice"
+        }
+    };
+    format!("nothing was paid; {advice}")
 }
 
 /// Pays and follows the payment to its final state.
@@ -159,8 +223,11 @@ pub async fn pay_to_end(
     payee: send_payment_request::Payee,
     amount_msat: Option<u64>,
 ) -> Result<Payment, Failure> {
-    let request =
-        SendPaymentRequest { request_id: request_id()?, payee: Some(payee), amount_msat, ..Default::default() };
+    follow(client, PaymentLimits::default().request(payee, amount_msat)).await
+}
+
+async fn follow(client: &Client, mut request: SendPaymentRequest) -> Result<Payment, Failure> {
+    request.request_id = request_id()?;
     let mut updates = client.payment().send_payment(request).await?.into_inner();
     let mut last = None;
     while let Some(update) = updates.message().await? {

@@ -118,7 +118,7 @@ fn created(global: &Global, answer: &CreateTokenResponse) -> String {
     let here = global.presence().and_then(|presence| presence.tcp_target()).ok();
     let there = global.connect.as_ref().map(|ConnectString(target)| target.clone());
     let token = answer.secret.clone();
-    let connect = match there.or(here) {
+    let connect = match there.or(here.map(|target| target.by_host(None))) {
         Some(Target::Tls { address, fingerprint, .. }) => Some(Target::Tls { address, fingerprint, token }),
         Some(Target::Plain { address, .. }) => Some(Target::Plain { address, token }),
         _ => None,

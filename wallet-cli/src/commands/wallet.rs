@@ -10,7 +10,7 @@ use proto::v1::{
 use crate::args::Global;
 use crate::client::{Client, request_id};
 use crate::commands::ListArgs;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::money;
 use crate::output::{pairs, table};
 
@@ -63,6 +63,9 @@ pub enum WalletCommand {
         /// The most that the new transaction may pay, in satoshi unless it says otherwise [default: what it is worth].
         #[arg(long, value_parser = money::parse_sat, value_name = "AMOUNT")]
         max_fee: Option<u64>,
+        /// Take what is added from what the payee gets: for a payment of all coins, which leaves nothing else to pay with.
+        #[arg(long)]
+        from_payment: bool,
         /// Only say what it would cost.
         #[arg(long)]
         dry_run: bool,
@@ -119,15 +122,23 @@ pub async fn run(global: &Global, command: WalletCommand) -> Result<(), Failure>
             };
             output.message(&client.wallet().send_coins(request).await?.into_inner(), sent)
         }
-        WalletCommand::Bump { txid, feerate_per_kw, max_fee, dry_run } => {
+        WalletCommand::Bump { txid, feerate_per_kw, max_fee, from_payment, dry_run } => {
             let request = BumpTransactionRequest {
                 request_id: request_id()?,
                 validate_only: dry_run,
                 txid,
                 feerate_per_kw,
                 max_fee_sat: max_fee,
+                from_payment,
             };
-            output.message(&client.wallet().bump_transaction(request).await?.into_inner(), bumped)
+            let answer = client.wallet().bump_transaction(request).await.map_err(|status| {
+                let mut failure = Failure::from(status);
+                if failure.exit == Exit::Insufficient && !from_payment {
+                    failure.next.push_str("; if the payee may get less, take it from the payment with --from-payment");
+                }
+                failure
+            })?;
+            output.message(&answer.into_inner(), bumped)
         }
     }
 }

@@ -37,6 +37,7 @@ use crate::demo::network::Network;
 use crate::demo::story::Story;
 use crate::demo::web::Web;
 use crate::failure::{Exit, Failure};
+use crate::output;
 
 /// How a process ends that was interrupted: 128 and the signal's number.
 const INTERRUPTED: u8 = 130;
@@ -64,6 +65,13 @@ pub struct DemoArgs {
 /// Where a signal cannot be caught, or stdout is closed.
 pub async fn run(global: &Global, args: DemoArgs) -> Result<ExitCode, Failure> {
     if let Some(nodes) = args.nodes {
+        if let Some(path) = &args.svg {
+            // Better now than when all of it is told.
+            std::fs::File::create(path).map_err(|error| {
+                let message = format!("--svg {}: {error}", path.display());
+                Failure::usage(message, "give a file that can be written to")
+            })?;
+        }
         let mut web = Web::new(global.json, nodes.into(), args.svg);
         let Some(told) = unless_interrupted(web.tell()).await? else { return Ok(ExitCode::from(INTERRUPTED)) };
         let (report, network) = web.end();
@@ -94,8 +102,7 @@ fn show<R: Serialize>(global: &Global, report: &R, words: impl FnOnce() -> Strin
         let json = serde_json::to_value(report).map_err(|error| Failure::defect(error.to_string()))?;
         return global.output().value(&json);
     }
-    println!("{}", words());
-    Ok(())
+    output::line(&words())
 }
 
 fn finish(
@@ -111,7 +118,7 @@ fn finish(
     }
     if let Some(network) = network.filter(|_| keep) {
         let hint = network.keep()?;
-        if global.json { eprintln!("{hint}") } else { println!("{hint}") }
+        if global.json { eprintln!("{hint}") } else { output::line(&hint)? }
     }
     Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::from(Exit::ShowFailed as u8) })
 }

@@ -89,7 +89,8 @@ impl Story {
 
     fn say(&self, text: impl AsRef<str>) {
         if !self.json {
-            println!("{}", text.as_ref());
+            // What cannot be written is told at the end, with the report.
+            let _ = crate::output::line(text.as_ref());
         }
     }
 

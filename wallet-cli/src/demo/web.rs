@@ -87,7 +87,8 @@ impl Web {
 
     fn say(&self, text: impl AsRef<str>) {
         if !self.json {
-            println!("{}", text.as_ref());
+            // What cannot be written is told at the end, with the report.
+            let _ = crate::output::line(text.as_ref());
         }
     }
 

@@ -1,12 +1,13 @@
 //! What the archive may forget is looked for page by page, so that nothing ever scans it: answers that are a day old, and
-//! penalty rows of channels that are over. The node decides and writes; this only reads.
+//! penalty rows of channels that are over. The node decides and writes; this only reads, but for the event log, whose
+//! oldest segments it deletes: strangers who connect write into it, and may not fill the disk.
 
 use std::time::{Duration, Instant};
 
 use crate::node::input::Input;
 use crate::node::state::change::OldAnswer;
 use crate::node::state::row::RowKey;
-use crate::store::{Reader, RowPage, StoreError};
+use crate::store::{Reader, RowPage, StoreError, Stream as History};
 use crate::units::{ChannelId, PaymentHash, UnixTime};
 
 /// Answers to mutating calls are kept at least this long, in seconds (AIP-155).
@@ -16,6 +17,8 @@ const LOOK: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(1);
 /// Rows that are looked at at once: what the node's thread can spare.
 const ROWS: usize = 500;
+/// Segments of the event log that are kept: 256 MiB, some millions of events.
+const EVENT_SEGMENTS: usize = 64;
 /// The first byte of the rows' keys, by age and by channel.
 const AGES: u8 = 0x87;
 const OVER: u8 = 0x88;
@@ -41,6 +44,9 @@ impl Sweeper {
     /// The same without a look at the clock.
     pub fn look_now(&mut self, reader: &Reader, now: UnixTime) -> Option<Input> {
         self.due = Instant::now() + LOOK;
+        if let Err(error) = reader.keep_history(History::Events, EVENT_SEGMENTS) {
+            tracing::warn!(%error, "the oldest events could not be deleted");
+        }
         let found = self.answers(reader, now).and_then(|answers| Ok((answers, penalties(reader)?)));
         match found {
             Ok((answers, penalties)) if answers.is_empty() && penalties.is_none() => None,

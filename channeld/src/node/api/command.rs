@@ -106,6 +106,8 @@ pub struct BumpTransaction {
     pub feerate: Option<FeeratePerKw>,
     /// The most that the new transaction may pay; what it is worth where it is `None`.
     pub max_fee_sat: Option<u64>,
+    /// Whether what is added is taken from the payment, as of one of all there was.
+    pub from_payment: bool,
     /// Only say what it would be: nothing is broadcast or kept.
     pub validate_only: bool,
 }

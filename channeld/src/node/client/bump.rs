@@ -43,7 +43,8 @@ impl Node {
         fixed.extend(closing.is_some().then_some(bump.txid));
         let (reserve, entropy) = (self.reserve(), self.draw("wallet/bump"));
         let limit = bump.max_fee_sat.map(Amount::from_sat);
-        let asked = Bump { txid: bump.txid, feerate, limit, reserve, fixed: &fixed };
+        let from_payment = bump.from_payment;
+        let asked = Bump { txid: bump.txid, feerate, limit, reserve, from_payment, fixed: &fixed };
         let made = self.wallet.bump(&asked, &entropy);
         if !known && (made.is_err() || bump.validate_only) {
             self.wallet.evict([bump.txid], now);

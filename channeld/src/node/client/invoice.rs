@@ -67,7 +67,7 @@ impl Node {
             route_hints: self.route_hints(create.amount),
         };
         let payment_request = create_invoice(&terms, self.address_network(), |hash| self.signer.sign_invoice(hash))
-            .map_err(|error| Refusal::InvalidArgument { field: "description", description: error.to_string() })?;
+            .map_err(|error| Refusal::InvalidArgument { field: error.field(), description: error.to_string() })?;
         let invoice = Invoice {
             index: self.state.head.invoices + 1,
             payment_hash,

@@ -195,13 +195,18 @@ impl Node {
         if node_id.0 == self.signer.node_id() {
             return self.answer(request, Err(Refusal::SelfPayment));
         }
-        let record = PeerRecord { address: address.clone(), persistent: true };
-        if self.state.peers.get(&node_id) != Some(&record) {
+        let known = self.state.peers.get(&node_id).filter(|record| record.persistent);
+        let is_other = known.map(|record| record.address != address);
+        if is_other.is_none() {
+            let record = PeerRecord { address: address.clone(), persistent: true };
             self.change(Change::PeerAdded { peer: node_id, record });
         }
         if self.live.sessions.contains_key(&node_id) {
             let info = self.peer_info(node_id);
             return self.answer(request, Ok(Reply::Peer(info)));
+        }
+        if is_other == Some(true) {
+            self.live.tried_addresses.insert(node_id);
         }
         self.live.connect_waiters.entry(node_id).or_default().push(request);
         self.turns.push(Effect::Connect { peer: node_id, address });

@@ -1,14 +1,15 @@
-//! Peers that do not answer.
+//! Peers that do not answer, that ask for too much, or that are called at a wrong address.
 
 use super::pay::{balances, keysend};
 use super::world::World;
 use crate::node::command::{AmountOrAll, CloseChannel, Command, OpenChannel};
 use crate::node::event::EventKind;
+use crate::node::input::{Input, SessionNumber};
 use crate::node::refusal::Refusal;
 use crate::units::Msat;
 use crate::wire::{
-    AcceptChannel, ChannelReestablish, ClosingSigned, CommitmentSigned, FundingCreated, FundingSigned, RevokeAndAck,
-    Shutdown,
+    AcceptChannel, ChannelReestablish, ClosingSigned, CommitmentSigned, Features, FundingCreated, FundingSigned,
+    RevokeAndAck, Shutdown,
 };
 
 /// The first tick sees that something is owed, the second that it is late.
@@ -125,4 +126,58 @@ fn a_temporary_id_names_one_opening() {
     let answer = world.members[0].replies.get(&request.0).and_then(|answers| answers.last().cloned());
     assert!(matches!(answer, Some(Err(_))), "{answer:?}");
     assert!(world.members.iter().all(|member| member.node.live.openings.is_empty()));
+}
+
+/// As many as `node/peer.rs` lets one peer have.
+const MAX_UNFUNDED: usize = 16;
+
+#[test]
+fn a_peer_cannot_have_us_wait_for_any_number_of_funding_transactions() {
+    let mut world = World::new();
+    for _ in 0..=MAX_UNFUNDED {
+        world.fund(0, 200_000);
+    }
+    world.connect();
+    for _ in 0..MAX_UNFUNDED {
+        world.begin_open(0, 150_000, 0, false);
+    }
+    let refused = |event: &EventKind| matches!(event, EventKind::InboundOpenRefused { .. });
+    assert!(!world.has_event(1, refused));
+    let open = OpenChannel {
+        peer: world.id(1),
+        capacity: AmountOrAll::Sat(150_000),
+        push: Msat::ZERO,
+        funding_feerate: None,
+        announce: false,
+        without_anchors: false,
+        validate_only: false,
+    };
+    assert!(world.ask(0, Command::OpenChannel(open)).is_err());
+    assert!(world.has_event(1, refused));
+    // Those that confirm make room.
+    world.mine(6);
+    world.open(0, 150_000, 0);
+}
+
+#[test]
+fn an_address_is_kept_once_it_has_led_to_the_peer() {
+    let (mut world, _) = World::with_channel(1_000_000, 0);
+    let peer = world.id(1);
+    let connect = |address: &str| Command::ConnectPeer { node_id: peer, address: address.to_owned() };
+    let kept = |world: &World| world.members[0].node.state().peers.get(&peer).map(|record| record.address.clone());
+    assert!(world.ask(0, connect("good:1")).is_ok());
+    assert!(world.ask(0, connect("mistyped:1")).is_ok(), "there is a connection already");
+    assert_eq!(kept(&world).as_deref(), Some("good:1"));
+
+    world.disconnect();
+    world.start(0, None, connect("mistyped:1"));
+    world.input(0, Input::ConnectFailed { peer, description: "nobody".to_owned() });
+    world.run();
+    assert_eq!(kept(&world).as_deref(), Some("good:1"));
+
+    world.start(0, None, connect("moved:1"));
+    let (session, features) = (SessionNumber(1_000), Features::init());
+    world.input(0, Input::Connected { peer, session, features, inbound: false, address: Some("moved:1".to_owned()) });
+    world.run();
+    assert_eq!(kept(&world).as_deref(), Some("moved:1"));
 }

@@ -4,6 +4,7 @@
 //! never asks who calls over the unix socket: whoever can open it is the owner.
 
 mod book;
+mod lease;
 mod scope;
 
 use std::fs::{self, OpenOptions};
@@ -14,10 +15,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use futures::future::{Either, Ready, ready};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Either, Ready, ready};
 use http::{Request, Response};
 use proto::v1::ErrorReason;
 use subtle::ConstantTimeEq;
+use tokio::sync::watch;
+use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 use zeroize::Zeroizing;
@@ -27,19 +31,24 @@ use crate::rpc::status::status;
 
 use book::Book;
 pub use book::{BookError, NewToken, Token, replace};
+use lease::Lease;
 pub use scope::{Scope, is_method};
 
 /// The tokens of this daemon: those of the files, 32 random bytes each, written as hex; and the book of those made since.
 pub struct Tokens {
     known: Vec<(Scope, Zeroizing<String>)>,
     book: RwLock<Book>,
+    /// Counts revocations: what was begun with a token ends with it.
+    revocations: watch::Sender<u64>,
 }
 
 /// What a token is worth for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is for this.
+    /// It is for this, for ever.
     Admitted,
+    /// It is for this as long as it lasts; its index in the book.
+    Lent(u64),
     /// Nobody knows it.
     Unknown,
     /// Its time is over.
@@ -62,7 +71,7 @@ impl Tokens {
                 known.push((scope, read_or_make(&folder.join(file))?));
             }
         }
-        Ok(Tokens { known, book: RwLock::new(Book::open(folder)?) })
+        Ok(Tokens { known, book: RwLock::new(Book::open(folder)?), revocations: watch::Sender::new(0) })
     }
 
     /// The path of the file with the token for everything.
@@ -72,24 +81,36 @@ impl Tokens {
 
     /// What the bearer of this token may do at `now`, in seconds since 1970. Every token is compared, in constant time.
     pub fn judge(&self, token: &str, path: &str, now: u64) -> Verdict {
-        let admitted = |covers: bool| if covers { Verdict::Admitted } else { Verdict::OutOfScope };
         let mut verdict = Verdict::Unknown;
         for (scope, known) in &self.known {
             if bool::from(known.as_bytes().ct_eq(token.as_bytes())) {
-                verdict = admitted(scope.covers(path));
+                verdict = if scope.covers(path) { Verdict::Admitted } else { Verdict::OutOfScope };
             }
         }
         let shown = book::hash(token);
         for made in self.book.read().unwrap_or_else(PoisonError::into_inner).tokens() {
             if made.has_hash(&shown) {
-                verdict = match (made.ended(now), made.revoked) {
-                    (None, _) => admitted(made.covers(path)),
-                    (Some(_), Some(_)) => Verdict::Revoked,
-                    (Some(_), None) => Verdict::Expired,
+                verdict = match over(made, now) {
+                    Some(over) => over,
+                    None if made.covers(path) => Verdict::Lent(made.index),
+                    None => Verdict::OutOfScope,
                 };
             }
         }
         verdict
+    }
+
+    /// How many seconds a made token still has, where it has an end.
+    ///
+    /// # Errors
+    /// How it ended.
+    fn standing(&self, index: u64, now: u64) -> Result<Option<u64>, Verdict> {
+        let book = self.book.read().unwrap_or_else(PoisonError::into_inner);
+        let token = book.tokens().iter().find(|token| token.index == index).ok_or(Verdict::Unknown)?;
+        match over(token, now) {
+            Some(over) => Err(over),
+            None => Ok(token.expires.map(|expires| expires.saturating_sub(now))),
+        }
     }
 
     /// Makes a token; its text is given out here and nowhere else.
@@ -114,7 +135,32 @@ impl Tokens {
     /// # Errors
     /// [`BookError`]; nothing changed.
     pub fn revoke(&self, id: &str, key: Option<&RequestKey>) -> Result<Token, BookError> {
-        self.book.write().unwrap_or_else(PoisonError::into_inner).revoke(id, key, now())
+        let token = self.book.write().unwrap_or_else(PoisonError::into_inner).revoke(id, key, now())?;
+        self.revocations.send_modify(|count| *count = count.wrapping_add(1));
+        Ok(token)
+    }
+}
+
+/// How a made token ended, where it did.
+fn over(token: &Token, now: u64) -> Option<Verdict> {
+    token.ended(now).map(|_| if token.revoked.is_some() { Verdict::Revoked } else { Verdict::Expired })
+}
+
+impl Verdict {
+    /// What the client is told of a token that does not do.
+    fn refusal(self) -> Status {
+        let (code, reason, message) = match self {
+            Verdict::Expired => (Code::Unauthenticated, ErrorReason::TokenExpired, "the token's time is over"),
+            Verdict::Revoked => (Code::Unauthenticated, ErrorReason::TokenRevoked, "the token was revoked"),
+            Verdict::OutOfScope => {
+                let message = "the token's scope does not cover this method";
+                (Code::PermissionDenied, ErrorReason::ScopeDenied, message)
+            }
+            Verdict::Unknown | Verdict::Admitted | Verdict::Lent(_) => {
+                (Code::Unauthenticated, ErrorReason::InvalidToken, "this daemon does not know the token")
+            }
+        };
+        status(code, reason, message)
     }
 }
 
@@ -175,21 +221,30 @@ pub struct Auth<S> {
     inner: S,
 }
 
-impl<S, B> Service<Request<B>> for Auth<S>
+impl<S> Service<Request<Body>> for Auth<S>
 where
-    S: Service<Request<B>, Response = Response<tonic::body::Body>>,
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = Either<S::Future, Ready<Result<S::Response, S::Error>>>;
+    type Future = Either<
+        Either<S::Future, BoxFuture<'static, Result<S::Response, S::Error>>>,
+        Ready<Result<S::Response, S::Error>>,
+    >;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        match self.tokens.as_ref().map_or(Ok(()), |tokens| check(tokens, &request)) {
-            Ok(()) => Either::Left(self.inner.call(request)),
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        match self.tokens.as_ref().map_or(Ok(None), |tokens| check(tokens, &request)) {
+            Ok(None) => Either::Left(Either::Left(self.inner.call(request))),
+            Ok(Some(lease)) => {
+                let answer = self.inner.call(request.map(|body| lease.request(body)));
+                let lent = answer.map(move |answer| answer.map(|answer| answer.map(|body| lease.answer(body))));
+                Either::Left(Either::Right(lent.boxed()))
+            }
             Err(refusal) => Either::Right(ready(Ok(refusal.into_http()))),
         }
     }
@@ -200,27 +255,23 @@ fn is_public(path: &str) -> bool {
     path.starts_with("/grpc.health.v1.Health/") || path.starts_with("/grpc.reflection.")
 }
 
-fn check<B>(tokens: &Tokens, request: &Request<B>) -> Result<(), Status> {
+/// Whether the call may be made, and how long: a made token lends the call its own time.
+fn check<B>(tokens: &Arc<Tokens>, request: &Request<B>) -> Result<Option<Lease>, Status> {
     let path = request.uri().path();
     if is_public(path) {
-        return Ok(());
+        return Ok(None);
     }
-    let refuse = |reason: ErrorReason, message: &str| Err(status(Code::Unauthenticated, reason, message));
+    let refuse = |message: &str| Err(status(Code::Unauthenticated, ErrorReason::InvalidToken, message));
     let Some(header) = request.headers().get(http::header::AUTHORIZATION) else {
-        return refuse(ErrorReason::InvalidToken, "no token: send `authorization: Bearer TOKEN`");
+        return refuse("no token: send `authorization: Bearer TOKEN`");
     };
     let Some(token) = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer ")) else {
-        return refuse(ErrorReason::InvalidToken, "authorization is not `Bearer TOKEN`");
+        return refuse("authorization is not `Bearer TOKEN`");
     };
     match tokens.judge(token.trim(), path, now()) {
-        Verdict::Admitted => Ok(()),
-        Verdict::Unknown => refuse(ErrorReason::InvalidToken, "this daemon does not know the token"),
-        Verdict::Expired => refuse(ErrorReason::TokenExpired, "the token's time is over"),
-        Verdict::Revoked => refuse(ErrorReason::TokenRevoked, "the token was revoked"),
-        Verdict::OutOfScope => {
-            let message = "the token's scope does not cover this method";
-            Err(status(Code::PermissionDenied, ErrorReason::ScopeDenied, message))
-        }
+        Verdict::Admitted => Ok(None),
+        Verdict::Lent(index) => Ok(Some(Lease::new(Arc::clone(tokens), index))),
+        over => Err(over.refusal()),
     }
 }
 
@@ -257,9 +308,11 @@ mod tests {
     #[test]
     fn a_call_needs_a_token_that_covers_it() {
         let folder = tempfile::tempdir().unwrap();
-        let tokens = Tokens::open(folder.path()).unwrap();
+        let tokens = Arc::new(Tokens::open(folder.path()).unwrap());
         let (admin, read) = (token(folder.path(), Scope::Admin), token(folder.path(), Scope::Read));
-        let code = |path: &str, token: Option<&str>| check(&tokens, &request(path, token)).map_err(|s| s.code());
+        let code = |path: &str, token: Option<&str>| {
+            check(&tokens, &request(path, token)).map(|lease| assert!(lease.is_none())).map_err(|s| s.code())
+        };
         let (get, send) = ("/channeld.v1.NodeService/GetNode", "/channeld.v1.WalletService/SendCoins");
         assert_eq!(code(get, Some(&admin)), Ok(()));
         assert_eq!(code(send, Some(&admin)), Ok(()));
@@ -274,20 +327,20 @@ mod tests {
     #[test]
     fn a_made_token_is_taken_for_what_it_says_and_as_long_as_it_says() {
         let folder = tempfile::tempdir().unwrap();
-        let tokens = Tokens::open(folder.path()).unwrap();
+        let tokens = Arc::new(Tokens::open(folder.path()).unwrap());
         let (scopes, methods) = (vec![Scope::Read], vec!["channeld.v1.WalletService/CreateAddress".to_owned()]);
         let new = NewToken { name: "till".into(), scopes, methods, expires: Some(now() + 1_000) };
         let (token, text) = tokens.create(new, None).unwrap();
         let judged = |path: &str, at: u64| tokens.judge(&text, &format!("/channeld.v1.{path}"), at);
-        assert_eq!(judged("NodeService/GetNode", now()), Verdict::Admitted);
-        assert_eq!(judged("WalletService/CreateAddress", now()), Verdict::Admitted);
+        assert_eq!(judged("NodeService/GetNode", now()), Verdict::Lent(1));
+        assert_eq!(judged("WalletService/CreateAddress", now()), Verdict::Lent(1));
         assert_eq!(judged("WalletService/SendCoins", now()), Verdict::OutOfScope);
         assert_eq!(judged("NodeService/GetNode", now() + 2_000), Verdict::Expired);
         tokens.revoke(&token.id, None).unwrap();
         assert_eq!(judged("NodeService/GetNode", now()), Verdict::Revoked);
         let reason = |token: &str| {
             use tonic_types::StatusExt;
-            let refused = check(&tokens, &request("/channeld.v1.NodeService/GetNode", Some(token))).unwrap_err();
+            let refused = check(&tokens, &request("/channeld.v1.NodeService/GetNode", Some(token))).err().unwrap();
             refused.get_details_error_info().unwrap().reason
         };
         assert_eq!((reason(&text).as_str(), reason("0").as_str()), ("TOKEN_REVOKED", "INVALID_TOKEN"));

@@ -84,9 +84,9 @@ async fn follow(
         };
         let Some(last) = events.last() else { return };
         after = last.index;
-        let last_event_index = log.newest().max(after);
+        let (first_event_index, last_event_index) = (log.first(), log.newest().max(after));
         for event in events.into_iter().map(convert::event).filter(|event| filter.admits(event)) {
-            let answer = SubscribeEventsResponse { event: Some(event), last_event_index };
+            let answer = SubscribeEventsResponse { event: Some(event), last_event_index, first_event_index };
             if answers.send(Ok(answer)).await.is_err() {
                 return;
             }
@@ -121,8 +121,13 @@ impl NodeService for Nodes {
         let log = self.handle.events();
         let newest = log.newest();
         let after = request.after_index.unwrap_or(newest);
+        if after > newest {
+            // Of another log: this one was restored from an older copy, or is another node's. Waiting would not end.
+            return Err(invalid("after_index", format!("the newest event is {newest}")));
+        }
         let (answers, stream) = mpsc::channel(QUEUE);
-        let standing = SubscribeEventsResponse { event: None, last_event_index: newest };
+        let standing =
+            SubscribeEventsResponse { event: None, last_event_index: newest, first_event_index: log.first() };
         answers.try_send(Ok(standing)).map_err(|_| internal("a fresh queue is full"))?;
         tokio::spawn(follow(log, after, filter, answers));
         Ok(Response::new(Answers::new(stream)))

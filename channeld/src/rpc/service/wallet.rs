@@ -116,6 +116,7 @@ impl WalletService for Wallets {
             txid: request::id("txid", &message.txid, "64 hexadecimal digits")?,
             feerate: request::feerate(message.feerate_per_kw)?,
             max_fee_sat,
+            from_payment: message.from_payment,
             validate_only,
         });
         match self.handle.command(command, key.filter(|_| !validate_only)).await.map_err(refused)? {
