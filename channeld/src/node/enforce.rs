@@ -10,8 +10,8 @@ use super::api::reply::Claimable;
 use super::input::Effect;
 use super::state::change::Change;
 use super::state::row::{RowKey, encode};
-use crate::channel::{self, Phase};
-use crate::commitment::{Htlc, PenaltyRow, Side, View};
+use crate::channel::{self, Command, Phase};
+use crate::commitment::{Htlc, PenaltyRow, Side, Stage, View};
 use crate::onchain::{self, ClosedChannel, FundRequest, HtlcOutcome, HtlcSide, LocalCommitment, RemoteCommitment};
 use crate::onchain::{Resolver, relevant_transactions};
 use crate::payment::forward::{Cause, ForwardStatus, HtlcPlace};
@@ -342,8 +342,27 @@ impl Node {
         if self.state.resolvers.get(&id).is_some_and(Resolver::was_buried) {
             self.drive_quietly(id, channel::Input::Fail(channel::Failure::CloseUndone));
         }
+        self.fulfil_again(id);
         self.forget_unneeded_resolver(id);
         self.judge_again(id);
+    }
+
+    /// What was taken on the chain is booked, and everybody has seen its preimage: on a channel that goes on it is taken
+    /// there. Its invoice is over and would not vouch for it any more. Forwards remember for themselves.
+    fn fulfil_again(&mut self, id: ChannelId) {
+        let (Some(resolver), Some(entry)) = (self.state.resolvers.get(&id), self.state.channels.get(&id)) else { return };
+        let incoming = entry.channel.commitments().into_iter().flat_map(|it| it.incoming.values());
+        let open = incoming.filter(|htlc| htlc.stage == Stage::Irrevocable && htlc.removal.is_none());
+        let is_forward = |htlc: &&Htlc| {
+            let place = HtlcPlace { channel: id, id: htlc.offer.id };
+            self.state.forwards.contains_key(&place)
+        };
+        let known = open.filter(|htlc| !is_forward(htlc)).filter_map(|htlc| {
+            let preimage = resolver.preimage(&htlc.offer.payment_hash)?;
+            Some(Command::FulfillHtlc { id: htlc.offer.id, preimage, attribution_data: None })
+        });
+        let commands: Vec<Command> = known.collect();
+        commands.into_iter().for_each(|command| self.drive_quietly(id, channel::Input::Command(command)));
     }
 
     /// A channel that goes on is followed anew, from what it is then, when its output is spent again.

@@ -67,6 +67,11 @@ impl Resolver {
         Resolver { channel: Arc::new(channel), facts, built: Arc::default() }
     }
 
+    /// The preimage of a payment, where it may be used on the chain.
+    pub fn preimage(&self, payment_hash: &PaymentHash) -> Option<Preimage> {
+        self.facts.preimages.get(payment_hash).copied()
+    }
+
     /// Decides, changing nothing.
     ///
     /// # Panics

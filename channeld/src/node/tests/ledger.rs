@@ -72,6 +72,27 @@ impl Ledger {
         self.blocks.push(block(previous, transactions));
     }
 
+    /// Takes the last block back: its height and hash. Its transactions wait nowhere.
+    pub fn unwind_one(&mut self) -> (u32, BlockHash) {
+        let block = self.blocks.pop().expect("no world is without a block");
+        for transaction in block.txdata.iter().rev() {
+            let txid = transaction.compute_txid();
+            (0..transaction.output.len() as u32).for_each(|vout| drop(self.coins.remove(&OutPoint::new(txid, vout))));
+            for input in &transaction.input {
+                let coin = self.confirmed(&input.previous_output);
+                self.coins.extend(coin.map(|coin| (input.previous_output, coin)));
+            }
+        }
+        (self.blocks.len() as u32, block.block_hash())
+    }
+
+    fn confirmed(&self, outpoint: &OutPoint) -> Option<(TxOut, u32)> {
+        (0..).zip(&self.blocks).find_map(|(height, block)| {
+            let made = block.txdata.iter().find(|it| it.compute_txid() == outpoint.txid)?;
+            Some((made.output.get(outpoint.vout as usize)?.clone(), height))
+        })
+    }
+
     /// A coin from nowhere, paid to `output` by a transaction that waits.
     pub fn give(&mut self, faucet: OutPoint, output: TxOut) {
         let coin = TxOut { value: output.value, script_pubkey: ScriptBuf::new() };

@@ -18,7 +18,7 @@ use crate::node::reply::Reply;
 use crate::node::state::State;
 use crate::node::state::row::RowKey;
 use crate::node::{Node, Record, Settings};
-use crate::payment::forward::Cause;
+use crate::payment::forward::{Cause, ForwardStatus};
 use crate::payment::send::Payment;
 use crate::payment::stream::StreamStatus;
 use crate::units::{ChannelId, FeeratePerKw, UnixTime};
@@ -159,12 +159,18 @@ impl Member {
             assert!(loaded.causes().eq(self.node.state().causes()), "causes follow from rows");
         }
         self.check_causes();
+        let forwards = self.node.state().forwards.values();
+        let under_way = forwards.filter(|it| !matches!(it.status, ForwardStatus::Fulfilled(_)));
+        let load = self.node.forwarding_load();
+        assert_eq!(load.in_flight, under_way.count() as u64, "each forward under way has its room");
+        let slots: u64 = load.buckets.iter().map(|(_, _, room)| room.slots).sum();
+        assert_eq!(load.in_flight, slots, "and no room is lost");
     }
 
     /// Each outgoing HTLC that is not decided has exactly one cause, and each cause has its HTLC.
     fn check_causes(&self) {
         let state = self.node.state();
-        let on_chain = |id: &ChannelId| state.resolvers.get(id).is_some_and(|it| it.confirmed().is_some());
+        let on_chain = |id: &ChannelId| state.resolvers.contains_key(id);
         let mut known = std::collections::BTreeSet::new();
         for (id, entry) in &state.channels {
             let Some(commitments) = entry.channel.commitments() else { continue };

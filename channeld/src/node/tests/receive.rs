@@ -2,7 +2,7 @@
 
 use super::route::{Leg, Proof, answer, line_route, preimage, send};
 use super::world::World;
-use crate::node::command::{CloseChannel, Command, CreateInvoice, Query};
+use crate::node::command::{CloseChannel, Command, CreateInvoice, PaymentTarget, Query, SendPayment};
 use crate::node::event::EventKind;
 use crate::node::refusal::Refusal;
 use crate::node::reply::Reply;
@@ -216,4 +216,38 @@ fn what_makes_no_sense_is_refused() {
         min_final_cltv_expiry_delta: None,
     };
     assert!(matches!(world.ask(2, Command::CreateInvoice(both)), Err(Refusal::InvalidArgument { .. })));
+}
+
+/// A close is undone after a held payment was taken on the chain: it is booked and its preimage is known to all, so it is
+/// taken on the channel too, or on the chain once more.
+#[test]
+fn what_was_taken_on_a_chain_that_is_undone_is_taken_again() {
+    let (mut world, channel) = World::with_channel(1_000_000, 500_000_000);
+    let invoice = create(&mut world, 1, Some(preimage(7).payment_hash()));
+    let send = SendPayment::new(PaymentTarget::Invoice(invoice.payment_request.clone()), None);
+    world.start(0, None, Command::SendPayment(send));
+    world.run();
+    // The payee hears of the close from the chain alone: for it the channel goes on when that is undone.
+    world.cut(0, 1);
+    let close = CloseChannel { channel, force: true, address: None, feerate: None, validate_only: false };
+    world.ask(0, Command::CloseChannel(close)).expect("closes");
+    world.mine(1);
+    world.ask(1, Command::SettleInvoice { preimage: preimage(7) }).expect("settled");
+    world.mine(1);
+    assert!(world.has_event(0, |kind| matches!(kind, EventKind::PaymentSucceeded { .. })), "it was shown on the chain");
+    world.unwind(2);
+    let entry = &world.members[1].node.state().channels[&channel];
+    let htlcs = &entry.channel.commitments().expect("funded").incoming;
+    let removal = htlcs.values().next().and_then(|htlc| htlc.removal.clone());
+    let phase = entry.channel.funded().map(|funded| &funded.phase);
+    assert!(removal.is_some_and(|it| it.removal.is_fulfilled()), "judged by an invoice that is over: {phase:?} {htlcs:?}");
+    // The payer's commitment comes again, and so does the claim.
+    world.connect();
+    world.mine(200);
+    assert!(world.members[1].node.state().channels.is_empty() && world.members[0].node.state().channels.is_empty());
+    let won = world.wallet(1).to_sat() - 10_000_000;
+    assert!((525_000..=530_000).contains(&won), "{won}");
+    let settled = |kind: &EventKind| matches!(kind, EventKind::InvoiceSettled { .. });
+    assert_eq!(world.members[1].events.iter().filter(|event| settled(&event.kind)).count(), 1, "booked once");
+    assert_eq!(world.members[0].payments.len(), 1, "one outcome");
 }

@@ -222,6 +222,28 @@ impl World {
         self.members[who].replies[&request.0].last().cloned().expect("an answer")
     }
 
+    /// Gives one node an input; its turn stays open.
+    pub fn handle(&mut self, who: usize, input: Input) {
+        let moment = moment(&mut self.clock);
+        self.members[who].node.handle(input, moment);
+    }
+
+    /// A number for a question.
+    pub fn request(&mut self) -> RequestNumber {
+        self.requests += 1;
+        RequestNumber(self.requests)
+    }
+
+    /// The last blocks are taken back. What was in them waits nowhere; what nodes broadcast again does.
+    pub fn unwind(&mut self, count: u32) {
+        for _ in 0..count {
+            let (height, hash) = self.ledger.unwind_one();
+            let height = BlockHeight::new(height);
+            (0..self.members.len()).for_each(|who| self.input(who, Input::BlockDisconnected { height, hash }));
+        }
+        self.run();
+    }
+
     /// Gives one node an input and lets its turns go through.
     pub fn input(&mut self, who: usize, input: Input) {
         let moment = moment(&mut self.clock);
