@@ -16,6 +16,7 @@ mod reason;
 mod search;
 mod split;
 mod stage;
+mod told;
 #[cfg(test)]
 mod tests;
 
@@ -33,7 +34,7 @@ use stage::Stage;
 pub use exclude::{ExcludedEdge, WhyNot};
 pub use lesson::{Lesson, Verdict};
 pub use liquidity::{HALF_LIFE_SECONDS, Liquidity, UnreadableLiquidity};
-pub use query::{BlindedPath, Exclusion, FirstHop, InFlight, NoRoute, RouteHint, RouteHintHop, RouteQuery};
+pub use query::{BlindedPath, Exclusion, FirstHop, InFlight, NoRoute, RouteHint, RouteHintHop, RouteQuery, ToldPolicy};
 
 /// The length of the payload that an invoice's payee gets, with its length and HMAC: amount, expiry, secret, total.
 const FINAL_PAYLOAD: u32 = 91;

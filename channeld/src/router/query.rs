@@ -2,7 +2,7 @@
 
 use secp256k1::PublicKey;
 
-use crate::graph::{BlindedHop, DirectedChannel};
+use crate::graph::{BlindedHop, DirectedChannel, DirectedPolicy};
 use crate::units::{ChannelId, CltvDelta, Msat, NodeId, ShortChannelId};
 
 /// A question: how does `amount` get from this node to the payee?
@@ -38,6 +38,8 @@ pub struct RouteQuery {
     pub exclusions: Vec<Exclusion>,
     /// HTLCs of ours that are under way: they take liquidity that is not there twice.
     pub in_flight: Vec<InFlight>,
+    /// What hops have told of announced channels since the graph was looked at: it counts where the graph's is older.
+    pub told: Vec<ToldPolicy>,
 }
 
 impl RouteQuery {
@@ -59,6 +61,7 @@ impl RouteQuery {
             final_payload_length: 0,
             exclusions: Vec::new(),
             in_flight: Vec::new(),
+            told: Vec::new(),
         }
     }
 }
@@ -148,6 +151,15 @@ pub struct InFlight {
     pub channel: DirectedChannel,
     /// What it is worth there.
     pub amount: Msat,
+}
+
+/// What a failure said of a channel, signed by the node that forwards over it (BOLT 4, `channel_update`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToldPolicy {
+    /// The channel.
+    pub channel: DirectedChannel,
+    /// What it wants.
+    pub policy: DirectedPolicy,
 }
 
 /// Why there is no route. One reason each: the first that holds, in this order.

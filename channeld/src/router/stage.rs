@@ -10,6 +10,7 @@ use super::marks::{BLOCKED, DOUBTED, EXTRA, Marks, PEER};
 use super::path::{Leg, Path, Via};
 use super::price::{Bounds, Tariff};
 use super::query::{Exclusion, NoRoute, RouteQuery};
+use super::told::Told;
 use crate::graph::{DirectedChannel, Direction, Edge, NodeIndex, Snapshot};
 use crate::units::{MAX_MONEY_MSAT, Msat, NodeId, UnixTime};
 
@@ -84,6 +85,7 @@ pub struct Stage<'a> {
     doubts: BTreeMap<u32, u64>,
     excluded: BTreeMap<DirectedChannel, u64>,
     used: BTreeMap<DirectedChannel, u64>,
+    told: Told,
 }
 
 impl<'a> Stage<'a> {
@@ -109,7 +111,9 @@ impl<'a> Stage<'a> {
             doubts: BTreeMap::new(),
             excluded: BTreeMap::new(),
             used: BTreeMap::new(),
+            told: Told::new(snapshot, &query.told),
         };
+        stage.told.places(snapshot).for_each(|(channel, direction)| stage.marks.mark_edge(channel, direction));
         stage.exclude();
         stage.add_own_channels();
         stage.add_extra_edges();
@@ -207,6 +211,8 @@ impl<'a> Stage<'a> {
     /// Whether `amount` may cross an edge of the graph, and what that takes.
     #[inline]
     pub fn cross(&self, edge: &Edge, amount: u64) -> Result<Crossing, WhyNot> {
+        let is_marked = self.marks.edge(edge);
+        let edge = if is_marked { self.as_told(edge) } else { edge };
         if edge.is_disabled() {
             return Err(WhyNot::Disabled);
         }
@@ -227,7 +233,7 @@ impl<'a> Stage<'a> {
             return Err(WhyNot::FeeAboveLimit);
         };
         let capacity = edge.capacity.msat();
-        let mut doubt = match self.marks.edge(edge) {
+        let mut doubt = match is_marked {
             false => Bounds::unknown(capacity).doubt(amount),
             true => self.doubt(self.channel_of(edge), capacity, amount)?,
         };
@@ -235,6 +241,14 @@ impl<'a> Stage<'a> {
             doubt += self.doubts.get(&edge.source.0).copied().unwrap_or_default();
         }
         Ok(Crossing { source: edge.source.0, fee, doubt, blocks: u32::from(edge.cltv_expiry_delta) })
+    }
+
+    /// The edge with what was told of it, where that is newer.
+    fn as_told<'e>(&'e self, edge: &'e Edge) -> &'e Edge {
+        if self.told.is_empty() {
+            return edge;
+        }
+        self.told.edge(&self.channel_of(edge)).unwrap_or(edge)
     }
 
     /// The same for an edge that the graph does not have.
@@ -303,7 +317,7 @@ impl<'a> Stage<'a> {
     pub fn most(&self, node: u32, via: Via) -> u64 {
         match via {
             Via::Own(at) => self.own[at].spendable,
-            Via::Graph(at) => self.edges_into(node)[at as usize].maximum().msat(),
+            Via::Graph(at) => self.as_told(&self.edges_into(node)[at as usize]).maximum().msat(),
             Via::Extra(at) => self.extra_edges[at as usize].maximum,
         }
     }

@@ -23,17 +23,17 @@ const EXPIRY_TOO_FAR: u16 = 21;
 const INVALID_PAYLOAD: u16 = PERM | 22;
 /// `mpp_timeout`
 const MPP_TIMEOUT: u16 = 23;
-/// `amount_below_minimum`, `fee_insufficient`, `incorrect_cltv_expiry`, `expiry_too_soon`, `channel_disabled`: the channel
-/// wants something else than we knew.
-const POLICY: [u16; 5] = [UPDATE | 11, UPDATE | 12, UPDATE | 13, UPDATE | 14, UPDATE | 20];
+/// `amount_below_minimum`, `fee_insufficient`, `incorrect_cltv_expiry`, `expiry_too_soon`: the channel wants something else
+/// than we knew.
+const POLICY: [u16; 4] = [UPDATE | 11, UPDATE | 12, UPDATE | 13, UPDATE | 14];
+/// `channel_disabled`
+const DISABLED: u16 = UPDATE | 20;
 
 /// What a failure means for the payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// Another way may do.
+    /// Another way may do, or the same one on the terms that were told.
     Retry,
-    /// The same way may do as soon as the graph has taken up what was told.
-    RetryLater,
     /// No other way will do.
     Refused(FailureReason),
 }
@@ -77,10 +77,7 @@ pub(super) fn read(attempt: &Attempt, failure: &OutgoingFailure) -> Reading {
             }
         }
     };
-    let meaning = match meaning(failure, attempt.route.hops.len()) {
-        Meaning::RetryLater if update.is_none() => Meaning::Retry,
-        meaning => meaning,
-    };
+    let meaning = meaning(failure, attempt.route.hops.len());
     Reading { failure, meaning, update, said, hold_times }
 }
 
@@ -120,7 +117,6 @@ fn meaning(failure: AttemptFailure, hops: usize) -> Meaning {
             code if FINAL_INCORRECT.contains(&code) && hops > 1 => Meaning::Retry,
             code => Meaning::Refused(FailureReason::Remote { code }),
         },
-        AttemptFailure::Remote { code, .. } if POLICY.contains(&code) => Meaning::RetryLater,
         AttemptFailure::Remote { .. } => Meaning::Retry,
     }
 }
@@ -188,7 +184,7 @@ pub(super) fn lessons(route: &Route, source: NodeId, failure: AttemptFailure) ->
             match (next, route.hops.get(hop)) {
                 (Some(_), Some(node)) if code & NODE != 0 => lessons.push(Lesson::NodeFailed { node_id: node.node_id }),
                 (Some(next), _) if code == TOO_MUCH => lessons.push(lesson(next, Verdict::TooMuch)),
-                (Some(next), _) if code & PERM != 0 || code == UPDATE | 20 => {
+                (Some(next), _) if code & PERM != 0 || code == DISABLED => {
                     lessons.push(lesson(next, Verdict::Unusable));
                 }
                 _ => {}

@@ -19,7 +19,7 @@ use super::input::Effect;
 use super::state::change::Change;
 use crate::graph::Route;
 use crate::payment::send::{FailureReason, NextStep, PaymentChange};
-use crate::router::NoRoute;
+use crate::router::{NoRoute, ToldPolicy};
 use crate::units::{ChannelId, Msat, PaymentHash};
 
 /// Questions to the router for one payment in the life of a process.
@@ -36,8 +36,10 @@ pub(super) struct Search {
     is_asked: bool,
     /// There was no way for what is left: it is asked again when a part comes back.
     is_parked: bool,
-    /// Channels of ours that refused a part.
+    /// Channels of ours that refused a part, since the last tick: what was in the way may be gone then.
     refused: BTreeSet<ChannelId>,
+    /// What hops told of channels; the graph takes it up after a while.
+    told: Vec<ToldPolicy>,
 }
 
 impl Node {
@@ -78,8 +80,9 @@ impl Node {
         if search.number >= MAX_SEARCHES {
             return self.end_search(payment_hash, FailureReason::AttemptsExhausted);
         }
-        let refused = search.refused.clone();
-        let Some(query) = self.route_query(payment_hash, amount, &refused) else { return };
+        let (refused, told) = (search.refused.clone(), search.told.clone());
+        let Some(mut query) = self.route_query(payment_hash, amount, &refused) else { return };
+        query.told = told;
         let Some(search) = self.live.searches.get_mut(&payment_hash) else { return };
         search.number += 1;
         search.is_asked = true;
@@ -144,8 +147,11 @@ impl Node {
         let waiting: Vec<PaymentHash> = self.live.searches.keys().copied().collect();
         for hash in waiting {
             let is_late = self.state.payments.get(&hash).is_some_and(|it| self.moment.now >= it.terms.until);
-            if is_late && let Some(search) = self.live.searches.get_mut(&hash) {
-                (search.is_asked, search.is_parked) = (false, false);
+            if let Some(search) = self.live.searches.get_mut(&hash) {
+                search.refused.clear();
+                if is_late {
+                    (search.is_asked, search.is_parked) = (false, false);
+                }
             }
             self.advance_payment(hash);
         }

@@ -2,6 +2,7 @@
 
 use super::failure::{self, Meaning, Reading};
 use crate::channel::OutgoingFailure;
+use crate::graph::{DirectedChannel, DirectedPolicy, Direction, RouteHop};
 use crate::node::Node;
 use crate::node::api::event::EventKind;
 use crate::node::api::reply::Reply;
@@ -12,9 +13,26 @@ use crate::onion;
 use crate::payment::forward::HtlcPlace;
 use crate::payment::invoice::HintHop;
 use crate::payment::send::{Attempt, AttemptStatus, FailureReason, Payment, PaymentChange, PaymentKind, PaymentStatus};
-use crate::router::Lesson;
+use crate::router::{Lesson, ToldPolicy};
 use crate::units::{Msat, NodeId, PaymentHash, Preimage};
 use crate::wire::{AttributionData, ChannelUpdate};
+
+/// What the first of two hops says that the channel between them wants.
+fn told_policy(pair: &[RouteHop], update: &ChannelUpdate) -> ToldPolicy {
+    let direction = Direction::between(&pair[0].node_id, &pair[1].node_id);
+    ToldPolicy {
+        channel: DirectedChannel { short_channel_id: update.short_channel_id, direction },
+        policy: DirectedPolicy {
+            fee_base_msat: update.fee_base_msat,
+            fee_proportional_millionths: update.fee_proportional_millionths,
+            cltv_expiry_delta: update.cltv_expiry_delta.blocks(),
+            htlc_minimum: update.htlc_minimum_msat,
+            htlc_maximum: update.htlc_maximum_msat,
+            disabled: update.is_disabled(),
+            timestamp: update.timestamp,
+        },
+    }
+}
 
 impl Node {
     /// The payee took a part: the payment has succeeded, whatever becomes of the others.
@@ -94,21 +112,24 @@ impl Node {
                 return self.change(Change::Payment { payment_hash, change });
             }
             Meaning::Refused(_) => {}
-            Meaning::Retry | Meaning::RetryLater => {
+            Meaning::Retry => {
                 let search = self.live.searches.entry(payment_hash).or_default();
                 search.is_parked = false;
             }
         }
-        // What waits is taken up with the next tick: by then the graph knows what was told.
-        if reading.meaning != Meaning::RetryLater {
-            self.advance_payment(payment_hash);
-        }
+        self.advance_payment(payment_hash);
     }
 
-    /// A hop told what its channel wants: the graph's owner hears, and where a hint named the channel, the hint follows.
+    /// A hop told what its channel wants: the graph's owner hears, and the next search at once; where a hint named the channel,
+    /// the hint follows.
     fn policy_told(&mut self, payment: &Payment, attempt: &Attempt, update: ChannelUpdate) {
         let mut pairs = attempt.route.hops.windows(2);
         let pair = pairs.find(|pair| pair[1].short_channel_id == update.short_channel_id);
+        if let Some(pair) = pair {
+            let search = self.live.searches.entry(payment.payment_hash).or_default();
+            search.told.retain(|told| told.channel.short_channel_id != update.short_channel_id);
+            search.told.push(told_policy(pair, &update));
+        }
         let is_hinted = payment.terms.hints.iter().flatten().any(|hop| hop.short_channel_id == update.short_channel_id);
         if let (true, Some(pair)) = (is_hinted, pair) {
             let hop = HintHop {

@@ -59,7 +59,9 @@ impl Node {
     ) -> Vec<FirstHop> {
         let candidates = self.state.channels.iter().filter(|(id, _)| wanted.is_none_or(|wanted| wanted == **id));
         let hops = candidates.filter(|(id, _)| !refused.contains(id)).filter_map(|(id, entry)| {
-            let commitments = entry.channel.commitments().filter(|_| entry.channel.is_usable())?;
+            // While a connection goes, its channels are told one after the other.
+            let is_connected = self.live.sessions.contains_key(&entry.peer);
+            let commitments = entry.channel.commitments().filter(|_| is_connected && entry.channel.is_usable())?;
             let spendable = commitments.available_for_htlc();
             (spendable > Msat::ZERO).then(|| FirstHop {
                 short_channel_id: name_of(entry),
@@ -165,7 +167,7 @@ impl Node {
         Ok(())
     }
 
-    /// Sends one part along a route that was checked. Where our channel refuses it, it is not taken again.
+    /// Sends one part along a route that was checked. Where our channel refuses it, it is not taken again for now.
     pub(super) fn send_part(&mut self, payment_hash: PaymentHash, route: Route) {
         let Some(payment) = self.state.payments.get(&payment_hash).cloned() else { return };
         let Some(first) = route.hops.first() else { return };
@@ -174,7 +176,9 @@ impl Node {
             Ok(attempt) => self.change(Change::PaymentAttempted { payment_hash, attempt }),
             Err(refusal) => {
                 tracing::debug!(payment = %payment_hash, %channel, %refusal, "a part was refused by our own channel");
-                if let Some(search) = self.live.searches.get_mut(&payment_hash) {
+                // One that was lost while the way was searched is no first hop before it is back; then it is a good one.
+                let is_usable = self.state.channels.get(&channel).is_some_and(|entry| entry.channel.is_usable());
+                if let Some(search) = self.live.searches.get_mut(&payment_hash).filter(|_| is_usable) {
                     search.refused.insert(channel);
                 }
             }

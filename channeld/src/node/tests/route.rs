@@ -66,9 +66,12 @@ pub fn send(world: &mut World, legs: &[Leg], proof: &Proof, key: u8) {
 }
 
 pub fn send_from(world: &mut World, payer: usize, legs: &[Leg], proof: &Proof, key: u8) {
-    let hash = proof.hash();
-    let (onion, secrets) = onion::build(&hops(world, legs, proof), &session_key(key), &hash).expect("an onion");
-    let first = legs[0];
+    send_along(world, payer, legs[0], &hops(world, legs, proof), (proof.hash(), session_key(key)));
+}
+
+/// Sends an onion of these hops over the first leg's channel, with this hash and session key.
+pub fn send_along(world: &mut World, payer: usize, first: Leg, hops: &[Hop], (hash, key): (PaymentHash, SecretKey)) {
+    let (onion, secrets) = onion::build(hops, &key, &hash).expect("an onion");
     let node = &mut world.members[payer].node;
     let commitments = node.state().channels[&first.channel].channel.commitments().expect("funded");
     let htlc_id = commitments.next_outgoing;
@@ -104,11 +107,11 @@ pub fn answer(world: &World) -> Option<Result<Preimage, u16>> {
     })
 }
 
-fn session_key(key: u8) -> SecretKey {
+pub fn session_key(key: u8) -> SecretKey {
     SecretKey::from_slice(&[key; 32]).expect("a key")
 }
 
-fn hops(world: &World, legs: &[Leg], proof: &Proof) -> Vec<Hop> {
+pub fn hops(world: &World, legs: &[Leg], proof: &Proof) -> Vec<Hop> {
     let mut hops = Vec::new();
     for (at, leg) in legs.iter().enumerate() {
         let payload: HopPayload = match legs.get(at + 1) {

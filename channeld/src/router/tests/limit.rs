@@ -3,9 +3,10 @@
 use secp256k1::{SECP256K1, SecretKey};
 
 use super::world::{NOW, Terms, World, node};
-use crate::graph::{BlindedHop, DirectedChannel, Direction};
+use crate::graph::{BlindedHop, DirectedChannel, DirectedPolicy, Direction};
 use crate::router::{
-    BlindedPath, Exclusion, HALF_LIFE_SECONDS, InFlight, Lesson, NoRoute, RouteHint, RouteHintHop, Verdict, WhyNot,
+    BlindedPath, Exclusion, HALF_LIFE_SECONDS, InFlight, Lesson, NoRoute, RouteHint, RouteHintHop, ToldPolicy, Verdict,
+    WhyNot,
 };
 use crate::units::{CltvDelta, Msat, ShortChannelId};
 
@@ -175,4 +176,37 @@ fn each_edge_has_its_reason() {
     assert_eq!(found, expect);
     assert!(explained[1..].iter().all(|edge| (edge.from, edge.to) == (node(1), node(2))));
     assert_eq!(world.router().explain(&query, NOW, 3).len(), 3, "the list is bounded");
+}
+
+#[test]
+fn what_was_told_of_a_channel_counts_before_the_graph_has_it() {
+    let world = fork();
+    let mut query = crate::router::RouteQuery { max_parts: 1, ..world.query(3, 100_000) };
+    let channel = edge(&world, 1, 3);
+    let snapshot = world.snapshot();
+    let index = snapshot.channel_index(channel.short_channel_id).unwrap();
+    let known = snapshot.policy(index, channel.direction).unwrap();
+    let later = DirectedPolicy { timestamp: known.timestamp + 1, ..known };
+    for (policy, wanted) in [
+        (DirectedPolicy { fee_base_msat: 60_000, ..later }, 2),
+        (DirectedPolicy { disabled: true, ..later }, 2),
+        (DirectedPolicy { htlc_minimum: Msat::new(100_001), ..later }, 2),
+        (DirectedPolicy { htlc_maximum: Msat::new(99_999), ..later }, 2),
+        (DirectedPolicy { fee_base_msat: 2_000, ..later }, 1),
+        // The graph knows better.
+        (DirectedPolicy { disabled: true, ..known }, 1),
+    ] {
+        query.told = vec![ToldPolicy { channel, policy }];
+        let routes = world.router().find(&query, NOW).unwrap();
+        assert_eq!(routes[0].hops[0].node_id, node(wanted), "{policy:?}");
+        if policy.fee_base_msat == 2_000 {
+            assert_eq!(routes[0].fee(), Msat::new(2_000), "the fee is the one that was told");
+        }
+    }
+    // Another direction, and a channel that nobody knows, change nothing.
+    let other = DirectedChannel { direction: edge(&world, 3, 1).direction, ..channel };
+    let nobodys = DirectedChannel { short_channel_id: ShortChannelId::from_u64(5), ..channel };
+    let policy = DirectedPolicy { disabled: true, ..later };
+    query.told = [other, nobodys].map(|channel| ToldPolicy { channel, policy }).to_vec();
+    assert_eq!(middle(&world, &query), Ok(1));
 }

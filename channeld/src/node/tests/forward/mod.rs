@@ -1,5 +1,8 @@
 //! Forwarding over a line of nodes: what goes through, what is refused and how, crashes, and the chain.
 
+mod blinded;
+mod room;
+
 use super::member::Crash;
 use super::route::{Leg, Proof, answer, line_route, preimage, send};
 use super::world::World;

@@ -1,5 +1,7 @@
 //! Payments over routes that a test finds by hand: parts, retries, budgets, restarts, and streams over HTLCs.
 
+mod retry;
+
 use super::member::Crash;
 use super::world::World;
 use crate::graph::{Route, RouteHop};
@@ -26,13 +28,20 @@ fn name(world: &World, who: usize, channel: ChannelId) -> ShortChannelId {
 
 /// The way along `channels` from the first node of a line, as its hops ask for it; `less` is kept back of each fee.
 fn along(world: &World, channels: &[ChannelId], amount: u64, query: &RouteQuery, less: u64) -> Route {
+    let nodes: Vec<usize> = (0..=channels.len()).collect();
+    over(world, &nodes, channels, (amount, query, less))
+}
+
+/// The same over other nodes.
+fn over(world: &World, nodes: &[usize], channels: &[ChannelId], what: (u64, &RouteQuery, u64)) -> Route {
+    let (amount, query, less) = what;
     let policy = ForwardingPolicy::default();
     let (mut amount, mut cltv_delta) = (amount, query.final_cltv_delta);
     let mut hops = Vec::new();
     for (at, channel) in channels.iter().enumerate().rev() {
         hops.push(RouteHop {
-            node_id: world.id(at + 1),
-            short_channel_id: name(world, at, *channel),
+            node_id: world.id(nodes[at + 1]),
+            short_channel_id: name(world, nodes[at], *channel),
             amount: Msat::new(amount),
             cltv_delta,
         });
@@ -123,9 +132,11 @@ fn what_failed_is_tried_again_and_what_it_taught_is_kept() {
     let request = start(&mut world, pay(&far));
     // The hop wants more than it is given.
     answer(&mut world, |world, query| Ok(vec![along(world, &channels, query.amount.msat(), query, 1)]));
-    assert!(world.searches.is_empty(), "what was told is taken up first");
-    world.tick(0, 1);
-    all_along(&mut world, &channels);
+    let query = all_along(&mut world, &channels);
+    let policy = ForwardingPolicy::default();
+    let told = query.told.first().expect("searched at once, with what was told");
+    assert_eq!((told.policy.fee_base_msat, told.policy.disabled), (policy.fee_base_msat, false));
+    assert_eq!(told.channel.short_channel_id, name(&world, 1, channels[1]));
     let paid = last(&world, request);
     assert!(paid.status.is_success());
     let codes: Vec<_> = paid.attempts.iter().map(|attempt| attempt.failure()).collect();
