@@ -146,6 +146,7 @@ impl Ledger {
         if self.restored == Some(who) {
             return;
         }
+        let mut ended = turn.payments.iter();
         for change in turn.changes() {
             match change {
                 Change::ChannelAdded { channel, .. } => {
@@ -159,13 +160,15 @@ impl Ledger {
                         paid.channels.insert(attempt.channel);
                     }
                 }
+                // In order: what failed for certain may be begun again in the same turn.
+                Change::PaymentEnded { .. } => {
+                    let (_, bytes) = ended.next().expect("a payment that ends is in the archive");
+                    self.payment_ended(&postcard::from_bytes(bytes).expect("a payment of the archive"));
+                }
                 _ => {}
             }
         }
-        for (_, bytes) in &turn.payments {
-            let payment: Payment = postcard::from_bytes(bytes).expect("a payment of the archive");
-            self.payment_ended(&payment);
-        }
+        assert!(ended.next().is_none(), "a payment of the archive did not end");
         for (index, bytes) in &turn.events {
             let event: Event = postcard::from_bytes(bytes).expect("an event of the log");
             let newest = self.events.entry(who).or_default();
@@ -339,9 +342,9 @@ impl Ledger {
                 assert_eq!(*before, bytes, "two signatures for different commitments of one number");
             }
             Effect::Reply { answer: Ok(Reply::Payment(payment)), .. } if payment.status.is_final() => {
-                // Decided by its first part; it stays until the last one has come to its end.
+                // Decided by its first part; it stays until the last one has come to its end. One that failed may be begun again.
                 let known = durable.payments.get(&payment.payment_hash);
-                let ended = known.is_none_or(|known| known.status.is_final());
+                let ended = known.is_none_or(|known| known.status.is_final() || known.index > payment.index);
                 assert!(ended, "a payment's outcome was told before it was durable");
             }
             Effect::Broadcast(package) => package.iter().for_each(|it| self.broadcast(durable, it)),

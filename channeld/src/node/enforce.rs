@@ -350,7 +350,9 @@ impl Node {
     /// What was taken on the chain is booked, and everybody has seen its preimage: on a channel that goes on it is taken
     /// there. Its invoice is over and would not vouch for it any more. Forwards remember for themselves.
     fn fulfil_again(&mut self, id: ChannelId) {
-        let (Some(resolver), Some(entry)) = (self.state.resolvers.get(&id), self.state.channels.get(&id)) else { return };
+        let (Some(resolver), Some(entry)) = (self.state.resolvers.get(&id), self.state.channels.get(&id)) else {
+            return;
+        };
         let incoming = entry.channel.commitments().into_iter().flat_map(|it| it.incoming.values());
         let open = incoming.filter(|htlc| htlc.stage == Stage::Irrevocable && htlc.removal.is_none());
         let is_forward = |htlc: &&Htlc| {

@@ -16,9 +16,9 @@ mod reason;
 mod search;
 mod split;
 mod stage;
-mod told;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::sync::Arc;
 

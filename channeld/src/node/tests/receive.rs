@@ -240,7 +240,10 @@ fn what_was_taken_on_a_chain_that_is_undone_is_taken_again() {
     let htlcs = &entry.channel.commitments().expect("funded").incoming;
     let removal = htlcs.values().next().and_then(|htlc| htlc.removal.clone());
     let phase = entry.channel.funded().map(|funded| &funded.phase);
-    assert!(removal.is_some_and(|it| it.removal.is_fulfilled()), "judged by an invoice that is over: {phase:?} {htlcs:?}");
+    assert!(
+        removal.is_some_and(|it| it.removal.is_fulfilled()),
+        "judged by an invoice that is over: {phase:?} {htlcs:?}"
+    );
     // The payer's commitment comes again, and so does the claim.
     world.connect();
     world.mine(200);

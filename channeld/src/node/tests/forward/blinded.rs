@@ -36,11 +36,8 @@ fn create(world: &mut World) -> Invoice {
 
 fn blinded(world: &mut World, channels: &[ChannelId], base: u32) -> Blinded {
     let invoice = create(world);
-    let relay = PaymentRelay {
-        cltv_expiry_delta: CltvDelta::new(40),
-        fee_proportional_millionths: 100,
-        fee_base_msat: base,
-    };
+    let relay =
+        PaymentRelay { cltv_expiry_delta: CltvDelta::new(40), fee_proportional_millionths: 100, fee_base_msat: base };
     let relays = [1, 2].map(|who: usize| PathRelay {
         node_id: world.id(who),
         short_channel_id: world.members[who].node.state().channels[&channels[who]].names().last().expect("a name"),
@@ -65,11 +62,8 @@ fn send_blinded(world: &mut World, first: ChannelId, blinded: &Blinded, (amount,
     let (arrives, said) = (Msat::new(amount), height + 3);
     let fee = blinded.terms.fee(arrives).expect("a fee").msat();
     let expiry = said + u32::from(blinded.terms.cltv_expiry_delta.blocks());
-    let last = BlindedLast {
-        amt_to_forward: arrives,
-        outgoing_cltv_value: CltvExpiry::new(said),
-        total_amount_msat: arrives,
-    };
+    let last =
+        BlindedLast { amt_to_forward: arrives, outgoing_cltv_value: CltvExpiry::new(said), total_amount_msat: arrives };
     let leg = Leg { channel: first, to: 1, amount: amount + fee - less, expiry };
     let hops = blinded.path.onion_hops(last);
     send_along(world, 0, leg, &hops, (blinded.invoice.payment_hash, session_key(key)));
@@ -96,10 +90,15 @@ fn a_blinded_payment_goes_over_three_nodes_and_each_takes_what_the_payee_said() 
 fn nobody_on_a_blinded_path_says_what_went_wrong() {
     type Spoil = fn(&mut World, &mut Blinded, &[ChannelId]);
     let spoils: [(&str, Spoil, u64, u64); 5] = [
-        ("the payee does not know the payment", |world, blinded, _| {
-            let payment_hash = blinded.invoice.payment_hash;
-            world.ask(3, Command::CancelInvoice { payment_hash }).expect("cancelled");
-        }, AMOUNT, 0),
+        (
+            "the payee does not know the payment",
+            |world, blinded, _| {
+                let payment_hash = blinded.invoice.payment_hash;
+                world.ask(3, Command::CancelInvoice { payment_hash }).expect("cancelled");
+            },
+            AMOUNT,
+            0,
+        ),
         ("the last connection is gone", |world, _, _| world.cut(2, 3), AMOUNT, 0),
         ("the last channel is closed", |world, _, channels| force_close(world, 2, channels[2]), AMOUNT, 0),
         ("less than the path carries", |_, _, _| {}, 10_000, 0),

@@ -1,9 +1,9 @@
 //! What failed is tried again at once: another way, the same way on new terms, or when the channel that was lost is back.
 
 use super::*;
-use crate::node::tests::pay::keysend;
 use crate::graph::{DirectedChannel, Direction};
 use crate::node::command::CloseChannel;
+use crate::node::tests::pay::keysend;
 use crate::router::Exclusion;
 use crate::wire::Shutdown;
 
@@ -108,8 +108,7 @@ fn a_channel_without_enough_is_left_out_and_another_way_taken_at_once() {
 fn a_channel_that_is_closing_is_disabled_and_another_way_taken_at_once() {
     let (mut world, ways) = diamond();
     world.lost.push(Shutdown::TYPE);
-    let close =
-        CloseChannel { channel: ways[0][1], force: false, address: None, feerate: None, validate_only: false };
+    let close = CloseChannel { channel: ways[0][1], force: false, address: None, feerate: None, validate_only: false };
     world.start(1, None, Command::CloseChannel(close));
     let bill = invoice(&mut world, 3, 50_000_000);
     let request = start(&mut world, pay(&bill));
