@@ -61,6 +61,9 @@ pub struct Options {
     /// Connections to peers at most, in both directions [default: 125]
     #[arg(long, value_name = "COUNT")]
     pub max_connections: Option<u64>,
+    /// Dial peers with the encrypted transport (BIP 324) first; who dials us chooses [default: false]
+    #[arg(long, value_name = "true|false")]
+    pub v2_transport: Option<bool>,
     /// Mine in the background, a block every so often (500ms, 1s, 2m); on devnet 0s mines as fast as the work goes
     #[arg(long, value_name = "DURATION")]
     pub mine_every: Option<String>,
@@ -267,6 +270,7 @@ impl Options {
             connect: if self.connect.is_empty() { file.connect } else { self.connect },
             add_node: if self.add_node.is_empty() { file.add_node } else { self.add_node },
             max_connections: self.max_connections.or(file.max_connections),
+            v2_transport: self.v2_transport.or(file.v2_transport),
             mine_every: self.mine_every.or(file.mine_every),
             mine_to: self.mine_to.or(file.mine_to),
             max_mempool: self.max_mempool.or(file.max_mempool),
@@ -336,6 +340,7 @@ impl Options {
             connect: self.connect.clone(),
             add: self.add_node.clone(),
             max_connections: usize::try_from(max_connections.unwrap_or(DEFAULT_CONNECTIONS)).unwrap_or(usize::MAX),
+            v2_transport: self.v2_transport.unwrap_or(false),
             dir: data_dir.join(network.name()),
         })
     }

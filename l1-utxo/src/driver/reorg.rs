@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bitcoin::Transaction;
+use bitcoin::{Transaction, Txid};
 
 use super::Notice;
 use super::ledger::{Ledger, LedgerError};
@@ -29,6 +29,10 @@ impl Disconnected {
         while self.bytes > MAX_RETURNED_BYTES && self.blocks.len() > 1 {
             self.bytes -= self.blocks.pop_back().map_or(0, |block| block.total_size());
         }
+    }
+
+    fn txids(&self) -> Vec<Txid> {
+        self.blocks.iter().flat_map(|block| block.txids()).copied().collect()
     }
 
     fn transactions(&self) -> Vec<Arc<Transaction>> {
@@ -74,7 +78,9 @@ impl Ledger {
         }
         if !disconnected.blocks.is_empty() {
             let returned = disconnected.transactions();
+            let txids = disconnected.txids();
             self.with_mempool(|mempool, cx| mempool.chain_reorganised(returned, cx));
+            self.note(ChainNews::Returned(txids));
         }
         self.publish();
         Ok(refused)

@@ -3,28 +3,28 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::frame::{self, FrameError, FrameHeader, HEADER_SIZE};
 use super::peer::Peer;
+use super::transport::{self, Reader, TransportError, Writer};
 use super::{Inner, lock};
 use crate::driver::{Ledger, Stopped};
 use crate::sync::wire::{self, Message};
 use crate::sync::{Connection, Origin, Packet};
 
+/// How long it may take to find out how the other side speaks.
+const TRANSPORT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of messages that were read and wait for the machine (Core: `-maxreceivebuffer`).
 const RECEIVE_LIMIT: usize = 5_000_000;
+/// Messages that wait at most.
+const MAX_WAITING: usize = 1_024;
 /// What a small message costs beyond its content.
 const MESSAGE_COST: usize = 256;
-/// Content is read in steps, so that a length alone takes no memory.
-const READ_STEP: usize = 256 * 1024;
 /// Bytes that are sent before the machine hears of it.
 const REPORT_STEP: usize = 64 * 1024;
-const BUFFER: usize = 64 * 1024;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ enum End {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
-    Frame(#[from] FrameError),
+    Transport(#[from] TransportError),
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
@@ -43,19 +43,61 @@ struct Waiting {
     _room: OwnedSemaphorePermit,
 }
 
-/// Speaks with a peer until the connection ends, for whatever reason.
-pub(super) async fn run(inner: Arc<Inner>, stream: TcpStream, origin: Origin) {
-    let Ok(address) = stream.peer_addr() else { return };
+/// Speaks with a peer that dialled us, until the connection ends.
+pub(super) async fn serve(inner: Arc<Inner>, stream: TcpStream) {
     // Without it small messages would wait for acknowledgements; not to have it is no reason to give up.
     let _ = stream.set_nodelay(true);
-    let connection = Connection { address, origin, is_v2: false };
+    let (Ok(address), local) = (stream.peer_addr(), stream.local_addr().ok()) else { return };
+    inner.opening.fetch_add(1, Ordering::Relaxed);
+    let magic = inner.network.params().magic;
+    let mut stopping = inner.stopping.clone();
+    let opened = tokio::select! {
+        opened = tokio::time::timeout(TRANSPORT_TIMEOUT, transport::accepted(stream, magic)) => opened,
+        _ = stopping.wait_for(|stop| *stop) => return,
+    };
+    inner.opening.fetch_sub(1, Ordering::Relaxed);
+    match opened {
+        Ok(Ok((reader, writer, is_v2))) => {
+            let connection = Connection { address, origin: Origin::Inbound, is_v2 };
+            run(&inner, connection, local, reader, writer).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%address, %error, "a connection did not begin"),
+        Err(_) => tracing::debug!(%address, "a connection did not begin in time"),
+    }
+}
+
+/// Speaks with a peer that we dialled, until the connection ends; whether it began at all.
+pub(super) async fn dialled(inner: &Arc<Inner>, stream: TcpStream, origin: Origin, is_v2: bool) -> bool {
+    // As above.
+    let _ = stream.set_nodelay(true);
+    let (Ok(address), local) = (stream.peer_addr(), stream.local_addr().ok()) else { return false };
+    let magic = inner.network.params().magic;
+    match tokio::time::timeout(TRANSPORT_TIMEOUT, transport::dialled(stream, magic, is_v2)).await {
+        Ok(Ok((reader, writer))) => {
+            run(inner, Connection { address, origin, is_v2 }, local, reader, writer).await;
+            true
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%address, %error, "a connection did not begin");
+            false
+        }
+        Err(_) => false,
+    }
+}
+
+async fn run(
+    inner: &Arc<Inner>,
+    connection: Connection,
+    local: Option<std::net::SocketAddr>,
+    reader: Reader,
+    writer: Writer,
+) {
     let id = inner.new_id();
-    let (peer, packets) = Peer::new(id, connection, stream.local_addr().ok(), None);
+    let (peer, packets) = Peer::new(id, connection, local);
     let peer = Arc::new(peer);
     lock(&inner.peers).insert(id, Arc::clone(&peer));
-    let (reader, writer) = stream.into_split();
-    if let Err(error) = converse(&inner, &peer, reader, writer, packets).await {
-        tracing::debug!(peer = id.0, %address, %error, "connection ended");
+    if let Err(error) = converse(inner, &peer, reader, writer, packets).await {
+        tracing::debug!(peer = id.0, address = %connection.address, %error, "connection ended");
     }
     lock(&inner.peers).remove(&id);
     let forget = move |ledger: &mut Ledger| ledger.with_network(|machine, _| machine.disconnected(id));
@@ -65,17 +107,17 @@ pub(super) async fn run(inner: Arc<Inner>, stream: TcpStream, origin: Origin) {
 }
 
 async fn converse(
-    inner: &Arc<Inner>,
-    peer: &Arc<Peer>,
-    reader: OwnedReadHalf,
-    writer: OwnedWriteHalf,
+    inner: &Inner,
+    peer: &Peer,
+    reader: Reader,
+    writer: Writer,
     packets: mpsc::UnboundedReceiver<Packet>,
 ) -> Result<(), End> {
     let (id, connection) = (peer.id, peer.connection);
     let begin =
         move |ledger: &mut Ledger| ledger.with_network(|machine, ledger| machine.connected(id, connection, ledger));
     inner.node.run(begin).await?;
-    let (messages, waiting) = mpsc::channel(1_024);
+    let (messages, waiting) = mpsc::channel(MAX_WAITING);
     let mut closing = peer.closing();
     let mut stopping = inner.stopping.clone();
     // Each is a future of this task: when one ends, so do the others.
@@ -89,38 +131,22 @@ async fn converse(
 }
 
 /// Reads messages as long as there is room for them.
-async fn read_all(
-    inner: &Inner,
-    peer: &Peer,
-    reader: OwnedReadHalf,
-    messages: mpsc::Sender<Waiting>,
-) -> Result<(), End> {
-    let magic = inner.network.params().magic;
-    let mut reader = BufReader::with_capacity(BUFFER, reader);
+async fn read_all(inner: &Inner, peer: &Peer, mut reader: Reader, messages: mpsc::Sender<Waiting>) -> Result<(), End> {
     let room = Arc::new(Semaphore::new(RECEIVE_LIMIT));
     loop {
-        let mut bytes = [0; HEADER_SIZE];
-        reader.read_exact(&mut bytes).await?;
-        let header = FrameHeader::read(&bytes, magic)?;
-        let mut payload = Vec::new();
-        while payload.len() < header.length {
-            let from = payload.len();
-            payload.resize(header.length.min(from + READ_STEP), 0);
-            reader.read_exact(&mut payload[from..]).await?;
-        }
-        let size = HEADER_SIZE + payload.len();
-        let command = header.command.as_deref().unwrap_or("*other*");
-        peer.count_received(command, size);
-        inner.received.fetch_add(size as u64, Ordering::Relaxed);
-        if header.command.is_none() || !header.is_content(&payload) {
-            tracing::debug!(peer = peer.id.0, command, "a message with a wrong checksum or name was skipped");
+        let incoming = reader.next().await?;
+        let command = incoming.command.as_deref().unwrap_or("*other*");
+        peer.count_received(command, incoming.size);
+        inner.received.fetch_add(incoming.size as u64, Ordering::Relaxed);
+        if incoming.command.is_none() {
+            tracing::debug!(peer = peer.id.0, "a message with a wrong checksum or name was skipped");
             continue;
         }
-        let cost = u32::try_from(payload.len() + MESSAGE_COST).unwrap_or(u32::MAX);
+        let cost = u32::try_from(incoming.payload.len() + MESSAGE_COST).unwrap_or(u32::MAX);
         let Ok(place) = Arc::clone(&room).acquire_many_owned(cost).await else { return Ok(()) };
-        match wire::decode(command, &payload) {
+        match wire::decode(command, &incoming.payload) {
             Ok(message) => {
-                drop(payload);
+                drop(incoming);
                 if messages.send(Waiting { message, _room: place }).await.is_err() {
                     return Ok(());
                 }
@@ -148,22 +174,20 @@ async fn feed(inner: &Inner, peer: &Peer, mut waiting: mpsc::Receiver<Waiting>) 
 async fn write_all(
     inner: &Inner,
     peer: &Peer,
-    writer: OwnedWriteHalf,
+    mut writer: Writer,
     mut packets: mpsc::UnboundedReceiver<Packet>,
 ) -> Result<(), End> {
-    let (id, magic) = (peer.id, inner.network.params().magic);
-    let mut writer = BufWriter::with_capacity(BUFFER, writer);
+    let id = peer.id;
     let mut unreported = 0;
     while let Some(packet) = packets.recv().await {
-        writer.write_all(&frame::header(packet.command, &packet.payload, magic)).await?;
-        writer.write_all(&packet.payload).await?;
+        let size = writer.put(&packet).await?;
         if packets.is_empty() {
             writer.flush().await?;
         }
-        let size = HEADER_SIZE + packet.payload.len();
         peer.count_sent(&packet, size);
         inner.sent.fetch_add(size as u64, Ordering::Relaxed);
-        unreported += size;
+        // As the machine counts: by the content.
+        unreported += packet.payload.len() + 24;
         if unreported >= REPORT_STEP {
             let bytes = std::mem::take(&mut unreported);
             let report = move |ledger: &mut Ledger| {

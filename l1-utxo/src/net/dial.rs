@@ -121,20 +121,26 @@ async fn dial(inner: &Arc<Inner>, address: SocketAddr, origin: Origin) -> bool {
         return false;
     }
     lock(&inner.book).tried(address, now());
-    match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) => {
-            connection::run(Arc::clone(inner), stream, origin).await;
-            true
-        }
-        Ok(Err(error)) => {
-            tracing::debug!(%address, %error, "no connection");
-            false
-        }
-        Err(_) => {
-            tracing::debug!(%address, "no connection in time");
-            false
+    // Who does not know the encrypted transport closes the connection: once more in the clear, then.
+    let ways = if inner.settings.v2_transport { &[true, false][..] } else { &[false] };
+    for is_v2 in ways.iter().copied() {
+        match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                if connection::dialled(inner, stream, origin, is_v2).await {
+                    return true;
+                }
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(%address, %error, "no connection");
+                return false;
+            }
+            Err(_) => {
+                tracing::debug!(%address, "no connection in time");
+                return false;
+            }
         }
     }
+    false
 }
 
 /// Keeps up connections to the nodes that our user added.

@@ -54,7 +54,7 @@ impl FrameHeader {
 }
 
 /// Printable characters, then zeros (Core: `IsMessageTypeValid`).
-fn command(name: &[u8; 12]) -> Option<String> {
+pub(super) fn command(name: &[u8; 12]) -> Option<String> {
     let length = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
     let (name, padding) = name.split_at(length);
     let is_valid = name.iter().all(|byte| (b' '..=b'~').contains(byte)) && padding.iter().all(|byte| *byte == 0);

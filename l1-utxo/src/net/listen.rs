@@ -53,7 +53,8 @@ async fn admit(inner: &Arc<Inner>, stream: TcpStream, address: SocketAddr) {
     let places = inner.settings.max_connections.saturating_sub(OUTBOUND_PLACES);
     let taken = {
         let peers = lock(&inner.peers);
-        peers.values().filter(|peer| peer.connection.origin == Origin::Inbound).count()
+        let inbound = peers.values().filter(|peer| peer.connection.origin == Origin::Inbound).count();
+        inbound + inner.opening.load(Ordering::Relaxed)
     };
     if taken + 1 >= places && lock(&inner.bans).is_discouraged(address.ip()) {
         return;
@@ -62,7 +63,7 @@ async fn admit(inner: &Arc<Inner>, stream: TcpStream, address: SocketAddr) {
         tracing::debug!(%address, "no place for another peer");
         return;
     }
-    tokio::spawn(connection::run(Arc::clone(inner), stream, Origin::Inbound));
+    tokio::spawn(connection::serve(Arc::clone(inner), stream));
 }
 
 /// Sends the least useful inbound peer away; whether there was one that may go.

@@ -11,11 +11,12 @@ mod dial;
 mod frame;
 mod listen;
 mod peer;
+mod transport;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,7 +26,7 @@ use tokio::time::MissedTickBehavior;
 use crate::chain::BlockId;
 use crate::driver::{Handle, Stopped};
 use crate::params::Network as ChainNetwork;
-use crate::sync::{Action, KnownAddress, Machine, Options, Origin, PeerId, PeerInfo, SERVICES, TICK};
+use crate::sync::{Action, KnownAddress, Machine, Options, Origin, PeerId, PeerInfo, SERVICE_P2P_V2, SERVICES, TICK};
 use ban::Bans;
 use book::Book;
 use peer::Peer;
@@ -37,6 +38,8 @@ pub use peer::Traffic;
 
 /// Our software, as peers and RPC clients see it: Core's name, for LND compares what follows it.
 pub const USER_AGENT: &str = "/Satoshi:31.0.0(l1-utxo)/";
+/// What we offer: all blocks, with witnesses, over the encrypted transport, too.
+pub const LOCAL_SERVICES: u64 = SERVICES | SERVICE_P2P_V2;
 /// How often the address book is written if it has changed.
 const SAVE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 /// Addresses that `getaddr` is answered with.
@@ -53,6 +56,8 @@ pub struct Settings {
     pub add: Vec<String>,
     /// Connections at most, in both directions.
     pub max_connections: usize,
+    /// Whether to dial with the encrypted transport first; who dials us chooses for himself.
+    pub v2_transport: bool,
     /// Where bans and addresses are kept.
     pub dir: PathBuf,
 }
@@ -102,6 +107,8 @@ struct Inner {
     /// Wakes those who dial: something was added, or a connection ended.
     dialling: Notify,
     next_id: AtomicU64,
+    /// Connections of which it is not yet known how they speak.
+    opening: AtomicUsize,
     salt: u64,
     sent: AtomicU64,
     received: AtomicU64,
@@ -141,6 +148,7 @@ impl Network {
             added: Mutex::new(added),
             dialling: Notify::new(),
             next_id: AtomicU64::new(0),
+            opening: AtomicUsize::new(0),
             salt,
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -285,7 +293,7 @@ impl Inner {
                 let policy = *ledger.mempool().policy();
                 let options = Options {
                     user_agent: USER_AGENT.to_owned(),
-                    services: SERVICES,
+                    services: LOCAL_SERVICES,
                     min_relay_feerate: policy.min_relay_feerate,
                     incremental_feerate: policy.incremental_feerate,
                 };

@@ -26,7 +26,6 @@ pub struct Traffic {
     pub last_receive: i64,
     pub sent_by_message: BTreeMap<String, u64>,
     pub received_by_message: BTreeMap<String, u64>,
-    pub session_id: Option<[u8; 32]>,
 }
 
 /// One connection.
@@ -34,7 +33,6 @@ pub(super) struct Peer {
     pub(super) id: PeerId,
     pub(super) connection: Connection,
     local: Option<SocketAddr>,
-    session_id: Option<[u8; 32]>,
     outbox: mpsc::UnboundedSender<Packet>,
     closing: watch::Sender<bool>,
     /// Bytes given to the writer and not yet written.
@@ -52,14 +50,12 @@ impl Peer {
         id: PeerId,
         connection: Connection,
         local: Option<SocketAddr>,
-        session_id: Option<[u8; 32]>,
     ) -> (Self, mpsc::UnboundedReceiver<Packet>) {
         let (outbox, packets) = mpsc::unbounded_channel();
         let peer = Self {
             id,
             connection,
             local,
-            session_id,
             outbox,
             closing: watch::Sender::new(false),
             queued: AtomicUsize::new(0),
@@ -127,7 +123,6 @@ impl Peer {
             last_receive: self.last_receive.load(Ordering::Relaxed),
             sent_by_message,
             received_by_message,
-            session_id: self.session_id,
         }
     }
 }

@@ -18,6 +18,9 @@ mod serve;
 mod transaction;
 pub mod wire;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,6 +91,8 @@ pub enum ChainNews {
     Connected(Arc<HashedBlock>),
     /// A block left the active chain.
     Disconnected,
+    /// Transactions of blocks that left it, which may be in the mempool again.
+    Returned(Vec<Txid>),
 }
 
 impl Machine {
@@ -192,6 +197,8 @@ impl Machine {
                     self.recent_block = Some(block);
                 }
                 ChainNews::Disconnected => self.transactions.block_disconnected(),
+                // Not all peers have seen them: some were on the other branch.
+                ChainNews::Returned(txids) => self.announce_returned(&txids, host.mempool()),
             }
         }
         if !is_initial_download {

@@ -6,14 +6,14 @@ use serde_json::{Map, Value, json};
 
 use super::Method;
 use crate::mempool::policy::output::is_pay_to_anchor;
-use crate::net::USER_AGENT;
+use crate::net::{LOCAL_SERVICES, USER_AGENT};
 use crate::params::ADDRESS_NETWORK;
 use crate::rpc::Context;
 use crate::rpc::argument::{Kind, Params, required};
 use crate::rpc::dialect::RpcError;
 use crate::rpc::notify::HIGH_WATER_MARK;
 use crate::rpc::render;
-use crate::sync::{PROTOCOL_VERSION, SERVICES};
+use crate::sync::PROTOCOL_VERSION;
 
 /// The version of Bitcoin Core whose RPC this is: clients choose methods by it.
 const VERSION: u32 = 310_000;
@@ -70,8 +70,8 @@ async fn getnetworkinfo(cx: &Context) -> Result<Value, RpcError> {
         "version": VERSION,
         "subversion": USER_AGENT,
         "protocolversion": PROTOCOL_VERSION,
-        "localservices": format!("{:016x}", SERVICES),
-        "localservicesnames": super::peer::service_names(SERVICES),
+        "localservices": format!("{:016x}", LOCAL_SERVICES),
+        "localservicesnames": super::peer::service_names(LOCAL_SERVICES),
         "localrelay": true,
         "timeoffset": 0,
         "networkactive": cx.peers.is_active(),

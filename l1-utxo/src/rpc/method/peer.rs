@@ -389,7 +389,7 @@ fn peer(report: &PeerReport, height: &dyn Fn(Option<BlockId>) -> i64) -> Value {
     };
     put("connection_type", kind.into());
     put("transport_protocol_type", if info.connection.is_v2 { "v2" } else { "v1" }.into());
-    put("session_id", traffic.session_id.map(hex::encode).unwrap_or_default().into());
+    put("session_id", "".into());
     Value::Object(object)
 }
 

@@ -18,7 +18,7 @@ use bitcoin::{Transaction, Txid, Wtxid};
 
 use super::Machine;
 use super::peer::Peer;
-use super::port::{Entered, Host, PeerId, Time, TxName};
+use super::port::{Entered, Host, Origin, PeerId, Time, TxName};
 use super::random::Random;
 use super::wire::MAX_INVENTORY;
 use crate::consensus::HashedBlock;
@@ -46,6 +46,10 @@ const BROADCAST_TARGET: usize = 70;
 const BROADCAST_MAX: usize = 1_000;
 /// Transactions that one peer's list of announcements holds.
 const MAX_TO_SEND: usize = 100_000;
+/// Transactions that a new peer is told of.
+const MAX_INTRODUCED: usize = 10_000;
+/// Part of the user agent of those that run this software.
+const KIN: &str = "(l1-utxo)";
 /// Orphans tried again in one turn.
 const ORPHANS_A_TURN: usize = 5;
 /// Transactions that may be of use for compact blocks although the mempool does not have them.
@@ -209,6 +213,24 @@ fn parents(transaction: &Transaction) -> BTreeSet<Txid> {
 impl Machine {
     pub(super) fn announce_transaction(&mut self, txid: Txid, wtxid: Wtxid) {
         self.peers.values_mut().for_each(|peer| queue(peer, txid, wtxid));
+    }
+
+    /// Transactions that a reorganisation brought back into the mempool.
+    pub(super) fn announce_returned(&mut self, txids: &[Txid], mempool: &Mempool) {
+        for entry in txids.iter().filter_map(|txid| mempool.entry(txid)) {
+            self.announce_transaction(entry.txid, entry.wtxid);
+        }
+    }
+
+    /// Tells a new peer what the mempool holds already, if it is one that our user chose or that runs this software: after
+    /// a partition nobody else would. Core tells new peers nothing that came before them.
+    pub(super) fn introduce(&self, peer: &mut Peer, mempool: &Mempool) {
+        let is_kin = peer.version.as_ref().is_some_and(|version| version.user_agent.contains(KIN));
+        if !is_kin && peer.connection.origin != Origin::Manual {
+            return;
+        }
+        let entries = mempool.chunks().flat_map(|chunk| chunk.entries).take(MAX_INTRODUCED);
+        entries.for_each(|entry| queue(peer, entry.txid, entry.wtxid));
     }
 
     pub(super) fn receive_inv(&mut self, peer: &mut Peer, items: Vec<Inventory>, host: &dyn Host) {
@@ -457,7 +479,9 @@ impl Machine {
     pub(super) fn send_inventory(&mut self, peer: &mut Peer, host: &dyn Host) {
         let mut items = Self::take_block_inventory(peer);
         if peer.relay.next_inv.is_none_or(|next| next < self.now) {
-            peer.relay.next_inv = Some(self.next_inv(peer));
+            if peer.relay.next_inv.replace(self.next_inv(peer)).is_none() && !host.is_initial_download() {
+                self.introduce(peer, host.mempool());
+            }
             if peer.relay.wants {
                 items.extend(self.due_transactions(peer, host.mempool()));
             } else {
