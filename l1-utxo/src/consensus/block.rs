@@ -1,5 +1,7 @@
 //! The rules of a block's body that need no coins (Core: `CheckBlock`, `ContextualCheckBlock`, `IsBlockMutated`).
 
+use std::sync::OnceLock;
+
 use bitcoin::consensus::encode::VarInt;
 use bitcoin::hashes::Hash;
 use bitcoin::script::Builder;
@@ -30,12 +32,23 @@ const COMMITMENT_PREFIX: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 const MINIMUM_WITNESS_COMMITMENT: usize = 38;
 
 /// A block with its hash and those of its transactions, computed once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct HashedBlock {
     block: Block,
     hash: BlockHash,
     txids: Vec<Txid>,
+    /// What was found out about the body when it was first asked: both need all transactions hashed.
+    merkle: OnceLock<Result<(), BodyError>>,
+    witness: OnceLock<Result<(), BodyError>>,
 }
+
+impl PartialEq for HashedBlock {
+    fn eq(&self, other: &Self) -> bool {
+        self.block == other.block
+    }
+}
+
+impl Eq for HashedBlock {}
 
 impl HashedBlock {
     /// Hashes header and transactions.
@@ -45,7 +58,7 @@ impl HashedBlock {
         } else {
             block.txdata.par_iter().map(Transaction::compute_txid).collect()
         };
-        Self { hash: block.block_hash(), txids, block }
+        Self { hash: block.block_hash(), txids, block, merkle: OnceLock::new(), witness: OnceLock::new() }
     }
 
     /// The block.
@@ -130,6 +143,10 @@ pub fn check_block(block: &HashedBlock, params: &Params, check_proof: bool) -> R
 
 /// The header's merkle root is that of the transactions, and no shorter list has it as well.
 pub fn check_merkle_root(block: &HashedBlock) -> Result<(), BodyError> {
+    *block.merkle.get_or_init(|| compare_merkle_root(block))
+}
+
+fn compare_merkle_root(block: &HashedBlock) -> Result<(), BodyError> {
     let computed = block.merkle_root();
     if computed.root != block.block.header.merkle_root.to_byte_array() {
         return Err(BodyError::MerkleRootMismatch);
@@ -202,6 +219,10 @@ pub fn add_witness_reserved_value(block: &mut Block) {
 
 /// BIP 141: witnesses are what the coinbase commits to, or there are none (Core: `CheckWitnessMalleation`).
 fn check_witness_commitment(block: &HashedBlock) -> Result<(), BodyError> {
+    *block.witness.get_or_init(|| compare_witness_commitment(block))
+}
+
+fn compare_witness_commitment(block: &HashedBlock) -> Result<(), BodyError> {
     let transactions = block.transactions();
     let Some((coinbase, index)) = transactions.first().and_then(|tx| Some((tx, witness_commitment_index(tx)?))) else {
         let has_witness = transactions.iter().any(|tx| tx.input.iter().any(|input| !input.witness.is_empty()));

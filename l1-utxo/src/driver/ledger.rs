@@ -124,6 +124,7 @@ pub struct Ledger {
     /// The peer-to-peer side, while no message is being processed.
     pub(super) network: Option<Box<NetworkSide>>,
     pub(super) has_network: bool,
+    pub(super) progress_at: Instant,
     /// What the network has not been told yet.
     pub(super) news: VecDeque<ChainNews>,
     /// Whether the tip was fresh once: from then on the node is not "in initial block download" any more.
@@ -182,6 +183,7 @@ impl Ledger {
             has_loaded_mempool: false,
             network: None,
             has_network: false,
+            progress_at: Instant::now(),
             news: VecDeque::new(),
             was_fresh: Cell::new(false),
         })

@@ -1,7 +1,7 @@
 //! The peer-to-peer machine on the validation thread: it sees chain and mempool as they are, and nobody waits for anybody.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bitcoin::block::Header;
 use bitcoin::{Transaction, Txid};
@@ -17,6 +17,8 @@ pub type Sink = Box<dyn FnMut(Action) + Send>;
 
 /// Blocks that the network has not been told of at most: a long reorg need not be remembered whole.
 const MAX_NEWS: usize = 64;
+/// How often the progress of the first download is told.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The machine, and where its actions go.
 pub(super) struct NetworkSide {
@@ -77,6 +79,16 @@ impl Ledger {
         self.with_network(|machine, _| machine.broadcast(txid, wtxid));
     }
 
+    /// Says now and then how far the first download has come.
+    fn report_progress(&mut self) {
+        if !self.is_initial_download() || self.progress_at.elapsed() < PROGRESS_INTERVAL {
+            return;
+        }
+        self.progress_at = Instant::now();
+        let (tip, headers) = (self.tip(), self.chain.entry(self.chain.best_header()).height);
+        tracing::info!(height = tip.height, headers, "blocks are coming in");
+    }
+
     /// Microseconds since 1970: what was set, or the system's clock.
     fn time(&self) -> Time {
         if let Some(seconds) = self.mock_time() {
@@ -112,6 +124,7 @@ impl Host for Ledger {
             Submission::Duplicate(_) => (false, None),
             Submission::Refused(error) => (false, Some(error)),
         };
+        self.report_progress();
         Some(BlockReport { is_new, error, refused })
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::peer::Peer;
 use super::transport::{self, Reader, TransportError, Writer};
-use super::{Inner, lock};
+use super::{Inner, listen, lock};
 use crate::driver::{Ledger, Stopped};
 use crate::sync::wire::{self, Message};
 use crate::sync::{Connection, Origin, Packet};
@@ -43,21 +43,24 @@ struct Waiting {
     _room: OwnedSemaphorePermit,
 }
 
-/// Speaks with a peer that dialled us, until the connection ends.
-pub(super) async fn serve(inner: Arc<Inner>, stream: TcpStream) {
+/// Speaks with a peer that dialled us, until the connection ends. `key` is its place among those that have said nothing.
+pub(super) async fn serve(inner: Arc<Inner>, stream: TcpStream, key: u64) {
     // Without it small messages would wait for acknowledgements; not to have it is no reason to give up.
     let _ = stream.set_nodelay(true);
     let (Ok(address), local) = (stream.peer_addr(), stream.local_addr().ok()) else { return };
-    inner.opening.fetch_add(1, Ordering::Relaxed);
     let magic = inner.network.params().magic;
     let mut stopping = inner.stopping.clone();
     let opened = tokio::select! {
         opened = tokio::time::timeout(TRANSPORT_TIMEOUT, transport::accepted(stream, magic)) => opened,
         _ = stopping.wait_for(|stop| *stop) => return,
     };
-    inner.opening.fetch_sub(1, Ordering::Relaxed);
+    lock(&inner.opening).remove(&key);
     match opened {
         Ok(Ok((reader, writer, is_v2))) => {
+            if !listen::make_room(&inner).await {
+                tracing::debug!(%address, "no place for another peer");
+                return;
+            }
             let connection = Connection { address, origin: Origin::Inbound, is_v2 };
             run(&inner, connection, local, reader, writer).await;
         }

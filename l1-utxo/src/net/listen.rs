@@ -13,6 +13,8 @@ use crate::sync::{Origin, choose_eviction};
 
 /// Places kept for connections that we make ourselves (Core: 8 full, 2 for blocks only, 1 to try addresses).
 const OUTBOUND_PLACES: usize = 11;
+/// Connections that have not said a word yet.
+const MAX_OPENING: usize = 64;
 /// How long to wait after the system could not accept (it may have no descriptors left).
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -36,7 +38,7 @@ async fn serve(inner: Arc<Inner>, listener: TcpListener) {
             _ = stopping.wait_for(|stop| *stop) => return,
         };
         match accepted {
-            Ok((stream, address)) => admit(&inner, stream, address).await,
+            Ok((stream, address)) => admit(&inner, stream, address),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(PAUSE).await;
@@ -46,24 +48,29 @@ async fn serve(inner: Arc<Inner>, listener: TcpListener) {
 }
 
 /// Core: `CreateNodeFromAcceptedSocket`.
-async fn admit(inner: &Arc<Inner>, stream: TcpStream, address: SocketAddr) {
+fn admit(inner: &Arc<Inner>, stream: TcpStream, address: SocketAddr) {
     if !inner.is_active.load(Ordering::Relaxed) || inner.is_banned(address.ip()) {
         return;
     }
-    let places = inner.settings.max_connections.saturating_sub(OUTBOUND_PLACES);
-    let taken = {
-        let peers = lock(&inner.peers);
-        let inbound = peers.values().filter(|peer| peer.connection.origin == Origin::Inbound).count();
-        inbound + inner.opening.load(Ordering::Relaxed)
-    };
-    if taken + 1 >= places && lock(&inner.bans).is_discouraged(address.ip()) {
+    let places = inner.places();
+    if inner.inbound() + 1 >= places && lock(&inner.bans).is_discouraged(address.ip()) {
         return;
     }
-    if taken >= places && !evict(inner).await {
-        tracing::debug!(%address, "no place for another peer");
-        return;
+    let mut opening = lock(&inner.opening);
+    // Whoever connects and says nothing makes room for the next one.
+    while opening.len() >= MAX_OPENING {
+        if let Some((_, oldest)) = opening.pop_first() {
+            oldest.abort();
+        }
     }
-    tokio::spawn(connection::serve(Arc::clone(inner), stream));
+    let key = inner.next_opening.fetch_add(1, Ordering::Relaxed);
+    let task = tokio::spawn(connection::serve(Arc::clone(inner), stream, key));
+    opening.insert(key, task.abort_handle());
+}
+
+/// Makes room for a peer that has begun to speak; whether there is any.
+pub(super) async fn make_room(inner: &Inner) -> bool {
+    inner.inbound() < inner.places() || evict(inner).await
 }
 
 /// Sends the least useful inbound peer away; whether there was one that may go.
@@ -75,4 +82,15 @@ async fn evict(inner: &Inner) -> bool {
     let mut peers = lock(&inner.peers);
     // Off the list at once, so that its place is free.
     peers.remove(&id).inspect(|peer| peer.close()).is_some()
+}
+
+impl Inner {
+    /// How many peers may connect to us.
+    fn places(&self) -> usize {
+        self.settings.max_connections.saturating_sub(OUTBOUND_PLACES).max(1)
+    }
+
+    fn inbound(&self) -> usize {
+        lock(&self.peers).values().filter(|peer| peer.connection.origin == Origin::Inbound).count()
+    }
 }

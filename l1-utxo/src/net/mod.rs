@@ -16,11 +16,12 @@ mod transport;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::chain::BlockId;
@@ -108,7 +109,8 @@ struct Inner {
     dialling: Notify,
     next_id: AtomicU64,
     /// Connections of which it is not yet known how they speak.
-    opening: AtomicUsize,
+    opening: Mutex<BTreeMap<u64, AbortHandle>>,
+    next_opening: AtomicU64,
     salt: u64,
     sent: AtomicU64,
     received: AtomicU64,
@@ -148,7 +150,8 @@ impl Network {
             added: Mutex::new(added),
             dialling: Notify::new(),
             next_id: AtomicU64::new(0),
-            opening: AtomicUsize::new(0),
+            opening: Mutex::new(BTreeMap::new()),
+            next_opening: AtomicU64::new(0),
             salt,
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),

@@ -68,6 +68,8 @@ pub(super) struct Blocks {
     pub(super) best_header_sent: Option<BlockId>,
     /// Whether headers are fetched from it.
     pub(super) sync_started: bool,
+    /// Whether it has shown all that it has: the next peer may be asked.
+    pub(super) sync_done: bool,
     pub(super) inv_triggered_getheaders: bool,
     pub(super) headers_deadline: Option<Time>,
     /// When it was asked for headers; `None` once it answered.

@@ -17,6 +17,7 @@ use bitcoin::{Block, BlockHash, Transaction};
 
 use super::port::KnownAddress;
 use crate::consensus::HashedBlock;
+use crate::consensus::block::is_mutated;
 
 /// Bytes of a message's content at most (Core: `MAX_PROTOCOL_MESSAGE_LENGTH`).
 pub const MAX_PAYLOAD: usize = 4_000_000;
@@ -140,7 +141,12 @@ pub fn decode(command: &str, payload: &[u8]) -> Result<Message, Malformed> {
         "getheaders" => Message::GetHeaders(locator(rest)?),
         "headers" => headers(rest)?,
         "tx" => Message::Tx(Arc::new(read::<Transaction>(rest, "tx")?)),
-        "block" => Message::Block(Arc::new(HashedBlock::new(read::<Block>(rest, "block")?))),
+        "block" => {
+            let block = HashedBlock::new(read::<Block>(rest, "block")?);
+            // Asked here, where it holds up nobody; the machine asks again and has the answer.
+            is_mutated(&block);
+            Message::Block(Arc::new(block))
+        }
         "cmpctblock" => Message::CmpctBlock(Box::new(read(rest, "cmpctblock")?)),
         "getblocktxn" => Message::GetBlockTxn(read(rest, "getblocktxn")?),
         "blocktxn" => Message::BlockTxn(read(rest, "blocktxn")?),

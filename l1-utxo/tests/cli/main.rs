@@ -12,4 +12,5 @@ mod peer;
 mod query;
 mod rest;
 mod restart;
+mod stranger;
 mod wallet;

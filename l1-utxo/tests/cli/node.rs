@@ -86,6 +86,32 @@ impl Node {
         node
     }
 
+    /// A Bitcoin Core on an empty directory, on ports that were free a moment ago; it connects to `peer`, and listens.
+    pub fn start_core(binary: &str, port: u16, rpc_port: u16, peer: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let child = Command::new(binary)
+            .args(["-regtest", "-server", "-listen=1", "-listenonion=0", "-fallbackfee=0.0001", "-checkmempool=0"])
+            .args([format!("-connect={peer}"), format!("-rpcport={rpc_port}"), format!("-bind=127.0.0.1:{port}")])
+            .arg(format!("-datadir={}", home.path().display()))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (_, lines) = channel();
+        let dir = home.path().join("regtest");
+        let deadline = Instant::now() + DEADLINE;
+        let cookie = loop {
+            let answers = TcpStream::connect(("127.0.0.1", rpc_port)).is_ok();
+            match std::fs::read_to_string(dir.join(".cookie")) {
+                Ok(cookie) if answers => break cookie,
+                _ => assert!(Instant::now() < deadline, "Bitcoin Core did not start"),
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        std::fs::write(dir.join("p2p.addr"), format!("127.0.0.1:{port}")).unwrap();
+        let address = format!("127.0.0.1:{rpc_port}");
+        Self { child, lines, dir, address, cookie, connection: None, home: Some(home) }
+    }
+
     /// Waits for a line of the log.
     pub fn wait_for_line(&self, text: &str) {
         let deadline = Instant::now() + DEADLINE;

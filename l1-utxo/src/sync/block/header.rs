@@ -87,7 +87,8 @@ impl Machine {
         locator(host.chain(), host.chain().best_header())
     }
 
-    /// One peer at first; all once we are close to now.
+    /// One peer at a time at first; all once we are close to now. Core waits for minutes if the first one has nothing: here
+    /// the next is asked as soon as one has shown all it has.
     pub(in super::super) fn start_header_sync(&mut self, peer: &mut Peer, host: &dyn Host) {
         let chain = host.chain();
         if !peer.blocks.sent_sendheaders && peer.blocks.available.best.is_some() {
@@ -99,7 +100,7 @@ impl Machine {
         }
         let best = chain.entry(chain.best_header());
         let is_fresh = i64::from(best.header.time) > self.now.secs() - ONE_DAY;
-        let is_first = !self.peers.values().any(|other| other.blocks.sync_started);
+        let is_first = !self.peers.values().any(|other| other.blocks.sync_started && !other.blocks.sync_done);
         if !is_fresh && !(is_first && self.may_sync_from(peer)) {
             return;
         }
@@ -123,7 +124,7 @@ impl Machine {
         }
         let others = self.peers.values().filter(|other| other.is_ready);
         let has_other = others.clone().any(Peer::is_preferred);
-        let is_only_one = !others.clone().any(|other| other.blocks.sync_started);
+        let is_only_one = !others.clone().any(|other| other.blocks.sync_started && !other.blocks.sync_done);
         if self.now > deadline && is_only_one && has_other {
             peer.close(Reason::Timeout("timeout downloading headers"));
         }
@@ -138,6 +139,8 @@ impl Machine {
     ) {
         let Some(first) = headers.first() else {
             // Nothing new there, whatever we asked.
+            peer.blocks.sync_done = true;
+            peer.blocks.headers_deadline = None;
             peer.blocks.low_work = None;
             peer.blocks.asked_headers = None;
             return;
@@ -215,6 +218,10 @@ impl Machine {
         peer.blocks.available.update(entry.hash, chain);
         if has_new && entry.chain_work > chain.tip_entry().chain_work {
             peer.blocks.last_announcement = self.now;
+        }
+        if !may_have_more {
+            peer.blocks.sync_done = true;
+            peer.blocks.headers_deadline = None;
         }
         if may_have_more {
             let hashes = match &peer.blocks.low_work {

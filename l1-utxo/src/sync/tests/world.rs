@@ -260,6 +260,8 @@ pub struct World {
     /// When the last message on a link arrives: messages do not overtake each other.
     busy: BTreeMap<(usize, PeerId), Time>,
     next: u64,
+    /// What a member has just sent.
+    left: Vec<(PeerId, usize)>,
     pub closed: Vec<(usize, PeerId, Reason)>,
     pub sent: BTreeMap<&'static str, usize>,
     /// Messages of this name are swallowed.
@@ -282,6 +284,7 @@ impl World {
             in_transit: BTreeMap::new(),
             busy: BTreeMap::new(),
             next: 0,
+            left: Vec::new(),
             closed: Vec::new(),
             sent: BTreeMap::new(),
             swallowed: None,
@@ -338,7 +341,17 @@ impl World {
         for action in actions {
             self.act(index, action);
         }
+        // What has left frees room for more; only now, so that the order stays.
+        for (id, size) in std::mem::take(&mut self.left) {
+            self.report(index, id, size);
+        }
         result
+    }
+
+    fn report(&mut self, index: usize, id: PeerId, size: usize) {
+        let work: Box<dyn FnOnce(&mut Machine, &mut Node)> =
+            Box::new(move |machine, node| machine.sent(id, size, node));
+        self.with(index, work);
     }
 
     fn act(&mut self, index: usize, action: Action) {
@@ -355,7 +368,7 @@ impl World {
                     self.next += 1;
                     self.in_transit.insert((*busy, self.next), (to, theirs, packet));
                 }
-                self.with(index, |machine, node| machine.sent(id, size, node));
+                self.left.push((id, size));
             }
             Action::Disconnect(id, reason) => {
                 self.closed.push((index, id, reason));
@@ -395,7 +408,12 @@ impl World {
             }
             self.run(crate::sync::TICK);
         }
-        panic!("no {what} within a minute; closed: {:?}", self.closed);
+        for member in &self.members {
+            let (height, download) = (member.node.chain.height(), member.node.is_initial_download());
+            eprintln!("height {height}, initial download {download}, waiting {}", member.node.mempool.len());
+            member.machine.peers().for_each(|peer| eprintln!("  {peer:?}"));
+        }
+        panic!("no {what} within a minute; closed: {:?}, sent: {:?}", self.closed, self.sent);
     }
 
     pub fn have_one_tip(&self) -> bool {
