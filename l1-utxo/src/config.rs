@@ -341,6 +341,7 @@ impl Options {
             add: self.add_node.clone(),
             max_connections: usize::try_from(max_connections.unwrap_or(DEFAULT_CONNECTIONS)).unwrap_or(usize::MAX),
             v2_transport: self.v2_transport.unwrap_or(false),
+            serves_filters: self.block_filter_index,
             dir: data_dir.join(network.name()),
         })
     }

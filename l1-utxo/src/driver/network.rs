@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bitcoin::bip158::FilterHeader;
 use bitcoin::block::Header;
 use bitcoin::{Transaction, Txid};
 
@@ -145,6 +146,10 @@ impl Host for Ledger {
 
     fn block(&self, id: BlockId) -> Option<Arc<HashedBlock>> {
         self.read_block(id).inspect_err(|error| tracing::error!(%error, "a block cannot be read")).ok()
+    }
+
+    fn block_filter(&mut self, id: BlockId) -> Option<(FilterHeader, Vec<u8>)> {
+        Self::block_filter(self, id).map(|row| (row.header, row.filter))
     }
 
     fn raw_block(&self, id: BlockId) -> Option<Vec<u8>> {

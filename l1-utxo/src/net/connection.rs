@@ -106,7 +106,7 @@ async fn run(
     let forget = move |ledger: &mut Ledger| ledger.with_network(|machine, _| machine.disconnected(id));
     // An error: the validation thread is gone, and with it the machine.
     let _ = inner.node.run(forget).await;
-    inner.dialling.notify_waiters();
+    inner.dialling.notify_one();
 }
 
 async fn converse(

@@ -65,7 +65,7 @@ impl Network {
         }
         added.push(Added::new(name));
         drop(added);
-        self.inner.dialling.notify_waiters();
+        self.inner.dialling.notify_one();
         Ok(())
     }
 
@@ -188,7 +188,7 @@ async fn attempt(inner: Arc<Inner>, name: String) {
         node.pause = if was_connected { FIRST_PAUSE } else { (node.pause * 2).min(LAST_PAUSE) };
         node.next = Instant::now() + node.pause;
     });
-    inner.dialling.notify_waiters();
+    inner.dialling.notify_one();
 }
 
 /// Connects to nodes of the address book, unless our user named those to connect to.

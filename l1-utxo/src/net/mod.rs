@@ -27,7 +27,10 @@ use tokio::time::MissedTickBehavior;
 use crate::chain::BlockId;
 use crate::driver::{Handle, Stopped};
 use crate::params::Network as ChainNetwork;
-use crate::sync::{Action, KnownAddress, Machine, Options, Origin, PeerId, PeerInfo, SERVICE_P2P_V2, SERVICES, TICK};
+use crate::sync::{
+    Action, KnownAddress, Machine, Options, Origin, PeerId, PeerInfo, SERVICE_COMPACT_FILTERS, SERVICE_P2P_V2,
+    SERVICES, TICK,
+};
 use ban::Bans;
 use book::Book;
 use peer::Peer;
@@ -39,8 +42,6 @@ pub use peer::Traffic;
 
 /// Our software, as peers and RPC clients see it: Core's name, for LND compares what follows it.
 pub const USER_AGENT: &str = "/Satoshi:31.0.0(l1-utxo)/";
-/// What we offer: all blocks, with witnesses, over the encrypted transport, too.
-pub const LOCAL_SERVICES: u64 = SERVICES | SERVICE_P2P_V2;
 /// How often the address book is written if it has changed.
 const SAVE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 /// Addresses that `getaddr` is answered with.
@@ -59,6 +60,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// Whether to dial with the encrypted transport first; who dials us chooses for himself.
     pub v2_transport: bool,
+    /// Whether the node keeps block filters for light clients.
+    pub serves_filters: bool,
     /// Where bans and addresses are kept.
     pub dir: PathBuf,
 }
@@ -189,6 +192,11 @@ impl Network {
         self.inner.node.run(move |ledger| ledger.with_network(|machine, _| work(machine))).await?.ok_or(Stopped)
     }
 
+    /// What we offer: all blocks, with witnesses, over the encrypted transport, too, and filters if they are kept.
+    pub fn services(&self) -> u64 {
+        self.inner.services()
+    }
+
     /// How many peers there are: inbound, and dialled by us.
     pub fn counts(&self) -> (usize, usize) {
         let peers = lock(&self.inner.peers);
@@ -230,7 +238,7 @@ impl Network {
         if !is_active {
             lock(&self.inner.peers).values().for_each(|peer| peer.close());
         }
-        self.inner.dialling.notify_waiters();
+        self.inner.dialling.notify_one();
     }
 
     /// Closes a connection by its number; whether there was one.
@@ -290,19 +298,24 @@ impl Network {
 impl Inner {
     async fn attach(self: &Arc<Self>, seed: [u8; 16]) -> Result<(), Stopped> {
         let inner = Arc::clone(self);
-        let params = self.network.params();
+        let (params, services) = (self.network.params(), self.services());
         self.node
             .run(move |ledger| {
                 let policy = *ledger.mempool().policy();
                 let options = Options {
                     user_agent: USER_AGENT.to_owned(),
-                    services: LOCAL_SERVICES,
+                    services,
                     min_relay_feerate: policy.min_relay_feerate,
                     incremental_feerate: policy.incremental_feerate,
                 };
                 ledger.attach_network(Machine::new(params, options, seed), Box::new(move |action| inner.act(action)));
             })
             .await
+    }
+
+    const fn services(&self) -> u64 {
+        let filters = if self.settings.serves_filters { SERVICE_COMPACT_FILTERS } else { 0 };
+        SERVICES | SERVICE_P2P_V2 | filters
     }
 
     /// Does what the machine wants; called on the validation thread, so it never waits.

@@ -8,6 +8,7 @@ use bitcoin::p2p::message_compact_blocks::SendCmpct;
 use bitcoin::p2p::message_network::VersionMessage;
 use bitcoin::p2p::{Address, ServiceFlags};
 
+use super::address::is_routable;
 use super::peer::Peer;
 use super::port::{Action, Host, Origin, Reason, Time};
 use super::wire::{Message, Version};
@@ -37,12 +38,16 @@ impl Machine {
             self.nonces.insert(peer.id, nonce);
         }
         let ours = ServiceFlags::from(self.options.services);
+        let receiver = peer.socket();
         let nobody = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
         let message = VersionMessage {
             version: PROTOCOL_VERSION.cast_unsigned(),
             services: ours,
             timestamp: self.now.secs(),
-            receiver: Address::new(&peer.socket(), ServiceFlags::NONE),
+            receiver: Address::new(
+                if is_routable(peer.socket().ip()) { &receiver } else { &nobody },
+                ServiceFlags::NONE,
+            ),
             sender: Address::new(&nobody, ours),
             nonce,
             user_agent: self.options.user_agent.clone(),

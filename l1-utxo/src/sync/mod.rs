@@ -10,6 +10,7 @@ mod address;
 mod announce;
 mod block;
 mod eviction;
+mod filter;
 mod handshake;
 mod peer;
 mod port;
@@ -48,6 +49,8 @@ pub const PROTOCOL_VERSION: i32 = 70_016;
 pub const SERVICES: u64 = 0x9;
 /// NODE_P2P_V2: told when the encrypted transport is accepted.
 pub const SERVICE_P2P_V2: u64 = 0x800;
+/// NODE_COMPACT_FILTERS: told when the node keeps block filters.
+pub const SERVICE_COMPACT_FILTERS: u64 = 0x40;
 /// How often `tick` is worth its work.
 pub const TICK: Duration = Duration::from_millis(100);
 
@@ -290,7 +293,9 @@ impl Machine {
             Message::Excessive(what) => peer.misbehaving(what),
             Message::MemPool => peer.close(Reason::Unwelcome("mempool request with bloom filters disabled")),
             Message::BloomFilter => peer.close(Reason::Unwelcome("bloom filters are not offered")),
-            Message::BlockFilter => peer.close(Reason::Unwelcome("block filters are not offered")),
+            Message::GetCFilters(request) => self.receive_getcfilters(peer, &request, host),
+            Message::GetCFHeaders(request) => self.receive_getcfheaders(peer, &request, host),
+            Message::GetCFCheckpt(request) => self.receive_getcfcheckpt(peer, &request, host),
             Message::GetAddr => self.receive_getaddr(peer),
             Message::Addresses { count, addresses } => self.receive_addresses(peer, count, addresses),
             Message::Inv(items) => self.receive_inv(peer, items, host),

@@ -5,6 +5,7 @@ use std::ops::{Add, Sub};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bitcoin::bip158::FilterHeader;
 use bitcoin::block::Header;
 use bitcoin::consensus::Encodable;
 use bitcoin::p2p::message::NetworkMessage;
@@ -169,7 +170,9 @@ pub trait Host {
     fn submit_package(&mut self, parent: Arc<Transaction>, child: Arc<Transaction>) -> [Result<Entered, Rejection>; 2];
     /// A block whose body is here.
     fn block(&self, id: BlockId) -> Option<Arc<HashedBlock>>;
-    /// The same as bytes, with witnesses.
+    /// Header and content of a block's filter (BIP 158), if the node keeps them and the block was ever connected.
+    fn block_filter(&mut self, id: BlockId) -> Option<(FilterHeader, Vec<u8>)>;
+    /// A block as bytes, with witnesses.
     fn raw_block(&self, id: BlockId) -> Option<Vec<u8>>;
 }
 

@@ -180,7 +180,7 @@ impl Machine {
 }
 
 /// Core: `BlockRequestAllowed`: old blocks off the active chain would tell who has seen them.
-fn is_allowed(chain: &Chain, id: BlockId) -> bool {
+pub(super) fn is_allowed(chain: &Chain, id: BlockId) -> bool {
     if chain.is_active(id) {
         return true;
     }

@@ -13,6 +13,7 @@ use bitcoin::consensus::encode::VarInt;
 use bitcoin::p2p::Address;
 use bitcoin::p2p::address::{AddrV2, AddrV2Message};
 use bitcoin::p2p::message_blockdata::Inventory;
+use bitcoin::p2p::message_filter::{GetCFCheckpt, GetCFHeaders, GetCFilters};
 use bitcoin::{Block, BlockHash, Transaction};
 
 use super::port::KnownAddress;
@@ -105,8 +106,9 @@ pub enum Message {
     MemPool,
     /// `filterload`, `filteradd`, `filterclear`: bloom filters are not offered.
     BloomFilter,
-    /// `getcfilters`, `getcfheaders`, `getcfcheckpt`: block filters are not offered.
-    BlockFilter,
+    GetCFilters(GetCFilters),
+    GetCFHeaders(GetCFHeaders),
+    GetCFCheckpt(GetCFCheckpt),
     /// A list with more items than the protocol allows.
     Excessive(&'static str),
     /// Something else, which is ignored.
@@ -152,7 +154,9 @@ pub fn decode(command: &str, payload: &[u8]) -> Result<Message, Malformed> {
         "blocktxn" => Message::BlockTxn(read(rest, "blocktxn")?),
         "mempool" => Message::MemPool,
         "filterload" | "filteradd" | "filterclear" => Message::BloomFilter,
-        "getcfilters" | "getcfheaders" | "getcfcheckpt" => Message::BlockFilter,
+        "getcfilters" => Message::GetCFilters(read(rest, "getcfilters")?),
+        "getcfheaders" => Message::GetCFHeaders(read(rest, "getcfheaders")?),
+        "getcfcheckpt" => Message::GetCFCheckpt(read(rest, "getcfcheckpt")?),
         _ => Message::Unknown,
     })
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Method;
 use crate::mempool::policy::output::is_pay_to_anchor;
-use crate::net::{LOCAL_SERVICES, USER_AGENT};
+use crate::net::USER_AGENT;
 use crate::params::ADDRESS_NETWORK;
 use crate::rpc::Context;
 use crate::rpc::argument::{Kind, Params, required};
@@ -65,13 +65,14 @@ async fn getnetworkinfo(cx: &Context) -> Result<Value, RpcError> {
             "proxy_randomize_credentials": false,
         })
     };
+    let services = cx.peers.services();
     let networks = ["ipv4", "ipv6", "onion", "i2p", "cjdns"].map(network);
     Ok(json!({
         "version": VERSION,
         "subversion": USER_AGENT,
         "protocolversion": PROTOCOL_VERSION,
-        "localservices": format!("{:016x}", LOCAL_SERVICES),
-        "localservicesnames": super::peer::service_names(LOCAL_SERVICES),
+        "localservices": format!("{services:016x}"),
+        "localservicesnames": super::peer::service_names(services),
         "localrelay": true,
         "timeoffset": 0,
         "networkactive": cx.peers.is_active(),

@@ -344,7 +344,9 @@ fn peer(report: &PeerReport, height: &dyn Fn(Option<BlockId>) -> i64) -> Value {
     if let Some(local) = traffic.local {
         put("addrbind", local.to_string().into());
     }
-    if let Some(receiver) = version.and_then(|version| version.receiver) {
+    if let Some(receiver) =
+        version.and_then(|version| version.receiver).filter(|address| !address.ip().is_unspecified())
+    {
         put("addrlocal", receiver.to_string().into());
     }
     put("network", network_name(info.connection.address).into());

@@ -214,3 +214,30 @@ fn pings_are_sent_answered_and_missed() {
     assert!(reason(&solo.wait(Duration::from_secs(2 * 60)), PEER).unwrap().contains("ping"));
     assert!(START < solo.now);
 }
+
+#[test]
+fn filters_are_served_within_bounds() {
+    use bitcoin::p2p::message_filter::{GetCFCheckpt, GetCFHeaders, GetCFilters};
+    let mut solo = Solo::new(13);
+    solo.mine(30);
+    let tip = solo.node.tip();
+    let unknown = BlockHash::from_byte_array([7; 32]);
+    let filters = |start_height, stop_hash, filter_type| {
+        NetworkMessage::GetCFilters(GetCFilters { filter_type, start_height, stop_hash })
+    };
+    solo.join(PEER, Origin::Inbound);
+    assert_eq!(names(&solo.give(PEER, filters(21, tip, 0)), PEER), ["cfilter"; 10]);
+    let headers = NetworkMessage::GetCFHeaders(GetCFHeaders { filter_type: 0, start_height: 0, stop_hash: tip });
+    let answer = solo.give(PEER, headers);
+    let Some(Action::Send(_, packet)) = answer.first() else { panic!("{answer:?}") };
+    // Type, stop, the header before, and 31 hashes.
+    assert_eq!((packet.command, packet.payload.len()), ("cfheaders", 1 + 32 + 32 + 1 + 31 * 32));
+    let checkpoints = NetworkMessage::GetCFCheckpt(GetCFCheckpt { filter_type: 0, stop_hash: tip });
+    assert_eq!(names(&solo.give(PEER, checkpoints), PEER), ["cfcheckpt"]);
+    for bad in [filters(31, tip, 0), filters(0, unknown, 0), filters(0, tip, 1)] {
+        let mut solo = Solo::new(13);
+        solo.mine(30);
+        solo.join(PEER, Origin::Inbound);
+        assert!(reason(&solo.give(PEER, bad), PEER).is_some());
+    }
+}

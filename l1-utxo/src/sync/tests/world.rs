@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::absolute::LockTime;
+use bitcoin::bip158::FilterHeader;
 use bitcoin::block::Header;
+use bitcoin::hashes::Hash;
 use bitcoin::opcodes::OP_TRUE;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::script::Builder;
@@ -26,7 +28,7 @@ use crate::params::Network;
 use crate::sync::random::Random;
 use crate::sync::{
     Action, BlockReport, ChainNews, Connection, Entered, Host, Machine, Options, Origin, Packet, PeerId, Reason,
-    SERVICES, Time, wire,
+    SERVICE_COMPACT_FILTERS, SERVICES, Time, wire,
 };
 
 /// When every simulation begins: long after the genesis block.
@@ -138,7 +140,7 @@ impl Node {
             subsidy: block_subsidy(height, 150),
         };
         let mut block = if parent == self.chain.tip() {
-            mining::build(&parent_of, true_script().to_p2wsh(), &self.mempool).block
+            mining::draft(parent_of, &self.mempool).into_block(true_script().to_p2wsh())
         } else {
             mining::build_with(&parent_of, true_script().to_p2wsh(), Vec::new())
         };
@@ -227,6 +229,12 @@ impl Host for Node {
         self.chain.read_block(&self.archive, id).ok()
     }
 
+    /// A filter that tells which block it is of.
+    fn block_filter(&mut self, id: BlockId) -> Option<(FilterHeader, Vec<u8>)> {
+        let hash = self.chain.entry(id).hash.to_byte_array();
+        Some((FilterHeader::from_byte_array(hash), hash.to_vec()))
+    }
+
     fn raw_block(&self, id: BlockId) -> Option<Vec<u8>> {
         Some(bitcoin::consensus::serialize(self.block(id)?.block()))
     }
@@ -244,7 +252,7 @@ pub fn machine(seed: u8) -> Machine {
     let policy = Policy::default();
     let options = Options {
         user_agent: "/test(l1-utxo)/".into(),
-        services: SERVICES,
+        services: SERVICES | SERVICE_COMPACT_FILTERS,
         min_relay_feerate: policy.min_relay_feerate,
         incremental_feerate: policy.incremental_feerate,
     };
