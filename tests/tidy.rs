@@ -25,7 +25,7 @@ const L1_UTXO: &[(u8, &[&str])] = &[
     (3, &["mempool"]),
     (4, &["mining", "sync"]),
     (6, &["store"]),
-    (7, &["driver"]),
+    (7, &["driver", "check"]),
     (8, &["config", "net"]),
     (9, &["rpc"]),
     (10, &["node", "main"]),

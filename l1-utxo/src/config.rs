@@ -10,22 +10,14 @@ use bitcoin::address::{Address, NetworkUnchecked};
 use clap::{Parser, ValueEnum};
 use serde::Deserialize;
 
+use crate::check::{DEFAULT_LEVEL, Request};
 use crate::mempool::Policy;
 use crate::net::Settings;
 use crate::params::{ADDRESS_NETWORK, Network};
 use crate::store::Indexes;
 
-/// A small proof-of-work UTXO chain with Bitcoin Core's rules and JSON-RPC.
-///
-/// Start a chain, mine to an address of yours, ask what happened:
-///
-///   l1-utxo --network regtest --data-dir ./chain --rpc 127.0.0.1:18443
-///   curl -u "$(cat ./chain/regtest/.cookie)" 127.0.0.1:18443 -d '{"method":"getblockchaininfo"}'
-///
-/// Everything below may stand in a config file, too, as `key = "value"` (TOML), named like the option without dashes
-/// before it: `data-dir = "./chain"`. The command line wins.
+/// What a node is told, on the command line or in a file.
 #[derive(Debug, Default, Parser, Deserialize)]
-#[command(name = "l1-utxo", version, verbatim_doc_comment)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Options {
     /// Read options from this TOML file
@@ -115,6 +107,28 @@ pub struct Options {
     /// How it is logged [default: text]
     #[arg(long, value_name = "text|json")]
     pub log_format: Option<LogFormat>,
+}
+
+/// What `l1-utxo check` is told.
+#[derive(Debug, Parser)]
+pub struct CheckOptions {
+    /// Which chain: regtest or devnet [default: regtest]
+    #[arg(long, value_name = "regtest|devnet")]
+    pub network: Option<String>,
+    /// The data directory, as the node is given it [default: ~/.l1-utxo]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// How much is looked at: 1 files and headers, 2 every record and block, 3 the coins, 4 every rule and script again
+    #[arg(long, value_name = "1-4", default_value_t = DEFAULT_LEVEL, value_parser = clap::value_parser!(u8).range(1..=4))]
+    pub level: u8,
+}
+
+impl CheckOptions {
+    /// Completes them with the defaults.
+    pub fn resolve(self) -> Result<Request, ConfigError> {
+        let network = network(self.network.as_deref())?;
+        Ok(Request { dir: data_dir(self.data_dir)?.join(network.name()), network, level: self.level })
+    }
 }
 
 /// The database tells more than anyone wants to know.
@@ -292,12 +306,8 @@ impl Options {
     }
 
     fn complete(self) -> Result<Config, ConfigError> {
-        let network = match &self.network {
-            None => Network::Regtest,
-            Some(name) => name.parse().map_err(|error| value("network", name, error))?,
-        };
-        let home = || std::env::home_dir().map(|home| home.join(".l1-utxo"));
-        let data_dir = self.data_dir.clone().or_else(home).ok_or(ConfigError::NoHome)?;
+        let network = network(self.network.as_deref())?;
+        let data_dir = data_dir(self.data_dir.clone())?;
         Ok(Config {
             network,
             dir: data_dir.join(network.name()),
@@ -437,6 +447,15 @@ fn within(
         }
         given => Ok(given),
     }
+}
+
+fn network(name: Option<&str>) -> Result<Network, ConfigError> {
+    name.map_or(Ok(Network::Regtest), |name| name.parse().map_err(|error| value("network", name, error)))
+}
+
+fn data_dir(given: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
+    let home = || std::env::home_dir().map(|home| home.join(".l1-utxo"));
+    given.or_else(home).ok_or(ConfigError::NoHome)
 }
 
 fn rpc_address(text: Option<&str>, network: Network) -> Result<SocketAddr, ConfigError> {

@@ -3,6 +3,7 @@
 //! Pure inside, effects outside. A room imports only rooms on a lower floor; `tests/tidy.rs` holds the table.
 
 pub mod chain;
+pub mod check;
 pub mod config;
 pub mod consensus;
 pub mod driver;

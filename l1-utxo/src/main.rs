@@ -3,16 +3,57 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
-use l1_utxo::config::{Config, LogFormat, Options};
-use l1_utxo::node;
+use clap::{Parser, Subcommand};
+use l1_utxo::config::{CheckOptions, Config, LogFormat, Options};
+use l1_utxo::{check, node};
 use tracing_subscriber::EnvFilter;
 
 /// Exit code for options that make no sense, as clap's own.
 const USAGE: u8 = 2;
 
+/// A small proof-of-work UTXO chain with Bitcoin Core's rules and JSON-RPC.
+///
+/// Start a chain, mine to an address of yours, ask what happened:
+///
+///   l1-utxo --network regtest --data-dir ./chain --rpc 127.0.0.1:18443
+///   curl -u "$(cat ./chain/regtest/.cookie)" 127.0.0.1:18443 -d '{"method":"getblockchaininfo"}'
+///
+/// Everything below may stand in a config file, too, as `key = "value"` (TOML), named like the option without dashes
+/// before it: `data-dir = "./chain"`. The command line wins.
+#[derive(Debug, Parser)]
+#[command(
+    name = "l1-utxo",
+    version,
+    verbatim_doc_comment,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Verify a data directory that no node uses; changes nothing; exit code 0 if all is well, 1 if not
+    Check(CheckOptions),
+}
+
 fn main() -> ExitCode {
-    let config = match Options::parse().resolve() {
+    let CommandLine { command, options } = CommandLine::parse();
+    if let Some(Command::Check(options)) = command {
+        return match options.resolve() {
+            Ok(request) if check::run(&request) => ExitCode::SUCCESS,
+            Ok(_) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("error: {error}\nFor what may be set, try 'l1-utxo check --help'.");
+                ExitCode::from(USAGE)
+            }
+        };
+    }
+    let config = match options.resolve() {
         Ok(config) => config,
         Err(error) => {
             eprintln!("error: {error}\nFor what may be set, try 'l1-utxo --help'.");

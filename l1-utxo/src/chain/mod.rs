@@ -33,7 +33,7 @@ pub use connect::{BlockUndo, ConnectContext, Connection, verify_block};
 pub use index::{BlockId, BlockIndex, Entry, IndexRow, Position};
 pub use muhash::MuHash;
 pub use reorg::ChainEvent;
-pub use stats::{CoinsHash, CoinsStats, coins_stats};
+pub use stats::{CoinsHash, CoinsStats, coin_element, coins_stats};
 pub use tree::{Acceptance, Source};
 
 /// The archive cannot be read or written, or does not hold what it must.

@@ -83,9 +83,7 @@ impl SetHasher {
                 engine.input(buffer);
             }
             Self::MuHash(hash, pending) => {
-                let mut element = Vec::new();
-                serialize(&mut element, outpoint, coin);
-                pending.push(element);
+                pending.push(coin_element(outpoint, coin));
                 if pending.len() >= CHUNK * rayon::current_num_threads() {
                     Self::multiply(hash, pending);
                 }
@@ -115,6 +113,13 @@ impl SetHasher {
             Self::None => None,
         }
     }
+}
+
+/// What a coin is in the hash of a set (Core: `TxOutSer`).
+pub fn coin_element(outpoint: &OutPoint, coin: &Coin) -> Vec<u8> {
+    let mut element = Vec::with_capacity(60);
+    serialize(&mut element, outpoint, coin);
+    element
 }
 
 /// Core: `TxOutSer`.

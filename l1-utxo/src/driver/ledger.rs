@@ -466,7 +466,8 @@ impl Ledger {
         Ok(())
     }
 
-    pub(super) fn close(mut self) -> Result<(), LedgerError> {
+    /// A clean stop: all is flushed, the mempool saved, and the next start has nothing to replay.
+    pub fn close(mut self) -> Result<(), LedgerError> {
         self.flush()?;
         if self.has_loaded_mempool {
             self.save_mempool()?;

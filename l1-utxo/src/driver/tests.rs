@@ -132,13 +132,18 @@ fn copy_dir(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_log_shorter_than_the_coins_is_built_upon_again() {
+fn a_log_shorter_than_the_coins_is_refused_and_built_upon_when_told() {
     let (dir, ledger) = mined(110);
     ledger.close().unwrap();
     let log = dir.path().join("blocks/00000.log");
     let bytes = std::fs::read(&log).unwrap();
     // In the middle of the last block's record, which lies before its undo data.
     std::fs::write(&log, &bytes[..bytes.len() - 150]).unwrap();
+    let refused = open(dir.path()).err().unwrap().to_string();
+    assert!(refused.contains("00000.log") && refused.contains("remove"), "{refused}");
+    assert_eq!(std::fs::read(&log).unwrap().len(), bytes.len() - 150);
+    // What the error says helps.
+    std::fs::remove_dir_all(dir.path().join("chainstate")).unwrap();
     let mut again = open(dir.path()).unwrap();
     assert_eq!(hash(&mut again), expected(109));
     let tip = again.chain().tip();

@@ -227,6 +227,21 @@ pub(super) fn decode_row_height(key: &[u8]) -> Result<u32, Malformed> {
     key.get(1..5).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes).ok_or(Malformed("key of a block"))
 }
 
+/// The key that says that this flush is here.
+pub(super) fn flush_key(number: u64) -> [u8; 9] {
+    let mut key = [FLUSHES; 9];
+    key[1..].copy_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// The number of a flush.
+pub(super) fn decode_flush_key(key: &[u8]) -> Result<u64, Malformed> {
+    let number = key.get(1..).and_then(|bytes| bytes.try_into().ok());
+    number.map(u64::from_be_bytes).ok_or(Malformed("key of a flush"))
+}
+
+/// First byte of the keys of flushes.
+pub(super) const FLUSHES: u8 = b'f';
 /// First byte of the keys of coins.
 pub(super) const COINS: u8 = b'c';
 /// First byte of the keys of the index.

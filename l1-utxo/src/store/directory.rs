@@ -3,7 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
-use super::StoreError;
+use super::{FORMAT, StoreError};
 use crate::params::Network;
 
 const LOCK: &str = "lock";
@@ -25,14 +25,38 @@ pub(super) fn claim(dir: &Path, network: Network) -> Result<File, StoreError> {
     if is_new {
         write_marker(dir, network)?;
     }
-    let text = std::fs::read_to_string(&marker).map_err(StoreError::io(&marker))?;
-    match text.trim_end().strip_prefix(MARKER_PREFIX) {
-        Some(name) if name == network.name() => Ok(lock),
-        Some(name) => {
-            Err(StoreError::OtherNetwork { dir: dir.to_owned(), found: name.to_owned(), wanted: network.name() })
-        }
-        None => Err(StoreError::Foreign { dir: dir.to_owned(), entry: MARKER.to_owned() }),
+    check_marker(dir, network)?;
+    Ok(lock)
+}
+
+/// As `claim`, for a directory that must be there: nothing is made.
+pub(super) fn claim_existing(dir: &Path, network: Network) -> Result<File, StoreError> {
+    if !dir.join(MARKER).exists() {
+        return Err(StoreError::Nothing { dir: dir.to_owned() });
     }
+    let lock = lock(dir)?;
+    check_marker(dir, network)?;
+    Ok(lock)
+}
+
+/// The network's name, and after it the format if it is not the first.
+fn check_marker(dir: &Path, network: Network) -> Result<(), StoreError> {
+    let marker = dir.join(MARKER);
+    let foreign = || StoreError::Foreign { dir: dir.to_owned(), entry: MARKER.to_owned() };
+    let bytes = std::fs::read(&marker).map_err(StoreError::io(&marker))?;
+    let text = String::from_utf8(bytes).map_err(|_| foreign())?;
+    let text = text.trim_end().strip_prefix(MARKER_PREFIX).ok_or_else(foreign)?;
+    let (name, format) = match text.split_once(' ') {
+        Some((name, format)) => (name, format.parse().map_err(|_| foreign())?),
+        None => (text, FORMAT),
+    };
+    if format != FORMAT {
+        return Err(StoreError::OtherFormat { path: dir.to_owned(), found: format });
+    }
+    if name != network.name() {
+        return Err(StoreError::OtherNetwork { dir: dir.to_owned(), found: name.to_owned(), wanted: network.name() });
+    }
+    Ok(())
 }
 
 fn lock(dir: &Path) -> Result<File, StoreError> {
@@ -80,6 +104,32 @@ mod tests {
         drop(held);
         let error = claim(dir.path(), Network::Devnet).unwrap_err();
         assert!(error.to_string().contains("regtest") && error.to_string().contains("devnet"), "{error}");
+        claim(dir.path(), Network::Regtest).unwrap();
+    }
+
+    #[test]
+    fn a_marker_that_is_not_ours_is_named_and_left() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(claim_existing(dir.path(), Network::Regtest), Err(StoreError::Nothing { .. })));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        drop(claim(dir.path(), Network::Regtest).unwrap());
+        let marker = dir.path().join(MARKER);
+        for (text, expected) in [
+            (&b"l1-utxo regtest 2\n"[..], "has format 2, and this l1-utxo knows format 1"),
+            (b"l1-utxo regtest x\n", "is not a data directory of l1-utxo"),
+            (b"l1-utxo devnet\n", "belongs to the network devnet"),
+            (b"regtest\n", "is not a data directory of l1-utxo"),
+            (b"", "is not a data directory of l1-utxo"),
+            (&[0xff; 20], "is not a data directory of l1-utxo"),
+        ] {
+            std::fs::write(&marker, text).unwrap();
+            for error in [claim(dir.path(), Network::Regtest), claim_existing(dir.path(), Network::Regtest)] {
+                let error = error.unwrap_err().to_string();
+                assert!(error.contains(expected), "{error}");
+            }
+            assert_eq!(std::fs::read(&marker).unwrap(), text);
+        }
+        std::fs::write(&marker, "l1-utxo regtest 1\n").unwrap();
         claim(dir.path(), Network::Regtest).unwrap();
     }
 

@@ -13,6 +13,7 @@ mod index;
 pub mod pool;
 mod recovery;
 mod segment;
+mod verify;
 
 use std::fs::File;
 use std::io;
@@ -31,6 +32,7 @@ pub use codec::Malformed;
 pub use coins::CoinsSnapshot;
 pub use index::{FilterRow, IndexStore, IndexedBlock, Indexes};
 pub use recovery::Recovered;
+pub use verify::{Content, Stored};
 
 use segment::{Kind, SegmentLog};
 
@@ -38,7 +40,7 @@ use segment::{Kind, SegmentLog};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file system refused.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}: see that it can be read and written, or restore it from a copy", path.display())]
     Io {
         /// What was touched.
         path: PathBuf,
@@ -69,19 +71,69 @@ pub enum StoreError {
         /// Something in it.
         entry: String,
     },
-    /// A file of the block log is none, or is another network's or version's.
-    #[error("{} is no segment of this network's block log", path.display())]
+    /// The directory, or a file in it, was written in a format that is not ours.
+    #[error(
+        "{} has format {found}, and this l1-utxo knows format {FORMAT}: use the version that wrote it, or another \
+         --data-dir",
+        path.display()
+    )]
+    OtherFormat {
+        /// The directory or file.
+        path: PathBuf,
+        /// The number of its format.
+        found: u32,
+    },
+    /// There is no data directory to look at.
+    #[error("{} holds no chain: nothing to check; is --data-dir or --network another?", dir.display())]
+    Nothing {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A file of the block log is none, or another network's.
+    #[error("{} is no segment of this network's block log: put back the one that was here", path.display())]
     NotASegment {
         /// The file.
         path: PathBuf,
     },
-    /// A record of the block log does not have its checksum.
-    #[error("{} is damaged at byte {offset}: restore it, or start again with an empty data directory", path.display())]
+    /// A segment in the middle is not there.
+    #[error("{} is missing although later segments are here: put it back", path.display())]
+    MissingSegment {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A record of the block log does not have its checksum, and more follows it.
+    #[error(
+        "{} is damaged at byte {offset}, and it is not the end that a crash leaves: restore it from a copy, or remove \
+         everything in the data directory and sync again",
+        path.display()
+    )]
     DamagedRecord {
         /// The file.
         path: PathBuf,
         /// Where in it.
         offset: u32,
+    },
+    /// The log is not the one that coins and index rest on.
+    #[error(
+        "{} does not hold what the coins in {} rest on (byte {offset}): put back the files that belong together, or \
+         remove {} and start again, and it is made anew from the blocks that are here",
+        path.display(), chainstate.display(), chainstate.display()
+    )]
+    OtherLog {
+        /// The segment.
+        path: PathBuf,
+        /// Where in it.
+        offset: u32,
+        /// The folder of coins and index.
+        chainstate: PathBuf,
+    },
+    /// The disk, or what we may write, is full.
+    #[error("{}: {source}: make room and start again; what was stored is still there", path.display())]
+    Full {
+        /// What was to be written.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
     },
     /// A record would be longer than any block can be.
     #[error("a record for the block log is too long")]
@@ -89,30 +141,61 @@ pub enum StoreError {
     /// Stored bytes are not what they should be, although their checksum is right.
     #[error("the store is damaged: {0}")]
     Malformed(#[from] Malformed),
+    /// A flush in the middle is not there although later ones are.
+    #[error(
+        "{} has lost flush {number} of {last}, so coins in it may be wrong: restore it from a copy, or remove it and start \
+         again, and it is made anew from the blocks",
+        chainstate.display()
+    )]
+    LostFlush {
+        /// The folder of coins and index.
+        chainstate: PathBuf,
+        /// The first that is missing.
+        number: u64,
+        /// The last that is there.
+        last: u64,
+    },
     /// The database of coins failed.
-    #[error("the database of coins: {0}")]
+    #[error(
+        "the database of coins: {0}: if the disk is well and has room, restore chainstate/ in the data directory from a \
+         copy, or remove it, and it is made anew from the blocks"
+    )]
     Database(#[from] fjall::Error),
 }
+
+/// The format of the whole directory.
+const FORMAT: u32 = 1;
+/// Flushes of which the number is kept: more than the database's journals hold, which is where one could get lost.
+const KEPT_FLUSHES: u64 = 16_384;
+/// The folder of coins and index in it.
+const CHAINSTATE: &str = "chainstate";
 
 impl StoreError {
     fn io(path: &Path) -> impl Fn(io::Error) -> Self + use<> {
         let path = path.to_owned();
-        move |source| Self::Io { path: path.clone(), source }
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge | io::ErrorKind::QuotaExceeded => {
+                Self::Full { path: path.clone(), source }
+            }
+            _ => Self::Io { path: path.clone(), source },
+        }
     }
 }
 
-/// How memory is divided. Together with the block cache below at most 64 MB by default.
+/// How memory and files are divided. Memory together with the block cache below at most 64 MB by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreOptions {
     /// Bytes that the database keeps in memory before it writes a table.
     pub memtable: u64,
     /// Bytes of tables that the database caches.
     pub block_cache: u64,
+    /// Bytes of the block log after which a new file begins.
+    pub segment_size: u32,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { memtable: 12 << 20, block_cache: 12 << 20 }
+        Self { memtable: 12 << 20, block_cache: 12 << 20, segment_size: 128 << 20 }
     }
 }
 
@@ -140,6 +223,9 @@ pub struct Store {
     log: SegmentLog,
     database: Database,
     rows: Keyspace,
+    chainstate: PathBuf,
+    /// How often was flushed, in the life of the directory.
+    flushes: u64,
     /// Held, not used: the directory is ours as long as it is open. Last, so that it is released last.
     _lock: File,
 }
@@ -153,8 +239,15 @@ impl Store {
     /// Finds out what is in a directory that is ours.
     pub fn open_claimed(claim: Claim, params: &Params, options: StoreOptions) -> Result<(Self, Recovered), StoreError> {
         let Claim { dir, lock } = claim;
-        let log = SegmentLog::open(&dir.join("blocks"), params.magic)?;
-        let database = Database::builder(dir.join("chainstate"))
+        let log = SegmentLog::open(&dir.join("blocks"), params.magic, options.segment_size)?;
+        let mut store = Self::with(&dir, log, lock, options)?;
+        let recovered = store.recover()?;
+        Ok((store, recovered))
+    }
+
+    fn with(dir: &Path, log: SegmentLog, lock: File, options: StoreOptions) -> Result<Self, StoreError> {
+        let chainstate = dir.join(CHAINSTATE);
+        let database = Database::builder(&chainstate)
             .cache_size(options.block_cache)
             .max_journaling_size(64 << 20)
             .journal_compression(CompressionType::None)
@@ -166,16 +259,15 @@ impl Store {
                 .max_memtable_size(options.memtable)
                 .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
         })?;
-        let mut store = Self { log, database, rows, _lock: lock };
-        let recovered = store.recover()?;
-        Ok((store, recovered))
+        let flushes = recovery::count_flushes(&rows, &chainstate)?;
+        Ok(Self { log, database, rows, chainstate, flushes, _lock: lock })
     }
 
     /// Makes durable what the chain has not flushed: first blocks and undo data, then all else in one atomic batch.
     pub fn commit(&mut self, dirty: &Dirty<'_>) -> Result<(), StoreError> {
         self.log.sync()?;
         let coins = dirty.coins.dirty_count();
-        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), coins + dirty.rows.len() + 2)
+        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), coins + dirty.rows.len() + 4)
             .durability(Some(PersistMode::SyncData));
         for (outpoint, coin) in dirty.coins.dirty() {
             let key = codec::coin_key(outpoint);
@@ -190,7 +282,12 @@ impl Store {
         let (segment, offset) = self.log.end();
         batch.insert(&self.rows, codec::BEST_BLOCK, dirty.best_block.as_byte_array());
         batch.insert(&self.rows, codec::LOG_END, codec::encode_log_end(segment, offset));
+        batch.insert(&self.rows, codec::flush_key(self.flushes + 1), []);
+        if let Some(old) = self.flushes.checked_sub(KEPT_FLUSHES) {
+            batch.remove(&self.rows, codec::flush_key(old));
+        }
         batch.commit()?;
+        self.flushes += 1;
         tracing::debug!(coins, blocks = dirty.rows.len(), best = %dirty.best_block, "flushed");
         Ok(())
     }

@@ -13,6 +13,8 @@ use super::StoreError;
 
 /// The file's name in the network's folder.
 const FILE: &str = "mempool.dat";
+/// What it is called once it turned out not to be readable.
+const ASIDE: &str = "mempool.dat.damaged";
 const DRAFT: &str = ".mempool.dat.tmp";
 /// What the file begins with: whose it is, and the version of what follows.
 const MAGIC: &[u8; 8] = b"l1pool\x00\x01";
@@ -43,7 +45,7 @@ pub fn save<'a>(dir: &Path, entries: impl Iterator<Item = (i64, &'a Transaction)
     write().map_err(StoreError::io(&draft))
 }
 
-/// Reads the file; nothing where there is none. One that is damaged or of another version is left alone and counts as none:
+/// Reads the file; nothing where there is none. One that is damaged or of another version is put aside and counts as none:
 /// no money hangs on it.
 pub fn load(dir: &Path) -> Vec<Waiting> {
     let path = dir.join(FILE);
@@ -56,7 +58,14 @@ pub fn load(dir: &Path) -> Vec<Waiting> {
     match read().map(|bytes| parse(&bytes)) {
         Ok(Some(entries)) => entries,
         Ok(None) => {
-            tracing::warn!(path = %path.display(), "the saved mempool is damaged or of another version: it is not read");
+            let aside = dir.join(ASIDE);
+            match fs::rename(&path, &aside) {
+                Ok(()) => tracing::warn!(
+                    path = %aside.display(),
+                    "the saved mempool is damaged or of another version: it is not read, and kept under this name"
+                ),
+                Err(error) => tracing::warn!(path = %path.display(), %error, "the saved mempool cannot be read"),
+            }
             Vec::new()
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -115,6 +124,7 @@ mod tests {
             bytes[at] ^= 1;
             fs::write(dir.path().join(FILE), &bytes).unwrap();
             assert!(load(dir.path()).is_empty(), "byte {at}");
+            assert_eq!(fs::read(dir.path().join(ASIDE)).unwrap(), bytes, "kept as it was");
             assert!(parse(&whole[..at]).is_none(), "cut at {at}");
         }
     }

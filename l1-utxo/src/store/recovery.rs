@@ -1,14 +1,16 @@
 //! What a start finds: the rows of the last flush, and what was appended to the log after it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 
 use bitcoin::BlockHash;
 use bitcoin::block::Header;
 use bitcoin::consensus::encode::{VarInt, deserialize_partial};
 use bitcoin::hashes::Hash;
+use fjall::Keyspace;
 
 use super::segment::{FIRST_RECORD, Kind};
-use super::{Malformed, Store, StoreError, codec};
+use super::{Malformed, Store, StoreError, Stored, codec};
 use crate::chain::{Chain, ChainError, IndexRow, Position};
 use crate::params::Params;
 
@@ -74,20 +76,36 @@ fn recover_blocks(chain: &mut Chain, mut blocks: VecDeque<TailRecord>) {
     }
 }
 
+/// The number of the last flush, if none of the last ones is missing: each wrote its number along with its coins, and a
+/// database that lost a journal in the middle would know coins of later ones only.
+pub(super) fn count_flushes(rows: &Keyspace, chainstate: &Path) -> Result<u64, StoreError> {
+    let mut missing = None;
+    let mut last: Option<u64> = None;
+    for row in rows.prefix([codec::FLUSHES]) {
+        let number = codec::decode_flush_key(&row.key()?)?;
+        let expected = last.map_or(number, |last| last + 1);
+        if number != expected {
+            missing.get_or_insert(expected);
+        }
+        last = Some(number);
+    }
+    let last = last.unwrap_or(0);
+    match missing {
+        Some(number) => Err(StoreError::LostFlush { chainstate: chainstate.to_owned(), number, last }),
+        None => Ok(last),
+    }
+}
+
 impl Store {
     pub(super) fn recover(&mut self) -> Result<Recovered, StoreError> {
-        if let Some(recovered) = self.recover_flushed()? {
-            return Ok(recovered);
-        }
-        tracing::warn!("the block log ends before the last flush: coins and index are made again from it");
-        self.rows.clear()?;
-        let tail = self.tail((0, FIRST_RECORD))?;
-        Ok(Recovered { rows: Vec::new(), best_block: None, tail })
+        let Stored { rows, best_block, flushed: from } = self.stored()?;
+        let tail = self.tail(from)?;
+        Ok(Recovered { rows, best_block, tail })
     }
 
-    /// `None`: the log does not hold what the rows rest on.
-    fn recover_flushed(&mut self) -> Result<Option<Recovered>, StoreError> {
-        let from = match self.rows.get(codec::LOG_END)? {
+    /// The rows of the last flush, the block whose coins are stored, and the end of the log at that time.
+    pub(super) fn flushed(&self) -> Result<Stored, StoreError> {
+        let flushed = match self.rows.get(codec::LOG_END)? {
             Some(value) => codec::decode_log_end(&value)?,
             None => (0, FIRST_RECORD),
         };
@@ -95,13 +113,11 @@ impl Store {
             let bytes: [u8; 32] = value.as_ref().try_into().map_err(|_| Malformed("best block"))?;
             Ok::<_, StoreError>(BlockHash::from_byte_array(bytes))
         });
-        let best_block = best_block.transpose()?;
-        let rows = self.index_rows()?;
-        if !self.log.reaches(from)? || !self.holds_last(&rows, from) {
-            return Ok(None);
-        }
-        let tail = self.tail(from)?;
-        Ok(Some(Recovered { rows, best_block, tail }))
+        Ok(Stored { rows: self.index_rows()?, best_block: best_block.transpose()?, flushed })
+    }
+
+    pub(super) fn other_log(&self, (segment, offset): (u32, u32)) -> StoreError {
+        StoreError::OtherLog { path: self.log.path(segment as usize), offset, chainstate: self.chainstate.clone() }
     }
 
     fn index_rows(&self) -> Result<Vec<IndexRow>, StoreError> {
@@ -112,13 +128,43 @@ impl Store {
         rows.collect()
     }
 
-    /// Whether the last record before `end` is whole: the one that a torn disk would have lost first.
-    fn holds_last(&self, rows: &[IndexRow], end: (u32, u32)) -> bool {
-        let data = rows.iter().filter_map(|row| Some((row.data?, Kind::Block)));
-        let undo = rows.iter().filter_map(|row| Some((row.undo?, Kind::Undo)));
-        let last = data.chain(undo).max_by_key(|(position, _)| *position);
-        last.is_none_or(|(position, kind)| {
-            (position.segment, position.offset) < end && self.log.read(kind, position).is_ok()
+    /// Whether the first and the last record of each segment that the rows know are theirs: files that were swapped, cut, or
+    /// are another node's do not hold them.
+    pub(super) fn check_anchors(&self, rows: &[IndexRow], end: (u32, u32)) -> Result<(), StoreError> {
+        let mut ends: BTreeMap<u32, [(Position, Kind, BlockHash); 2]> = BTreeMap::new();
+        for row in rows {
+            let hash = row.header.block_hash();
+            for (position, kind) in [(row.data, Kind::Block), (row.undo, Kind::Undo)] {
+                let Some(position) = position else { continue };
+                let anchor = (position, kind, hash);
+                let [first, last] = ends.entry(position.segment).or_insert([anchor; 2]);
+                if position < first.0 {
+                    *first = anchor;
+                }
+                if position > last.0 {
+                    *last = anchor;
+                }
+            }
+        }
+        for (position, kind, hash) in ends.into_values().flatten() {
+            let place = (position.segment, position.offset);
+            if place >= end || !self.is_record_of(position, kind, &hash)? {
+                return Err(self.other_log(place));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the record at a place is whole and that of this block.
+    fn is_record_of(&self, position: Position, kind: Kind, hash: &BlockHash) -> Result<bool, StoreError> {
+        let content = match self.log.read(kind, position) {
+            Ok(content) => content,
+            Err(StoreError::DamagedRecord { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        Ok(match tail_record(kind, position, &content)? {
+            TailRecord::Block { header, .. } => header.block_hash() == *hash,
+            TailRecord::Undo { hash: found, .. } => found == *hash,
         })
     }
 
@@ -135,7 +181,7 @@ impl Store {
     }
 }
 
-fn tail_record(kind: Kind, position: Position, content: &[u8]) -> Result<TailRecord, Malformed> {
+pub(super) fn tail_record(kind: Kind, position: Position, content: &[u8]) -> Result<TailRecord, Malformed> {
     match kind {
         Kind::Block => {
             let (header, read): (Header, usize) = deserialize_partial(content).map_err(|_| Malformed("block"))?;

@@ -8,11 +8,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::StoreError;
+use super::{FORMAT, StoreError};
 use crate::chain::Position;
 
-/// A new segment begins when this is reached, in bytes.
-const SEGMENT_SIZE: u32 = 128 << 20;
 /// Format, version, and the network's magic.
 const FILE_HEADER: [u8; 12] = *b"l1-utxo\0\x01\0\0\0";
 /// Bytes before the first record.
@@ -47,20 +45,18 @@ pub(super) struct SegmentLog {
 impl SegmentLog {
     /// Opens the log in `dir`, or makes an empty one. Its end is taken to be that of the last file until `scan` says
     /// otherwise.
-    pub(super) fn open(dir: &Path, magic: [u8; 4]) -> Result<Self, StoreError> {
+    pub(super) fn open(dir: &Path, magic: [u8; 4], segment_size: u32) -> Result<Self, StoreError> {
         std::fs::create_dir_all(dir).map_err(StoreError::io(dir))?;
         let mut log = Self {
             dir: dir.to_owned(),
             magic,
             files: Vec::new(),
             end: 0,
-            segment_size: SEGMENT_SIZE,
+            segment_size,
             is_synced: true,
             buffer: Vec::new(),
         };
-        while log.path(log.files.len()).exists() {
-            log.open_file()?;
-        }
+        log.open_files(true)?;
         if log.files.is_empty() {
             log.add_file()?;
         }
@@ -69,7 +65,48 @@ impl SegmentLog {
         Ok(log)
     }
 
-    fn path(&self, segment: usize) -> PathBuf {
+    /// Opens the log to read it only: nothing is made, cut or begun again.
+    pub(super) fn open_to_read(dir: &Path, magic: [u8; 4]) -> Result<Self, StoreError> {
+        let mut log = Self {
+            dir: dir.to_owned(),
+            magic,
+            files: Vec::new(),
+            end: 0,
+            segment_size: 0,
+            is_synced: true,
+            buffer: Vec::new(),
+        };
+        log.open_files(false)?;
+        let last = log.files.len().checked_sub(1).ok_or_else(|| StoreError::MissingSegment { path: log.path(0) })?;
+        log.end = log.length(last)?;
+        Ok(log)
+    }
+
+    fn open_files(&mut self, writable: bool) -> Result<(), StoreError> {
+        let count = self.highest_segment()?.map_or(0, |highest| highest + 1);
+        for segment in 0..count {
+            let path = self.path(segment);
+            if !path.exists() {
+                return Err(StoreError::MissingSegment { path });
+            }
+            self.open_file(writable, segment + 1 == count)?;
+        }
+        Ok(())
+    }
+
+    /// The number of the last segment in the folder, whether or not those before it are there.
+    fn highest_segment(&self) -> Result<Option<usize>, StoreError> {
+        let error = StoreError::io(&self.dir);
+        let mut highest = None;
+        for entry in std::fs::read_dir(&self.dir).map_err(&error)? {
+            let name = entry.map_err(&error)?.file_name().to_string_lossy().into_owned();
+            let number = name.strip_suffix(".log").and_then(|number| number.parse::<usize>().ok());
+            highest = highest.max(number.filter(|number| self.path(*number).ends_with(&name)));
+        }
+        Ok(highest)
+    }
+
+    pub(super) fn path(&self, segment: usize) -> PathBuf {
         self.dir.join(format!("{segment:05}.log"))
     }
 
@@ -80,16 +117,26 @@ impl SegmentLog {
         header
     }
 
-    fn open_file(&mut self) -> Result<(), StoreError> {
+    fn open_file(&mut self, writable: bool, is_last: bool) -> Result<(), StoreError> {
         let path = self.path(self.files.len());
         let error = StoreError::io(&path);
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(&error)?;
+        let file = OpenOptions::new().read(true).write(writable).open(&path).map_err(&error)?;
         let mut header = [0; FIRST_RECORD as usize];
         match file.read_exact_at(&mut header, 0) {
             Ok(()) if header == self.header() => {}
-            Ok(()) => return Err(StoreError::NotASegment { path }),
-            // The process died while it made the file: nothing was ever in it.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.write_header(&file, &path)?,
+            Ok(()) => {
+                let (name, format) = header.split_first_chunk::<8>().expect("16 bytes hold 8");
+                let format = u32::from_le_bytes(*format.first_chunk().expect("8 bytes hold 4"));
+                let is_other = *name == FILE_HEADER[..8] && format != FORMAT;
+                return Err(if is_other {
+                    StoreError::OtherFormat { path, found: format }
+                } else {
+                    StoreError::NotASegment { path }
+                });
+            }
+            // The process died while it made the file: nothing was ever in it. `scan` begins it again.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && is_last => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(StoreError::NotASegment { path }),
             Err(source) => return Err(error(source)),
         }
         self.files.push(file);
@@ -222,8 +269,16 @@ impl SegmentLog {
         }
     }
 
+    /// Cuts what a crash left of a record that was never finished. What lies before whole records is damage, and stays.
     fn cut(&mut self, segment: usize, offset: u32) -> Result<(), StoreError> {
-        let torn = self.length(segment)?.saturating_sub(offset);
+        if self.is_followed(segment as u32, offset)? {
+            return Err(StoreError::DamagedRecord { path: self.path(segment), offset });
+        }
+        let length = self.length(segment)?;
+        if length < FIRST_RECORD {
+            self.write_header(&self.files[segment], &self.path(segment))?;
+        }
+        let torn = length.saturating_sub(offset);
         if torn > 0 {
             tracing::warn!(segment, offset, bytes = torn, "the last record of the block log was torn: cut");
             let file = &self.files[segment];
@@ -235,9 +290,76 @@ impl SegmentLog {
         Ok(())
     }
 
+    /// Whether a whole record follows the bad one at a place, by what that one says of its length or, if that was damaged,
+    /// wherever one begins.
+    pub(super) fn is_followed(&self, segment: u32, offset: u32) -> Result<bool, StoreError> {
+        let Some(file) = self.files.get(segment as usize) else { return Ok(false) };
+        let end = self.length(segment as usize)?;
+        let mut size = [0; 4];
+        if end.saturating_sub(offset) < RECORD_HEADER as u32 {
+            return Ok(false);
+        }
+        file.read_exact_at(&mut size, u64::from(offset)).map_err(StoreError::io(&self.path(segment as usize)))?;
+        let next = offset.checked_add(RECORD_HEADER as u32).and_then(|next| next.checked_add(u32::from_le_bytes(size)));
+        match next.filter(|next| *next < end) {
+            Some(next) if self.read_at(segment, next)?.is_some() => Ok(true),
+            _ => self.holds_record_after(segment, offset),
+        }
+    }
+
+    /// Looks for a whole record in the bytes that a block and its undo data can take at most, byte by byte.
+    fn holds_record_after(&self, segment: u32, offset: u32) -> Result<bool, StoreError> {
+        const FARTHEST: u32 = 4 << 20;
+        let path = self.path(segment as usize);
+        let end = self.length(segment as usize)?;
+        let mut window = vec![0; end.saturating_sub(offset + 1).min(FARTHEST) as usize];
+        self.files[segment as usize]
+            .read_exact_at(&mut window, u64::from(offset) + 1)
+            .map_err(StoreError::io(&path))?;
+        // Nine bytes that could begin a record are rare: only those are read.
+        for (place, start) in window.windows(RECORD_HEADER).enumerate() {
+            let size = u32::from_le_bytes([start[0], start[1], start[2], start[3]]);
+            let at = offset + 1 + place as u32;
+            let fits = at.checked_add(RECORD_HEADER as u32).and_then(|begin| begin.checked_add(size));
+            let is_possible = size > 0 && Kind::from_byte(start[8]).is_some() && fits.is_some_and(|stop| stop <= end);
+            if is_possible && self.read_at(segment, at)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Reads all records without changing anything, and tells where in the last segment they end, and whether all of it
+    /// is whole up to what a crash may leave.
+    pub(super) fn read_all(
+        &self,
+        mut each: impl FnMut(Kind, Position, &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(u32, u32), StoreError> {
+        let mut end = (0, FIRST_RECORD);
+        for segment in 0..=self.last() {
+            let mut offset = FIRST_RECORD;
+            while let Some((kind, content)) = self.read_at(segment, offset)? {
+                let length = content.len() as u32;
+                each(kind, Position { segment, offset, length }, &content)?;
+                offset += RECORD_HEADER as u32 + length;
+            }
+            let is_end = offset >= self.length(segment as usize)?;
+            if !is_end && (segment != self.last() || self.is_followed(segment, offset)?) {
+                return Err(StoreError::DamagedRecord { path: self.path(segment as usize), offset });
+            }
+            end = (segment, offset);
+        }
+        Ok(end)
+    }
+
     /// Whether all records up to `end` can be there.
     pub(super) fn reaches(&self, (segment, offset): (u32, u32)) -> Result<bool, StoreError> {
         Ok((segment as usize) < self.files.len() && self.length(segment as usize)? >= offset)
+    }
+
+    /// Bytes of a segment behind a place.
+    pub(super) fn bytes_after(&self, segment: u32, offset: u32) -> Result<u64, StoreError> {
+        Ok(u64::from(self.length(segment as usize)?.saturating_sub(offset)))
     }
 
     /// Bytes on disk.
@@ -274,8 +396,7 @@ mod tests {
     }
 
     fn filled(dir: &Path, count: u8) -> (SegmentLog, Vec<Position>) {
-        let mut log = SegmentLog::open(dir, MAGIC).unwrap();
-        log.segment_size = 200;
+        let mut log = SegmentLog::open(dir, MAGIC, 200).unwrap();
         let put = |n| log.append(Kind::Block, |out| out.extend(content(n))).unwrap();
         let positions = (0..count).map(put).collect();
         (log, positions)
@@ -300,10 +421,10 @@ mod tests {
             assert_eq!(log.read(Kind::Block, *position).unwrap(), content(n as u8));
             assert!(log.read(Kind::Undo, *position).is_err());
         }
-        let mut again = SegmentLog::open(dir.path(), MAGIC).unwrap();
+        let mut again = SegmentLog::open(dir.path(), MAGIC, 200).unwrap();
         assert_eq!(found(&mut again), (0..20).map(content).collect::<Vec<_>>());
         assert_eq!(again.end(), log.end());
-        assert!(SegmentLog::open(dir.path(), [9; 4]).is_err());
+        assert!(SegmentLog::open(dir.path(), [9; 4], 200).is_err());
     }
 
     #[test]
@@ -315,11 +436,11 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         for length in last.offset as usize..bytes.len() {
             std::fs::write(&path, &bytes[..length]).unwrap();
-            let mut log = SegmentLog::open(dir.path(), MAGIC).unwrap();
+            let mut log = SegmentLog::open(dir.path(), MAGIC, 200).unwrap();
             assert_eq!(found(&mut log), (0..2).map(content).collect::<Vec<_>>(), "cut at {length}");
             let position = log.append(Kind::Undo, |out| out.extend(content(9))).unwrap();
             assert_eq!(log.read(Kind::Undo, position).unwrap(), content(9));
-            assert_eq!(found(&mut SegmentLog::open(dir.path(), MAGIC).unwrap()).len(), 3);
+            assert_eq!(found(&mut SegmentLog::open(dir.path(), MAGIC, 200).unwrap()).len(), 3);
         }
     }
 
@@ -331,7 +452,7 @@ mod tests {
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[positions[0].offset as usize + 12] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
-        let mut log = SegmentLog::open(dir.path(), MAGIC).unwrap();
+        let mut log = SegmentLog::open(dir.path(), MAGIC, 200).unwrap();
         assert!(matches!(log.scan((0, FIRST_RECORD), |_, _, _| Ok(())), Err(StoreError::DamagedRecord { .. })));
         assert!(matches!(log.read(Kind::Block, positions[0]), Err(StoreError::DamagedRecord { .. })));
     }
@@ -341,7 +462,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for length in 0..FIRST_RECORD as usize {
             std::fs::write(dir.path().join("00000.log"), &b"l1-utxo\0\x01\0\0\0\x01\x02\x03\x04"[..length]).unwrap();
-            let mut log = SegmentLog::open(dir.path(), MAGIC).unwrap();
+            let mut log = SegmentLog::open(dir.path(), MAGIC, 200).unwrap();
             assert!(found(&mut log).is_empty());
             assert_eq!(log.end(), (0, FIRST_RECORD));
         }

@@ -5,6 +5,7 @@ mod argument;
 mod case;
 mod command_line;
 mod dialect;
+mod directory;
 mod mempool;
 mod mining;
 mod node;

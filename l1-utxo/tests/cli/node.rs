@@ -54,7 +54,20 @@ impl Node {
 
     /// A node on a directory that outlives it.
     pub fn start_in(dir: &Path, options: &[&str]) -> Self {
-        let mut child = command()
+        Self::launch(command(), dir, options)
+    }
+
+    /// A node whose files may not grow beyond so many KiB each, as on a disk that is full.
+    pub fn start_on_full_disk(dir: &Path, kibibytes: u64) -> Self {
+        let mut shell = Command::new("sh");
+        // Without the trap the system would kill the process instead of refusing the write.
+        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kibibytes * 2);
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_l1-utxo")]);
+        Self::launch(shell, dir, &[])
+    }
+
+    fn launch(mut command: Command, dir: &Path, options: &[&str]) -> Self {
+        let mut child = command
             .args(["--network", "regtest", "--rpc", "127.0.0.1:0", "--data-dir"])
             .arg(dir)
             .args(options)
@@ -211,6 +224,31 @@ impl Node {
     /// Waits for the process to end by itself.
     pub fn ended(mut self) -> i32 {
         self.child.wait().unwrap().code().unwrap()
+    }
+
+    /// Waits for the process to end by itself: its exit code and the rest of its log.
+    pub fn last_words(mut self) -> (Option<i32>, String) {
+        let code = self.child.wait().unwrap().code();
+        let mut log = String::new();
+        while let Ok(line) = self.lines.recv_timeout(DEADLINE) {
+            log.push_str(&line);
+            log.push('\n');
+        }
+        (code, log)
+    }
+
+    /// A call that may find the node gone.
+    pub fn try_post(&mut self, method: &str, params: Value) -> Option<Value> {
+        let mut stream = TcpStream::connect(&self.address).ok()?;
+        stream.set_read_timeout(Some(DEADLINE)).ok()?;
+        let encoded = base64::engine::general_purpose::STANDARD.encode(&self.cookie);
+        let body = json!({"method": method, "params": params, "id": 0}).to_string();
+        let length = body.len();
+        let head = format!("POST / HTTP/1.1\r\nHost: l1\r\nConnection: close\r\nAuthorization: Basic {encoded}\r\n");
+        write!(stream, "{head}Content-Length: {length}\r\n\r\n{body}").ok()?;
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).ok()?;
+        serde_json::from_str(reply.split_once("\r\n\r\n")?.1).ok()
     }
 }
 

@@ -2,6 +2,7 @@
 //! neighbour on the other side of the boundary, accepted. `rule.rs` says what must be left behind by each refusal.
 //!
 //! Bitcoin Core: the checks of `src/validation.cpp`; their list is part C of the project's peers document.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests, too
 
 mod body;
 mod coinbase;

@@ -11,6 +11,7 @@ fn two(code: i32, message: &str, id: &str) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn requests_that_are_none() {
     let mut node = Node::start();
     let parse = legacy(-32_700, "Parse error", "null");

@@ -327,6 +327,7 @@ fn lists_of_transactions_and_outpoints() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn values_of_mining_and_control() {
     let mut node = Node::start();
     let zero = zero();
