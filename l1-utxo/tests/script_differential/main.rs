@@ -2,6 +2,9 @@
 //!
 //! Every case is made from a seed of its own, which a failure prints; `SCRIPT_SEED=N cargo test -p l1-utxo --test
 //! script_differential` replays it. Signatures are made over the hashes of the crate `bitcoin`, a third opinion.
+//! The long form, every spend under every set of flags:
+//!
+//!     SCRIPT_CASES=100000 SCRIPT_SETS=all cargo test --release -p l1-utxo --test script_differential -- --nocapture
 
 mod limit;
 mod lock;
@@ -24,7 +27,14 @@ use spend::{Case, Kind};
 /// What the test draws from.
 pub type Rng = rand_chacha::ChaCha8Rng;
 
+/// Spends in the short form, each under the rules of blocks and two other sets of flags.
 const CASES: u64 = 20_000;
+
+/// How many spends; `SCRIPT_CASES` says otherwise.
+static WANTED: LazyLock<u64> =
+    LazyLock::new(|| std::env::var("SCRIPT_CASES").ok().map_or(CASES, |count| count.parse().expect("a number")));
+/// Whether every spend is tried under every set.
+static ALL_SETS: LazyLock<bool> = LazyLock::new(|| std::env::var("SCRIPT_SETS").is_ok_and(|sets| sets == "all"));
 
 /// Every set of flags that the library knows and does not abort on: it insists on P2SH under WITNESS.
 static FLAG_SETS: LazyLock<Vec<ScriptFlags>> = LazyLock::new(|| {
@@ -50,9 +60,11 @@ fn agrees_with_bitcoin_core() {
         }
         sum
     };
-    let verdicts = (0..CASES).into_par_iter().map(run).reduce(Verdicts::new, add);
+    let cases = *WANTED;
+    let verdicts = (0..cases).into_par_iter().map(run).reduce(Verdicts::new, add);
     let sum = |index: usize| verdicts.values().map(|verdicts| verdicts[index]).sum::<u32>();
-    println!("{CASES} spends, {} invalid and {} valid: {verdicts:?}", sum(0), sum(1));
+    let sets = if *ALL_SETS { FLAG_SETS.len() } else { 3 };
+    println!("{cases} spends under {sets} sets each, {} invalid and {} valid: {verdicts:?}", sum(0), sum(1));
     for kind in Kind::ALL {
         let [rejected, accepted] = verdicts.get(kind).copied().unwrap_or_default();
         // Below a twentieth a kind would hardly be tested on that side.
@@ -78,8 +90,8 @@ fn run(seed: u64) -> Verdicts {
         FLAG_SETS[(seed / Kind::ALL.len() as u64 % FLAG_SETS.len() as u64) as usize],
         FLAG_SETS[rng.random_range(0..FLAG_SETS.len())],
     ];
-    for flags in sets {
-        compare(&case, flags, &cache, seed);
+    for flags in if *ALL_SETS { &FLAG_SETS[..] } else { &sets } {
+        compare(&case, *flags, &cache, seed);
     }
     let plain = TransactionCache::new(&case.transaction, case.prevouts.iter().collect());
     if verify_input(&plain, case.index, ScriptFlags::STANDARD).is_ok() {
