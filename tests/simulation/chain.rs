@@ -150,15 +150,52 @@ impl World {
         self.mempool.len()
     }
 
+    /// Those that wait.
+    pub fn pooled(&self) -> Vec<Transaction> {
+        self.mempool.entries().map(|entry| Transaction::clone(&entry.transaction)).collect()
+    }
+
+    /// The mempool loses all it holds, as one that was full or started anew.
+    pub fn forget(&mut self) {
+        self.mempool = Mempool::new(Policy::default());
+    }
+
+    /// An output that the best chain leaves unspent.
+    pub fn coin(&self, outpoint: &OutPoint) -> Option<TxOut> {
+        self.chain.view(&self.archive).coin(outpoint).map(|coin| coin.output)
+    }
+
+    /// The best chain's last block.
+    pub fn tip(&self) -> BlockHash {
+        self.chain.tip_entry().hash
+    }
+
+    /// The blocks of the best chain above a height.
+    pub fn blocks_above(&self, height: u32) -> Vec<Arc<Block>> {
+        let ids = (height + 1..=self.height()).filter_map(|height| self.chain.at_height(height));
+        ids.map(|id| self.block(id)).collect()
+    }
+
+    /// Makes a block of these transactions alone, whatever waits; their fees are nobody's.
+    pub fn mine_these(&mut self, transactions: Vec<Transaction>, now: u64) {
+        let parent = self.parent(now);
+        let block = mining::build_with(&parent, self.miner.clone(), transactions);
+        self.solve(block, now);
+    }
+
     /// Makes a block: of the mempool, or of nothing but its coinbase.
     pub fn mine(&mut self, script: Option<&ScriptBuf>, empty: bool, now: u64) {
         let parent = self.parent(now);
         let script = script.unwrap_or(&self.miner).clone();
-        let mut block = if empty {
+        let block = if empty {
             mining::build_with(&parent, script, Vec::new())
         } else {
             mining::draft(parent, &self.mempool).into_block(script)
         };
+        self.solve(block, now);
+    }
+
+    fn solve(&mut self, mut block: Block, now: u64) {
         let Search::Found(nonce) = mining::search(&block.header, 0, 1 << 20, self.chain.params()) else {
             panic!("regtest has no difficulty");
         };
