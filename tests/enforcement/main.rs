@@ -12,6 +12,7 @@ mod ground;
 mod oracle;
 mod party;
 mod play;
+mod special;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

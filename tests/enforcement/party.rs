@@ -163,10 +163,11 @@ impl Party {
             let weight = whole.weight().to_wu() + request.witness_weight;
             let (package, own) =
                 (request.feerate.fee_ceil(weight + request.parent_weight), request.feerate.fee_ceil(weight));
-            let fee = package.checked_sub(request.parent_fee).unwrap_or(own).max(own).max(request.floor);
-            if fee > request.limit {
+            let wanted = package.checked_sub(request.parent_fee).unwrap_or(own).max(own).max(request.floor);
+            if FeeratePerKw::FLOOR.fee_ceil(weight).max(request.floor) > request.limit {
                 return None;
             }
+            let fee = wanted.min(request.limit);
             let sum = in_sum + spent.iter().map(|output| output.value).sum::<Amount>();
             if let Some(change) = sum.checked_sub(out_sum + fee).filter(|change| change.to_sat() >= 330) {
                 whole.output.last_mut().expect("the change").value = change;

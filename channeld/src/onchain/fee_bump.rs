@@ -25,6 +25,8 @@ pub struct Feerates {
     pub relaxed: FeeratePerKw,
 }
 
+/// Two wallet inputs and a change output behind a child.
+const FUNDING_WEIGHT: u64 = 2 * 272 + 124;
 /// From so few blocks on, a claim is replaced at every block.
 const PRESSING: u32 = 6;
 
@@ -115,11 +117,7 @@ impl Turn<'_> {
         let key = OutPoint { txid: commitment.txid(), vout };
         let balance = commitment.output_index(OutputRole::ToBroadcaster);
         let balance = balance.map_or(Amount::ZERO, |vout| parent.output[vout as usize].value);
-        let at_risk = commitment.htlcs().iter().map(|committed| &committed.htlc).filter(|htlc| {
-            htlc.direction == HtlcDirection::Offered || facts.preimages.contains_key(&htlc.payment_hash)
-        });
-        let limit = at_risk.clone().map(|htlc| htlc.amount.to_amount_floor()).sum::<Amount>() + balance;
-        let deadline = at_risk.map(|htlc| BlockHeight::new(htlc.cltv_expiry.height())).min();
+        let (at_stake, deadline) = self.at_stake(commitment);
         let urgency = Urgency::new(facts.tip, deadline, new_block);
         let old = facts.claimed.get(&key);
         let feerate = match old {
@@ -135,7 +133,7 @@ impl Turn<'_> {
         };
         let (parent_weight, parent_fee) = (parent.weight().to_wu(), commitment.fee());
         let is_enough = parent_fee >= feerate.fee_ceil(parent_weight);
-        if is_enough || limit < FeeratePerKw::FLOOR.fee_ceil(parent_weight) {
+        if is_enough || at_stake + balance < FeeratePerKw::FLOOR.fee_ceil(parent_weight) {
             return None;
         }
         let claim = Claim {
@@ -149,6 +147,12 @@ impl Turn<'_> {
         let transaction = unsigned(vec![claim.input()], Vec::new(), 0);
         let witness_weight = claim.weight() - 4 * 41;
         let (spent, replaces) = (vec![claim.output], old.map(replaced));
+        // Whatever presses, an HTLC is not saved for more than it holds. That our balance comes at all may cost what blocks
+        // cost now, and what the operator asks for.
+        let usual = self.asked_above(&key, FeeratePerKw::new(0)).unwrap_or_default().max(self.cx.feerates.normal);
+        let weight = parent_weight + transaction.weight().to_wu() + witness_weight + FUNDING_WEIGHT;
+        let usual = usual.fee_ceil(weight).checked_sub(parent_fee).unwrap_or_default();
+        let limit = at_stake.max(usual.min(at_stake + balance));
         let request = FundRequest {
             key,
             transaction,
@@ -162,6 +166,18 @@ impl Turn<'_> {
             replaces,
         };
         (request.floor <= request.limit).then_some(request)
+    }
+
+    /// What the HTLCs hold that a close in time saves, and when the first of them ends.
+    fn at_stake(&self, commitment: &CommitmentTransaction) -> (Amount, Option<BlockHeight>) {
+        let preimages = &self.resolver.facts().preimages;
+        let at_risk = commitment
+            .htlcs()
+            .iter()
+            .map(|committed| &committed.htlc)
+            .filter(|htlc| htlc.direction == HtlcDirection::Offered || preimages.contains_key(&htlc.payment_hash));
+        let deadline = at_risk.clone().map(|htlc| BlockHeight::new(htlc.cltv_expiry.height())).min();
+        (at_risk.map(|htlc| htlc.amount.to_amount_floor()).sum(), deadline)
     }
 
     /// The wallet has paid: signs the channel's inputs and broadcasts.

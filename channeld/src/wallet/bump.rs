@@ -235,7 +235,8 @@ impl Wallet {
         let witness_weight = P2WPKH_WITNESS * input.len() as u64;
         let transaction = Transaction { version: Version::TWO, lock_time, input, output: Vec::new() };
         let parent_weight = Weight::from_wu(parents.weight);
-        let fee = ClaimFee { feerate: bump.feerate, parent_weight, parent_fee: parents.fee, limit, floor };
+        let fee =
+            ClaimFee { feerate: bump.feerate, parent_weight, parent_fee: parents.fee, limit, yields: false, floor };
         let spare = self.balance(bump.reserve).spendable;
         let mut funded = self.fund_claim(&Claim { transaction, spent, witness_weight, fee }, &[])?;
         let extra = funded.fee.checked_sub(worth).unwrap_or_default();

@@ -34,6 +34,8 @@ pub struct ClaimFee {
     pub parent_fee: Amount,
     /// More is never paid: the value at stake.
     pub limit: Amount,
+    /// Where the feerate asks for more than the limit: whether the limit is paid, or nothing is made.
+    pub yields: bool,
     /// Less is never paid: what a replacement must exceed.
     pub floor: Amount,
 }
@@ -64,8 +66,9 @@ impl Wallet {
         loop {
             let available = in_minus_out(&funded);
             let fee = claim.fee_for(weight_of(&funded, claim));
-            if fee > claim.fee.limit {
-                return Err(WalletError::FeeAboveLimit { needed: fee, limit: claim.fee.limit });
+            let needed = if claim.fee.yields { claim.least_for(weight_of(&funded, claim)) } else { fee };
+            if needed > claim.fee.limit {
+                return Err(WalletError::FeeAboveLimit { needed, limit: claim.fee.limit });
             }
             if available.is_some_and(|available| available >= fee) {
                 funded.add_change(claim, change);
@@ -109,7 +112,13 @@ impl Claim {
         let package = self.fee.feerate.fee_ceil((weight + self.fee.parent_weight).to_wu());
         let own = self.fee.feerate.fee_ceil(weight.to_wu());
         // A parent that pays more than its share never makes the child cheaper than its own feerate.
-        package.checked_sub(self.fee.parent_fee).unwrap_or(own).max(own).max(self.fee.floor)
+        let wanted = package.checked_sub(self.fee.parent_fee).unwrap_or(own).max(own).max(self.fee.floor);
+        if self.fee.yields { wanted.min(self.fee.limit) } else { wanted }
+    }
+
+    /// The least that is relayed, and replaces what is to be replaced.
+    fn least_for(&self, weight: Weight) -> Amount {
+        FeeratePerKw::FLOOR.fee_ceil(weight.to_wu()).max(self.fee.floor)
     }
 }
 

@@ -291,6 +291,7 @@ fn a_claim_gets_its_fee_within_its_limit() {
         parent_weight: Weight::from_wu(1_000),
         parent_fee: Amount::from_sat(253),
         limit: Amount::from_sat(10_000),
+        yields: false,
         floor: Amount::ZERO,
     };
     let claim =
@@ -303,6 +304,12 @@ fn a_claim_gets_its_fee_within_its_limit() {
     assert!(funded.fee >= needed && funded.fee <= needed + Amount::from_sat(10), "{} for {needed}", funded.fee);
     let tight = Claim { fee: ClaimFee { limit: Amount::from_sat(100), ..fee }, ..claim.clone() };
     assert!(matches!(fixture.wallet.fund_claim(&tight, &[]), Err(WalletError::FeeAboveLimit { .. })));
+    // What must be claimed, however dear blocks are, pays all that it is worth; below what relays nothing is made.
+    let yielding = |sat| ClaimFee { limit: Amount::from_sat(sat), yields: true, ..fee };
+    let worth = Claim { fee: yielding(1_000), ..claim.clone() };
+    assert_eq!(fixture.wallet.fund_claim(&worth, &[]).map(|funded| funded.fee), Ok(Amount::from_sat(1_000)));
+    let worthless = Claim { fee: yielding(100), ..claim.clone() };
+    assert!(matches!(fixture.wallet.fund_claim(&worthless, &[]), Err(WalletError::FeeAboveLimit { .. })));
     let mut empty = Fixture::new(0);
     assert!(matches!(empty.wallet.fund_claim(&claim, &[]), Err(WalletError::InsufficientFunds { .. })));
 }

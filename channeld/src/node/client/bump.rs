@@ -122,6 +122,8 @@ impl Node {
         });
         let mut claim = self.claim_of(request.ok_or(Refusal::NotReplaceable)?);
         claim.0.fee.limit = limit.map_or(claim.0.fee.limit, |limit| limit.min(claim.0.fee.limit));
+        // Who names a feerate and a limit hears that they do not go together.
+        claim.0.fee.yields = false;
         self.wallet.fund_claim(&claim.0, &claim.1).map(|funded| funded.fee).map_err(wallet_refusal)
     }
 
@@ -139,6 +141,7 @@ impl Node {
                 parent_weight: Weight::from_wu(request.parent_weight),
                 parent_fee: request.parent_fee,
                 limit: request.limit,
+                yields: true,
                 floor: request.floor,
             },
         };
