@@ -26,9 +26,10 @@ const L1_UTXO: &[(u8, &[&str])] = &[
     (4, &["mining", "sync"]),
     (6, &["store"]),
     (7, &["driver", "check"]),
-    (8, &["config", "net"]),
-    (9, &["rpc"]),
-    (10, &["node", "main"]),
+    (8, &["net"]),
+    (9, &["config"]),
+    (10, &["rpc"]),
+    (11, &["node", "main"]),
 ];
 /// Rooms up to this floor are pure.
 const LAST_PURE_FLOOR: u8 = 5;
