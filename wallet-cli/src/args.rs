@@ -14,7 +14,7 @@ use crate::failure::{Exit, Failure};
 use crate::output::Output;
 
 /// How long a daemon that does not answer may be one that is just starting.
-const START_PATIENCE: Duration = Duration::from_secs(3);
+const START_PATIENCE: Duration = Duration::from_secs(5);
 const START_LOOK: Duration = Duration::from_millis(50);
 
 /// Payment channels from the command line.

@@ -7,6 +7,7 @@
 pub mod auth;
 pub mod convert;
 pub mod health;
+mod place;
 pub mod presence;
 pub mod request;
 pub mod server;

@@ -29,6 +29,7 @@ use tower::util::MapResponseLayer;
 use crate::driver::handle::Handle;
 use crate::rpc::auth::{AuthLayer, Tokens};
 use crate::rpc::health;
+use crate::rpc::place::Placed;
 use crate::rpc::service::{Channels, Dev, Graphs, Invoices, Nodes, Payments, Peers, TokenKeeper, Wallets};
 use crate::rpc::status::typed;
 use crate::rpc::tls::Certificate;
@@ -39,8 +40,14 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Connections that may shake hands at once, and how long each may take.
 const HANDSHAKES: usize = 256;
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Connections from elsewhere that may be open at once; further ones wait in the kernel's queue.
+const CONNECTIONS: usize = 512;
 /// Before a connection is accepted again where that failed.
 const BREATH: Duration = Duration::from_millis(50);
+/// A connection that says nothing for so long is asked whether it lives, and given so long to answer: clients whose machine
+/// is gone are not told events for ever.
+const SILENCE: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_secs(20);
 /// Most calls at once on one connection.
 const MAX_STREAMS: u32 = 1_024;
 
@@ -101,17 +108,22 @@ pub async fn serve_tcp(
 fn shake_hands(
     listener: TcpListener,
     settings: Arc<rustls::ServerConfig>,
-) -> ReceiverStream<io::Result<TlsStream<TcpStream>>> {
+) -> ReceiverStream<io::Result<Placed<TlsStream<TcpStream>>>> {
     let (ready, incoming) = mpsc::channel(HANDSHAKES);
     let (acceptor, room) = (TlsAcceptor::from(settings), Arc::new(Semaphore::new(HANDSHAKES)));
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
     tokio::spawn(async move {
         loop {
-            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+            let next = async {
+                let shaking = Arc::clone(&room).acquire_owned().await.map_err(io::Error::other)?;
+                let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
+                listener.accept().await.map(|(stream, _)| (stream, shaking, place))
+            };
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = next => accepted,
                 () = ready.closed() => return,
             };
-            let Ok((stream, _)) = accepted else {
+            let Ok((stream, shaking, place)) = accepted else {
                 // Out of file descriptors, mostly: it passes.
                 tokio::time::sleep(BREATH).await;
                 continue;
@@ -121,9 +133,9 @@ fn shake_hands(
                 // A connection that cannot be tuned or does not speak TLS is the client's to notice.
                 let _ = stream.set_nodelay(true);
                 if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                    let _ = ready.send(Ok(stream)).await;
+                    let _ = ready.send(Ok(Placed::new(stream, place))).await;
                 }
-                drop(place);
+                drop(shaking);
             });
         }
     });
@@ -168,6 +180,8 @@ fn tuned() -> Server {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
+        .http2_keepalive_interval(Some(SILENCE))
+        .http2_keepalive_timeout(Some(ANSWER))
 }
 
 /// Answers about messages that cannot be read get a reason too.

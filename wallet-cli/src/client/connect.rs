@@ -119,7 +119,7 @@ impl FromStr for ConnectString {
             None => (rest, None),
         };
         let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-        if token.is_empty() || port.is_none() {
+        if token.is_empty() || port.is_none() || address.contains(char::is_whitespace) {
             return Err(expected.into());
         }
         let (address, token) = (address.to_string(), token.to_string());
@@ -243,5 +243,6 @@ mod tests {
         {
             assert!(wrong.parse::<ConnectString>().is_err(), "{wrong}");
         }
+        assert!(format!("channeld://t@a b:1#{}", "cd".repeat(32)).parse::<ConnectString>().is_err());
     }
 }

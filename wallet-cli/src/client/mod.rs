@@ -8,7 +8,7 @@ mod wait;
 pub use connect::{ConnectString, Target};
 pub use pin::{ServedCertificate, served_certificate};
 pub use presence::{Presence, default_data_dir};
-pub use wait::{channel_until, channels_ready, synced};
+pub use wait::{caught_up, channel_until, channels_ready, synced};
 
 use proto::v1::channel_service_client::ChannelServiceClient;
 use proto::v1::dev_service_client::DevServiceClient;

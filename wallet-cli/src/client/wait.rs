@@ -65,6 +65,29 @@ pub async fn synced(client: &Client, height: u32, timeout: Duration) -> Result<(
     }
 }
 
+/// Waits until the node has followed the chain up to `height`, for as long as it comes nearer: at most `stall` without a
+/// block.
+///
+/// # Errors
+/// Where the daemon refuses, or it comes no nearer.
+pub async fn caught_up(client: &Client, height: u32, stall: Duration) -> Result<(), Failure> {
+    let (mut reached, mut deadline) = (0, Instant::now() + stall);
+    loop {
+        let node = client.node().get_node(GetNodeRequest {}).await?.into_inner();
+        if node.sync_state() == SyncState::Synced && node.block_height >= height {
+            return Ok(());
+        }
+        if node.block_height > reached {
+            (reached, deadline) = (node.block_height, Instant::now() + stall);
+        }
+        if Instant::now() >= deadline {
+            let message = format!("the node is at block {} of {height}: {}", node.block_height, node.sync_reason);
+            return Err(Failure::new(Exit::TimedOut, message, "check the chain and the daemon's log"));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// Waits until no channel is left that could be used but for a message of the peer, or the time is up: with the block that
 /// a funding transaction needed, `channel_ready` is on its way.
 ///

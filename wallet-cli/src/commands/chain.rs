@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use crate::args::Global;
 use crate::chain::Chain;
-use crate::client::{Client, channels_ready, request_id, synced};
+use crate::client::{Client, caught_up, channels_ready, request_id};
 use crate::failure::Failure;
 use crate::output::{bar, pairs};
 
-/// How long the daemon may take to follow what was mined, and its channels to be ready.
+/// How long the daemon may take to follow a block that was mined, and its channels to be ready.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// See `--help`.
@@ -138,7 +138,7 @@ async fn follow(global: &Global, chain: &Chain) {
     let at_chain = global.presence().ok().filter(|presence| presence.chain.as_deref() == Some(chain.url()));
     let Some(Ok(target)) = at_chain.map(|presence| presence.target()) else { return };
     let (Ok(client), Ok(height)) = (Client::connect(&target).await, chain.height().await) else { return };
-    if synced(&client, height, PATIENCE).await.is_ok() {
+    if caught_up(&client, height, PATIENCE).await.is_ok() {
         let _ = channels_ready(&client, PATIENCE).await;
     }
 }

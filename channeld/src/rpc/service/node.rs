@@ -116,7 +116,11 @@ impl NodeService for Nodes {
         &self,
         request: Request<SubscribeEventsRequest>,
     ) -> Result<Response<Self::SubscribeEventsStream>, Status> {
-        let request = request.into_inner();
+        let mut request = request.into_inner();
+        if request.channel_id.contains('x') {
+            let channel = request::channel_id(&self.handle, "channel_id", &request.channel_id).await?;
+            request.channel_id = channel.to_string();
+        }
         let filter = Filter::read(&request)?;
         let log = self.handle.events();
         let newest = log.newest();
