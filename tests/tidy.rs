@@ -217,6 +217,37 @@ fn nothing_is_left_undone() {
     report(&broken);
 }
 
+/// docs/spec.md names the test of each rule of the BOLTs: each is there, and no rule is without one.
+#[test]
+fn the_table_of_the_specification_names_tests_that_exist() {
+    let text = fs::read_to_string(root().join("docs/spec.md")).expect("the table is there");
+    let mut sources: BTreeMap<PathBuf, String> = BTreeMap::new();
+    let (mut broken, mut named) = (Vec::new(), 0);
+    for row in text.lines().filter(|line| line.starts_with("| ") && line.contains("::")) {
+        for name in row.split('`').filter(|part| part.contains(".rs::")) {
+            let (path, test) = name.split_once("::").expect("it was looked for");
+            let below = if path.starts_with("tests/") { "" } else { "channeld/src" };
+            let source = sources
+                .entry(root().join(below).join(path))
+                .or_insert_with_key(|path| fs::read_to_string(path).unwrap_or_default());
+            named += 1;
+            if !source.contains(&format!("fn {test}(")) {
+                broken.push(format!("docs/spec.md: {name} is not there"));
+            }
+        }
+    }
+    // Whatever is in a table is a rule, but for the heads and the count of lines.
+    let is_rule = |line: &&str| line.starts_with("| ") && !line.contains(".rs::");
+    for row in text.lines().filter(is_rule) {
+        let is_head = ["| § |", "| lines |", "| rule |", "| | ", "| BOLT "].iter().any(|head| row.starts_with(head));
+        if !is_head {
+            broken.push(format!("docs/spec.md: no test in {row}"));
+        }
+    }
+    assert!(named > 300, "{named} tests are named");
+    report(&broken);
+}
+
 #[test]
 fn the_daemon_never_knows_the_chain_package() {
     for package in ["channeld", "wallet-cli", "proto"] {

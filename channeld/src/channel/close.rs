@@ -284,6 +284,16 @@ impl Funded {
 
     /// The closing transaction as we see it; where one side leaves its own output out, without that.
     fn closing_transaction(&self, fee: Amount, without: Option<Side>) -> Result<ClosingTransaction, ClosingError> {
+        self.closing_transaction_of(fee, without, self.commitments.parameters.local.dust_limit)
+    }
+
+    /// The same as somebody with that dust limit sees it.
+    fn closing_transaction_of(
+        &self,
+        fee: Amount,
+        without: Option<Side>,
+        dust_limit: Amount,
+    ) -> Result<ClosingTransaction, ClosingError> {
         let parameters = &self.commitments.parameters;
         let tally = self.commitments.tally(View::LocalCurrent);
         let opener = parameters.opener;
@@ -299,19 +309,19 @@ impl Funded {
             opener_script: self.script_of(opener),
             accepter_script: self.script_of(opener.other()),
             fee,
-            dust_limit: parameters.local.dust_limit,
+            dust_limit,
         };
         ClosingTransaction::build(self.commitments.main().funding(), &spec)
     }
 
     /// What both sides would sign with that fee.
     #[cfg(test)]
-    pub(super) fn closing_transaction_for_test(&self, fee: Amount) -> bitcoin::SegwitV0Sighash {
+    pub(crate) fn closing_transaction_for_test(&self, fee: Amount) -> bitcoin::SegwitV0Sighash {
         let transaction = self.closing_transaction(fee, None).expect("there are outputs");
         transaction.sighash(self.commitments.main().funding())
     }
 
-    /// The form of the closing transaction that the peer signed: ours, or that without its own output.
+    /// The form of the closing transaction that the peer signed: ours, that without its own output, or that with its dust limit.
     fn signed_by_peer(&self, fee: Amount, signature: &Signature) -> Result<ClosingTransaction, Violation> {
         let main = self.commitments.main();
         let pubkey = &main.local.terms().countersignatory.funding_pubkey;
@@ -319,9 +329,13 @@ impl Funded {
         if ours.verifies(main.funding(), pubkey, signature) {
             return Ok(ours);
         }
-        let without = self.closing_transaction(fee, Some(Side::Remote)).ok();
-        without
-            .filter(|transaction| transaction.verifies(main.funding(), pubkey, signature))
+        // BOLT 3: who signs leaves out what is below its own dust limit, and may leave out its own output.
+        let theirs = self.commitments.parameters.remote.dust_limit;
+        let others =
+            [self.closing_transaction(fee, Some(Side::Remote)), self.closing_transaction_of(fee, None, theirs)];
+        let mut others = others.into_iter().flatten();
+        others
+            .find(|transaction| transaction.verifies(main.funding(), pubkey, signature))
             .ok_or_else(|| Violation::closing_signature(ours.transaction()))
     }
 

@@ -328,13 +328,12 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// Raw and hex, as BOLT 1 wants the transaction whose signature did not verify.
     pub(super) fn commitment_signature(transaction: &Transaction) -> Violation {
-        Violation::CommitmentSignature { txid: transaction.compute_txid(), transaction: serialize_hex(transaction) }
+        Violation::CommitmentSignature { txid: transaction.compute_txid(), transaction: shown(transaction) }
     }
 
     pub(super) fn closing_signature(transaction: &Transaction) -> Violation {
-        Violation::ClosingSignature { txid: transaction.compute_txid(), transaction: serialize_hex(transaction) }
+        Violation::ClosingSignature { txid: transaction.compute_txid(), transaction: shown(transaction) }
     }
 
     /// What is done about it. Whatever a reconnect mends, and whatever costs nobody money, is worth a warning only.
@@ -353,6 +352,18 @@ impl Violation {
             | Violation::Unexpected { .. } => Response::Warn,
             _ => Response::FailChannel,
         }
+    }
+}
+
+/// The largest transaction that is shown: hex is twice as long, and a message ends at 65,535 bytes. A commitment may hold 966
+/// HTLCs, and then it is larger.
+const MOST_SHOWN: usize = 32_000;
+
+/// Raw and hex, as BOLT 1 wants the transaction whose signature did not verify.
+fn shown(transaction: &Transaction) -> String {
+    match transaction.total_size() {
+        0..=MOST_SHOWN => serialize_hex(transaction),
+        size => format!("{size} bytes, too many to show"),
     }
 }
 
@@ -381,7 +392,7 @@ pub enum Failure {
         /// When.
         height: BlockHeight,
     },
-    /// The peer asked for an impossible state, or never came to an agreement.
+    /// The closing fees that the two sides accept did not meet for too long.
     #[error("no agreement on a mutual close")]
     NoClosingAgreement,
     /// We sent something that the node could not deliver in time (no `revoke_and_ack`, no `closing_signed`).

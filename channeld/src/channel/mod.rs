@@ -103,6 +103,7 @@ impl Channel {
             Input::FundingDepth { depth, short_channel_id } => {
                 self.funding_depth(depth, short_channel_id, cx, &mut decision);
             }
+            Input::FundingInvalid => self.funding_invalid(&mut decision),
             Input::FundingReorged => self.funding_reorged(&mut decision),
             Input::FundingSpent { txid } => self.funding_spent(txid, &mut decision),
             Input::FundingUnspent => self.funding_unspent(&mut decision),

@@ -124,6 +124,11 @@ impl Channel {
             return Err(Violation::NotReady.into());
         }
         let commitments = &funded.commitments;
+        let txid = commitments.main().funding().outpoint().txid;
+        // BOLT 2: of a batch, whose `start_batch` is skipped, only the one for this funding output is of account.
+        if message.funding_txid.is_some_and(|named| named != txid) {
+            return Ok(());
+        }
         let number = commitments.number(View::LocalNext);
         let point = cx.signer.per_commitment_point(&self.keys_id, number);
         let transaction = commitments.build(View::LocalNext, &point);
@@ -323,7 +328,7 @@ impl Channel {
             channel_id: self.id,
             signature: *signatures.commitment.ecdsa(),
             htlc_signatures: signatures.htlcs,
-            funding_txid: None,
+            funding_txid: Some(commitments.main().funding().outpoint().txid),
         })
     }
 

@@ -3,7 +3,7 @@
 
 use bitcoin::{Amount, OutPoint};
 
-use super::port::{AcceptRequest, Context, Effect, OpenRequest};
+use super::port::{AbandonReason, AcceptRequest, Context, Effect, OpenRequest};
 use super::proposal::{
     accepter_keys, channel_type, check_first_commitment, check_limits, check_open_channel, check_request, clamp,
     is_alias_only, limits_of_accepter, limits_of_opener, opener_keys, own_limits, upfront_script,
@@ -14,7 +14,7 @@ use crate::commitment::{self, Commitments, Parameters, Side, View};
 use crate::keys::PerCommitmentPoint;
 use crate::transactions::{CommitmentSignature, CommitmentSignatures, Funding, verify_commitment};
 use crate::units::{ChannelId, CommitmentNumber, ShortChannelId};
-use crate::wire::{AcceptChannel, ChannelReady, FundingCreated, FundingSigned, OpenChannel};
+use crate::wire::{self, AcceptChannel, ChannelReady, FundingCreated, FundingSigned, OpenChannel};
 
 impl Channel {
     /// Opens a channel: `open_channel` is the effect. The node keeps the channel as it is.
@@ -284,6 +284,15 @@ impl Channel {
         }
         if funded.remote_ready {
             decision.effect(Effect::Ready);
+        }
+    }
+
+    /// BOLT 2: no `channel_ready` unless the output pays exactly `funding_satoshis` to the agreed script. What the opener named
+    /// instead never becomes the channel's: no commitment of ours can spend it, and nobody's money is in it but the opener's.
+    pub(super) fn funding_invalid(&self, decision: &mut Decision) {
+        if self.funded().is_some() && self.opener == Side::Remote {
+            decision.send(wire::Error::new(self.id, "the funding output is not the one that was agreed on"));
+            self.give_up(AbandonReason::FundingInvalid, decision);
         }
     }
 

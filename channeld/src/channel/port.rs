@@ -223,6 +223,8 @@ pub enum Input {
         /// Where.
         short_channel_id: ShortChannelId,
     },
+    /// The funding transaction is in the best chain, and its output is not the one that was agreed on.
+    FundingInvalid,
     /// A reorganisation took the funding transaction out of the best chain.
     FundingReorged,
     /// A transaction that spends the funding output is in the best chain.
@@ -523,6 +525,8 @@ pub enum AbandonReason {
     NotFunded,
     /// The peer did not answer in time.
     NoAnswer,
+    /// Accepter: the funding output does not pay what was agreed to the script that was agreed.
+    FundingInvalid,
 }
 
 /// What an operator should see; nothing depends on it.

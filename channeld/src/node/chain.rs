@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bitcoin::hashes::Hash;
-use bitcoin::{Block, BlockHash, OutPoint, Transaction, Txid};
+use bitcoin::{Block, BlockHash, OutPoint, Transaction, TxOut};
 
 use super::Node;
 use super::api::event::EventKind;
@@ -127,19 +127,32 @@ impl Node {
 
     /// Tells channels whose funding transaction is in this block where it is.
     fn find_fundings(&mut self, height: BlockHeight, block: &Block) {
-        let waiting: BTreeMap<Txid, (ChannelId, u32)> = self
-            .funding_outpoints()
-            .filter(|(id, _)| self.state.channels[id].channel.funded().is_some_and(|it| it.short_channel_id.is_none()))
-            .map(|(id, outpoint)| (outpoint.txid, (id, outpoint.vout)))
+        let is_waiting = |funded: &&channel::Funded| funded.short_channel_id.is_none();
+        let waiting: BTreeMap<OutPoint, (ChannelId, TxOut)> = self
+            .state
+            .channels
+            .iter()
+            .filter_map(|(id, entry)| Some((*id, entry.channel.funded().filter(is_waiting)?)))
+            .map(|(id, funded)| (id, funded.commitments.main().funding()))
+            .map(|(id, funding)| (funding.outpoint(), (id, funding.output())))
             .collect();
         if waiting.is_empty() {
             return;
         }
         for (place, transaction) in (0u32..).zip(&block.txdata) {
-            let Some((id, output)) = waiting.get(&transaction.compute_txid()) else { continue };
-            let output = u16::try_from(*output).unwrap_or(u16::MAX);
-            if let Some(short_channel_id) = ShortChannelId::new(height.height(), place, output) {
-                self.drive_quietly(*id, channel::Input::FundingDepth { depth: 1, short_channel_id });
+            let txid = transaction.compute_txid();
+            // One transaction may fund several channels.
+            let fundings = waiting.range(OutPoint::new(txid, 0)..=OutPoint::new(txid, u32::MAX));
+            for (outpoint, (id, agreed)) in fundings {
+                let output = usize::try_from(outpoint.vout).ok().and_then(|vout| transaction.output.get(vout));
+                let vout = u16::try_from(outpoint.vout).ok();
+                let place = vout.and_then(|vout| ShortChannelId::new(height.height(), place, vout));
+                match place.filter(|_| output == Some(agreed)) {
+                    Some(short_channel_id) => {
+                        self.drive_quietly(*id, channel::Input::FundingDepth { depth: 1, short_channel_id });
+                    }
+                    None => self.drive_quietly(*id, channel::Input::FundingInvalid),
+                }
             }
         }
     }

@@ -62,6 +62,9 @@ impl Node {
             }
             Err(channel::Error::Violated(violation)) => {
                 tracing::warn!(channel = %id, peer = %entry.peer, %violation, "the peer broke a rule");
+                if violation == channel::Violation::ClosingFeeRange && self.disagrees_for_long(id) {
+                    return self.drive(id, channel::Input::Fail(channel::Failure::NoClosingAgreement));
+                }
                 self.drive(id, channel::Input::Violated(violation))
             }
             Err(channel::Error::Refused(refusal)) => Err(refusal),
@@ -133,6 +136,7 @@ impl Node {
     }
 
     fn noticed(&mut self, id: ChannelId, notice: Notice) {
+        let is_said = matches!(notice, Notice::PeerWarned { .. } | Notice::FeerateOutOfRange { .. });
         let message = match notice {
             Notice::PeerWarned { text } => format!("the peer warns: {text}"),
             Notice::FeerateOutOfRange { feerate } => {
@@ -147,7 +151,10 @@ impl Node {
                 format!("HTLC {id} is near its deadline: the channel will be closed at height {close_height}")
             }
         };
-        self.warn(Some(id), message);
+        match self.state.channels.get(&id).map(|entry| entry.peer).filter(|_| is_said) {
+            Some(peer) => self.event_by_peer(peer, EventKind::Warning { channel: Some(id), message }),
+            None => self.warn(Some(id), message),
+        }
     }
 
     /// The peer's signature is in the same record as this: the funding transaction may go.
@@ -276,6 +283,7 @@ impl Node {
         self.change(Change::ChannelAdded { peer: key.0, channel: Box::new(opening.channel), policy });
         self.turns.push(Effect::Protect { peer: key.0 });
         if opening.funding.is_some() {
+            self.live.opened_as.insert(key, id);
             self.change(Change::FundingKept { channel: id, transaction: opening.funding });
         } else {
             self.pending_event(id);
@@ -313,6 +321,7 @@ fn abandon_refusal(peer: NodeId, reason: &AbandonReason) -> Refusal {
         AbandonReason::ByUser => Refusal::PeerRefused { message: "the opening was given up".to_owned() },
         AbandonReason::Failed(failure) => Refusal::PeerRefused { message: failure.to_string() },
         AbandonReason::NoAnswer => Refusal::PeerRefused { message: "the peer did not answer in time".to_owned() },
+        AbandonReason::FundingInvalid => Refusal::PeerRefused { message: "funded by another output".to_owned() },
         AbandonReason::NotFunded => Refusal::PeerRefused { message: "never funded".to_owned() },
     }
 }

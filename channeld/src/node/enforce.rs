@@ -196,6 +196,9 @@ impl Node {
             E::Watch(_) => {}
             E::Closed { kind, txid, .. } => {
                 self.event(EventKind::ChannelClosing { channel: id, how: close_kind(kind), txid });
+                if let Some(loss) = possible_loss(kind) {
+                    self.warn(Some(id), loss.to_owned());
+                }
             }
             E::Undone => self.close_undone(id),
             E::Buried { kind } => self.close_buried(id, kind),
@@ -314,6 +317,7 @@ impl Node {
         self.change(Change::ChannelRemoved { channel: id });
         self.live.kept.remove(&id);
         self.live.silent_closes.remove(&id);
+        self.live.disagreed.remove(&id);
         self.event(EventKind::ChannelClosed { channel: id, how });
     }
 
@@ -405,6 +409,24 @@ const fn direction(adder: Side) -> HtlcDirection {
     match adder {
         Side::Remote => HtlcDirection::Offered,
         Side::Local => HtlcDirection::Received,
+    }
+}
+
+/// BOLT 5: what cannot be handled is told to the user.
+const fn possible_loss(kind: onchain::CloseKind) -> Option<&'static str> {
+    match kind {
+        onchain::CloseKind::Unknown => Some(
+            "the funding output was spent by no transaction that this node knows: somebody has its key, and the channel's \
+             balance may be lost",
+        ),
+        onchain::CloseKind::RemoteFuture(_) => Some(
+            "the peer's commitment is newer than all that this node knows: it takes its balance there, and what was in \
+             flight may be lost",
+        ),
+        onchain::CloseKind::LocalRevoked(_) => {
+            Some("an old copy of this node broadcast a revoked commitment: the peer may take the whole channel")
+        }
+        _ => None,
     }
 }
 

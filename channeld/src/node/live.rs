@@ -23,6 +23,8 @@ pub(super) struct Live {
     pub sessions: BTreeMap<NodeId, Session>,
     /// Channels whose funding is not settled yet, by peer and temporary id.
     pub openings: BTreeMap<(NodeId, ChannelId), Opening>,
+    /// Channels that we opened on a present connection, by the temporary id: the peer may still refuse them by that name.
+    pub opened_as: BTreeMap<(NodeId, ChannelId), ChannelId>,
     /// Who is answered when a channel's funding is signed.
     pub funding_waiters: BTreeMap<ChannelId, RequestNumber>,
     /// Payments of ours that look for a way, or wait for a channel.
@@ -65,6 +67,10 @@ pub(super) struct Live {
     pub greeted: BTreeSet<ChannelId>,
     /// On how many connections a mutual close went unanswered.
     pub silent_closes: BTreeMap<ChannelId, u32>,
+    /// Since when a mutual close fails for want of a fee that both accept.
+    pub disagreed: BTreeMap<ChannelId, UnixTime>,
+    /// How much of what peers say is still written down.
+    pub chatter: super::chatter::Chatter,
     /// Streams whose clients are told how they stand when the turn closes.
     pub to_tell: BTreeSet<SessionId>,
     /// Streams over HTLCs that may have a batch to send.

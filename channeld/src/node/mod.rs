@@ -13,6 +13,7 @@ pub mod turn;
 
 mod buried;
 mod chain;
+mod chatter;
 pub mod client;
 mod drive;
 mod enforce;

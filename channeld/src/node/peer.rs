@@ -33,7 +33,7 @@ impl Node {
         self.live.sessions.insert(peer, session);
         self.settle_address(peer, reached_at);
         self.gossip_connected(peer);
-        self.event(EventKind::PeerConnected { peer });
+        self.event_of_session(peer, EventKind::PeerConnected { peer });
         for id in self.channels_of(peer) {
             self.drive_quietly(id, channel::Input::Connected(features));
         }
@@ -66,8 +66,9 @@ impl Node {
     fn session_over(&mut self, peer: NodeId) {
         self.live.sessions.remove(&peer);
         self.forget_silence(peer);
+        self.live.opened_as.retain(|(of, _), _| *of != peer);
         self.gossip_disconnected(peer);
-        self.event(EventKind::PeerDisconnected { peer });
+        self.event_of_session(peer, EventKind::PeerDisconnected { peer });
         let openings: Vec<_> = self.live.openings.keys().filter(|(of, _)| *of == peer).copied().collect();
         for key in openings {
             self.drive_opening(key, channel::Input::Disconnected);
@@ -104,7 +105,8 @@ impl Node {
             Message::OpenChannel(open) => self.receive_open(peer, *open),
             Message::Error(error) if error.channel_id == ChannelId::ALL => self.receive_error_for_all(peer, &error),
             Message::Warning(warning) if warning.channel_id == ChannelId::ALL => {
-                self.warn(None, format!("{peer} warns: {}", printable(&warning.data)));
+                let message = format!("{peer} warns: {}", printable(&warning.data));
+                self.event_by_peer(peer, EventKind::Warning { channel: None, message });
             }
             Message::ChannelUpdate(update) => self.receive_channel_update(peer, *update),
             message => self.channel_message(peer, message),
@@ -134,8 +136,17 @@ impl Node {
                 }
             }
             // BOLT 1: an error about a channel that we do not know needs no answer; nor does a warning.
-            _ if matches!(message, Message::Error(_) | Message::Warning(_)) => {}
+            _ if matches!(message, Message::Error(_) | Message::Warning(_)) => self.word_of_opening(peer, id, message),
             _ => self.unknown_channel(peer, id, &message),
+        }
+    }
+
+    /// BOLT 1: an accepter's `error` names the temporary id until it has sent `funding_signed`.
+    fn word_of_opening(&mut self, peer: NodeId, temporary: ChannelId, message: Message) {
+        let Some(id) = self.live.opened_as.get(&(peer, temporary)).copied() else { return };
+        let funded = self.state.channels.get(&id).and_then(|entry| entry.channel.funded());
+        if funded.is_some_and(|funded| funded.phase == channel::Phase::AwaitingFundingSigned) {
+            self.drive_quietly(id, channel::Input::Message(message));
         }
     }
 
@@ -213,7 +224,7 @@ impl Node {
 
     fn refuse_open(&mut self, peer: NodeId, temporary: ChannelId, reason: String) {
         self.send(peer, wire::Error { channel_id: temporary, data: reason.clone().into_bytes() }.into());
-        self.event(EventKind::InboundOpenRefused { peer, reason });
+        self.event_by_peer(peer, EventKind::InboundOpenRefused { peer, reason });
     }
 
     /// A short channel id that no block gives: BOLT 2's alias.

@@ -14,6 +14,8 @@ const ANSWER_MICROS: u64 = 60_000_000;
 const OPENING_MICROS: u64 = 120_000_000;
 /// How long a peer that opens to us may take: its user may have to sign the funding transaction by hand.
 const ACCEPTING_MICROS: u64 = 600_000_000;
+/// How long the two sides may offer closing fees that do not meet.
+const DISAGREEMENT_MICROS: u64 = 600_000_000;
 /// After so many connections on which a mutual close went unanswered it is made by force.
 const SILENT_CLOSES: u32 = 3;
 
@@ -53,6 +55,13 @@ impl Node {
         let count = self.live.silent_closes.entry(id).or_default();
         *count += 1;
         *count >= SILENT_CLOSES
+    }
+
+    /// BOLT 2: a peer that sends no satisfying `fee_range` after a reasonable time; each connection brings a new try.
+    pub(super) fn disagrees_for_long(&mut self, id: ChannelId) -> bool {
+        let now = self.moment.now;
+        let since = *self.live.disagreed.entry(id).or_insert(now);
+        now.micros_since(since) > DISAGREEMENT_MICROS
     }
 
     fn give_up_late_openings(&mut self, now: UnixTime) {

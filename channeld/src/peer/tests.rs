@@ -414,11 +414,12 @@ async fn pings_are_answered_to_the_byte_and_not_for_ever() {
 #[tokio::test]
 async fn a_silent_peer_is_pinged_and_then_left() {
     let timeouts =
-        Timeouts { ping: Duration::from_millis(100), silence: Duration::from_millis(600), ..Timeouts::default() };
+        Timeouts { ping: Duration::from_millis(100), silence: Duration::from_secs(6), ..Timeouts::default() };
     let mut node = TestNode::start_with(1, Limits::default(), timeouts).await;
     let (mut peer, _) = RawPeer::connect(&mut node, 9).await;
     for _ in 0..3 {
         let Some(Message::Ping(ping)) = peer.receive().await else { panic!("no ping") };
+        assert!(ping.ignored.iter().all(|byte| *byte == 0), "nothing of ours travels in it");
         peer.send(&ping.pong().unwrap().into()).await;
     }
     assert!(matches!(peer.receive().await, Some(Message::Ping(_))));
@@ -519,4 +520,78 @@ async fn callers_nobody_knows_are_few() {
     let friend = SecretKey::from_slice(&[53; 32]).unwrap().public_key(SECP256K1);
     node.peers.protect(NodeId(friend));
     RawPeer::connect(&mut node, 53).await;
+}
+
+#[tokio::test]
+async fn init_is_held_to_its_features_whichever_field_they_stand_in() {
+    let node = TestNode::start(1).await;
+    let with = |bits: &[usize]| {
+        let mut features = Features::init();
+        bits.iter().for_each(|bit| features.set_bit(*bit));
+        features
+    };
+    // Even bits that are unknown or not offered, and dependencies that are missing: each closes the connection.
+    let broken = [
+        (Features::empty(), with(&[28]), "28"),
+        (with(&[62]), Features::init(), "62"),
+        (Features::empty(), with(&[1_000]), "1000"),
+        (with(&[50_000]), Features::empty(), "50000"),
+        (
+            Features::empty(),
+            {
+                let mut without = Features::empty();
+                without.set_bit(51);
+                without
+            },
+            "ZeroConf",
+        ),
+    ];
+    for (key, (globalfeatures, features, named)) in (30..).zip(broken) {
+        let mut peer = RawPeer::call(&node, key).await;
+        let init = Init { globalfeatures, ..Init::new(features, ChainHash::REGTEST) };
+        peer.send(&init.into()).await;
+        assert!(matches!(peer.receive().await, Some(Message::Init(_))));
+        let warning = peer.warning().await;
+        assert!(warning.contains(named), "{warning}");
+    }
+    // Odd ones are ignored, wherever they stand.
+    let mut node = node;
+    let mut peer = RawPeer::call(&node, 60).await;
+    let init = Init { globalfeatures: with(&[1_001]), ..Init::new(with(&[29, 35, 61, 63, 99]), ChainHash::REGTEST) };
+    peer.send(&init.into()).await;
+    node.connected().await;
+    peer.receive().await;
+    peer.send(&fee(1)).await;
+    assert_eq!(node.messages().await, [fee(1)]);
+}
+
+#[tokio::test]
+async fn messages_that_were_not_negotiated_are_skipped_or_end_the_session() {
+    let mut node = TestNode::start(1).await;
+    let framed = |message_type: u16| [&message_type.to_be_bytes()[..], &[0; 40]].concat();
+    let (mut peer, _) = RawPeer::connect(&mut node, 9).await;
+    for message_type in [7, 9, 41, 65, 67, 69, 71, 73, 77, 81, 127, 513, 32_769] {
+        peer.send_bytes(&framed(message_type)).await;
+    }
+    peer.send(&fee(1)).await;
+    assert_eq!(node.messages().await, [fee(1)], "and nothing else");
+    for (key, message_type) in (100..).zip([2, 40, 64, 66, 68, 70, 72, 74, 80, 32_768]) {
+        let (mut peer, _) = RawPeer::connect(&mut node, key).await;
+        peer.send_bytes(&framed(message_type)).await;
+        let error = DecodeError::UnknownEvenType { message_type };
+        assert_eq!(node.disconnected().await.1, DisconnectReason::Decode(error));
+        assert!(peer.warning().await.contains(&error.to_string()));
+    }
+}
+
+/// BOLT 1: a pong that was not asked for, or of another length, is no reason for anything.
+#[tokio::test]
+async fn any_pong_is_fine() {
+    let mut node = TestNode::start(1).await;
+    let (mut peer, _) = RawPeer::connect(&mut node, 9).await;
+    for length in [0, 1, 65_531] {
+        peer.send(&Pong { ignored: vec![7; length] }.into()).await;
+    }
+    peer.send(&fee(1)).await;
+    assert_eq!(node.messages().await, [fee(1)]);
 }

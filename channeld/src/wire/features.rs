@@ -371,6 +371,27 @@ mod tests {
             FeatureError::DependencyMissing { feature: Feature::SimpleClose, needs: Feature::ShutdownAnySegwit };
         assert_eq!(without.check_dependencies(), Err(missing));
         assert_eq!(with_bits(&[23]).check_dependencies(), Ok(()), "static_remotekey is assumed");
+        assert_eq!(with_bits(&[17]).check_dependencies(), Ok(()), "and so is payment_secret");
+        let (feature, needs) = (Feature::ZeroConf, Feature::ScidAlias);
+        assert_eq!(with_bits(&[51]).check_dependencies(), Err(FeatureError::DependencyMissing { feature, needs }));
+        assert_eq!(with_bits(&[51, 47]).check_dependencies(), Ok(()));
+        assert_eq!(with_bits(&[61, 26]).check_dependencies(), Ok(()));
+    }
+
+    /// Dual funding, quiescence, storage, zero-conf, simple close, splices, taproot channels, zero-fee commitments: a peer that
+    /// insists is left, one that only offers is not.
+    #[test]
+    fn what_is_not_built_is_not_offered() {
+        let ours = Features::init();
+        for bit in [28, 34, 38, 40, 42, 50, 60, 62, 80] {
+            let with = with_bits(&[8, 14, 26, 46, bit]);
+            assert_eq!(ours.check_remote(&with), Err(FeatureError::RequiredNotOffered { bit }));
+            assert_eq!(ours.check_remote(&with_bits(&[8, 14, 27, 47, bit + 1])), Ok(()));
+            assert!(!ours.bit(bit) && !ours.bit(bit + 1));
+        }
+        for bit in ours.bits().filter(|bit| bit % 2 == 0) {
+            assert!([0, 8, 12, 14, 44].contains(&bit), "{bit}: no even bit beyond those that BOLT 9 assumes");
+        }
     }
 
     #[test]

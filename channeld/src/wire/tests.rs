@@ -458,6 +458,11 @@ fn secrets_are_not_printed() {
 fn words_of_a_peer_are_safe_to_print() {
     assert_eq!(Error::new(ChannelId::ALL, "internal error").text(), "internal error");
     assert_eq!(Warning { channel_id: ChannelId::ALL, data: vec![0x1b, b'['] }.text(), "1b5b");
+    let long = "x".repeat(100_000);
+    for message in [Message::from(Error::new(ChannelId::ALL, &long)), Warning::new(ChannelId::ALL, &long).into()] {
+        assert_eq!(message.encode().len(), MAX_MESSAGE_LENGTH);
+        assert_eq!(Message::decode(&message.encode()), Ok(message));
+    }
 }
 
 #[test]
@@ -537,4 +542,127 @@ fn payments_stop_where_the_message_is_full() {
     let bytes = Message::from(transfer.clone()).encode();
     assert!(bytes.len() <= MAX_MESSAGE_LENGTH && bytes.len() > 64_900);
     assert_eq!(Message::decode(&bytes), Ok(transfer.into()));
+}
+
+/// Each message, cut at each of its bytes, is refused, but where what is left is a message of its own: the records behind
+/// the fields are optional, and signed gossip may end in what nobody knows.
+#[test]
+fn truncated_messages_are_refused_or_whole() {
+    for seed in 0..3 {
+        for message in messages(seed) {
+            let bytes = message.encode();
+            let mut whole = 0;
+            for cut in 0..bytes.len() {
+                if let Ok(shorter) = Message::decode(&bytes[..cut]) {
+                    assert_eq!(shorter.encode(), bytes[..cut], "{} cut at {cut}", message.message_type());
+                    whole += 1;
+                }
+            }
+            let ends_in_anything = message.channel_id().is_none();
+            assert!(ends_in_anything || whole <= 3, "{}: {whole}", message.message_type());
+        }
+    }
+}
+
+/// BOLT 1: what follows the fields of a message is a TLV stream, in every message.
+#[test]
+fn every_message_ends_in_a_stream_of_records() {
+    for message in messages(7).into_iter().filter(|message| message.channel_id().is_some()) {
+        let with = |record: &[u8]| {
+            let mut bytes = message.encode();
+            bytes.extend(record);
+            Message::decode(&bytes)
+        };
+        let said = message.message_type();
+        assert_eq!(with(&[0xfd, 0xff, 0xff, 2, 1, 2]), Ok(message.clone()), "{said}: odd and unknown");
+        assert_eq!(with(&[0xfd, 0xff, 0xfe, 0]), Err(DecodeError::UnknownEvenTlv { tlv_type: 0xfffe }), "{said}");
+        assert_eq!(with(&[0xfd, 0xff, 0xff, 3, 1, 2]), Err(DecodeError::TooShort), "{said}: longer than what is left");
+        assert_eq!(with(&[0xfd, 0xff]), Err(DecodeError::TooShort), "{said}");
+        assert_eq!(with(&[0xfd, 0, 1, 0]), Err(DecodeError::BigSizeNotMinimal), "{said}");
+        let twice = [0xfd, 0xff, 0xff, 0, 0xfd, 0xff, 0xff, 0];
+        assert_eq!(with(&twice), Err(DecodeError::TlvOutOfOrder { tlv_type: 0xffff }), "{said}");
+    }
+}
+
+/// What this node does not negotiate: even types are refused, odd ones skipped, whatever they hold.
+#[test]
+fn messages_of_features_that_are_not_negotiated() {
+    // stfu; closing_complete; open_channel2; tx_add_input, tx_remove_input, tx_complete, tx_init_rbf, tx_abort; splice_init.
+    for message_type in [2u16, 40, 64, 66, 68, 70, 72, 74, 80] {
+        for body in [0, 1, 32, 200] {
+            let mut bytes = message_type.to_be_bytes().to_vec();
+            bytes.resize(2 + body, 7);
+            assert_eq!(Message::decode(&bytes), Err(DecodeError::UnknownEvenType { message_type }));
+        }
+    }
+    // peer_storage, peer_storage_retrieval; closing_sig; accept_channel2; tx_add_output, tx_remove_output, tx_signatures,
+    // tx_ack_rbf; splice_locked, splice_ack; start_batch; onion_message.
+    for message_type in [7u16, 9, 41, 65, 67, 69, 71, 73, 77, 81, 127, 513] {
+        for body in [0, 1, 32, 65_533] {
+            let mut bytes = message_type.to_be_bytes().to_vec();
+            bytes.resize(2 + body, 7);
+            assert_eq!(Message::decode(&bytes), Ok(Message::Unknown { message_type }));
+        }
+    }
+}
+
+#[test]
+fn what_our_init_says() {
+    let init = Init::new(Features::init(), ChainHash::REGTEST);
+    assert_eq!((&init.globalfeatures, &init.remote_addr), (&Features::empty(), &None));
+    assert_eq!(init.networks, Some(vec![ChainHash::REGTEST]));
+    let bytes = Message::from(init).encode();
+    assert_eq!(bytes[..4], [0, 16, 0, 0]);
+    let length = usize::from(u16::from_be_bytes([bytes[4], bytes[5]]));
+    assert_ne!(bytes[6], 0, "no byte more than the highest bit takes");
+    assert_eq!(bytes[6..6 + length], *Features::init().as_bytes());
+}
+
+/// BOLT 2: keys of a proposal are points of the curve, compressed.
+#[test]
+fn keys_are_points() {
+    for (message_type, first, keys) in
+        [(32u16, 2 + 32 + 32 + 8 * 6 + 4 + 2 + 2, 6), (33, 2 + 32 + 8 * 4 + 4 + 2 + 2, 6)]
+    {
+        let mut all = messages(3).into_iter();
+        let bytes = all.find(|it| it.message_type() == message_type).expect("there is one").encode();
+        assert!(Message::decode(&bytes).is_ok());
+        for key in 0..keys {
+            let at = first + 33 * key;
+            for (place, byte) in [(at, 0u8), (at, 4), (at, 5)] {
+                let mut wrong = bytes.clone();
+                wrong[place] = byte;
+                assert_eq!(Message::decode(&wrong), Err(DecodeError::InvalidPoint), "{message_type}, key {key}");
+            }
+            let mut beyond = bytes.clone();
+            beyond[at + 1..at + 33].fill(0xff);
+            assert_eq!(Message::decode(&beyond), Err(DecodeError::InvalidPoint), "{message_type}, key {key}");
+        }
+    }
+}
+
+/// docs/protocol.md: a run of no payments, and a stream that is none, close the connection.
+#[test]
+fn a_run_of_no_payments_is_refused() {
+    let Some(transfer) =
+        (0..).flat_map(messages).find(|it| matches!(it, Message::UpdateTransfer(it) if it.payments.is_none()))
+    else {
+        panic!("there is one")
+    };
+    let with = |value: &[u8]| {
+        let mut bytes = transfer.encode();
+        bytes.extend([1, value.len() as u8]);
+        bytes.extend(value);
+        Message::decode(&bytes)
+    };
+    assert!(with(&[2, 100]).is_ok());
+    for (value, said) in
+        [(&[0, 100][..], "none"), (&[1, 100], "none, with a tag"), (&[3, 100], "no tag"), (&[2], "no amount")]
+    {
+        assert!(with(value).is_err(), "{said}");
+    }
+    for cut in 1..35 {
+        let tagged = [&[3, 100][..], &[7; 32]].concat();
+        assert_eq!(with(&tagged[..cut]).is_ok(), cut == 34, "{cut}");
+    }
 }

@@ -1,7 +1,9 @@
 //! Two machines joined in memory. After every step the state is compared with the fold of the stored deltas, and both
 //! machines' money is counted (the machine's own invariants do that in `apply`).
 
+mod bolt;
 mod close;
+mod disorder;
 mod failure;
 mod hostile;
 mod load;

@@ -8,13 +8,13 @@ use crate::wire::ChannelReestablish;
 const LARGE: u64 = 30_000_000;
 
 /// One exchange: what is begun before messages flow, and what is answered when they have.
-struct Exchange {
-    name: &'static str,
-    before: fn(&mut Pair),
-    begin: fn(&mut Pair),
+pub(super) struct Exchange {
+    pub name: &'static str,
+    pub before: fn(&mut Pair),
+    pub begin: fn(&mut Pair),
 }
 
-const EXCHANGES: [Exchange; 8] = [
+pub(super) const EXCHANGES: [Exchange; 8] = [
     Exchange {
         name: "adds both ways",
         before: |_| {},

@@ -32,6 +32,22 @@ fn together() {
     assert!(total(&mut world) > 20_000_000 - 2_000);
 }
 
+/// BOLT 5: a spend that is neither a commitment nor a close that was agreed on is told to the user.
+#[test]
+fn a_spend_that_nobody_knows_is_warned_of() {
+    let (mut world, id) = World::with_channel(1_000_000, 300_000_000);
+    let warned = |world: &World, who| {
+        let lost = |kind: &EventKind| matches!(kind, EventKind::Warning { channel: Some(_), message } if message.contains("lost"));
+        world.has_event(who, lost)
+    };
+    assert!(!warned(&world, 0) && !warned(&world, 1));
+    let funding = world.channel(0, id).expect("a channel").funding.expect("funded");
+    let output = bitcoin::TxOut { value: bitcoin::Amount::from_sat(999_000), script_pubkey: bitcoin::ScriptBuf::new() };
+    world.ledger.spend(funding, output);
+    world.mine(1);
+    assert!(warned(&world, 0) && warned(&world, 1));
+}
+
 #[test]
 fn by_force() {
     let (mut world, id) = World::with_channel(1_000_000, 300_000_000);

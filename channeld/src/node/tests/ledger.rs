@@ -100,6 +100,11 @@ impl Ledger {
         self.mempool.push(spend(faucet, vec![output]));
     }
 
+    /// Somebody spends a coin, with whatever right.
+    pub fn spend(&mut self, outpoint: OutPoint, output: TxOut) {
+        self.accept(spend(outpoint, vec![output]));
+    }
+
     /// Whether all inputs are there and all locks are open (BIP 65's lock time, BIP 68's sequences by height).
     fn is_final(&self, transaction: &Transaction, height: u32) -> bool {
         let locked = match transaction.lock_time {

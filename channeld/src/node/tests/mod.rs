@@ -7,6 +7,7 @@ mod gossip;
 mod ledger;
 mod member;
 mod pay;
+mod peer;
 mod receive;
 mod route;
 mod send;

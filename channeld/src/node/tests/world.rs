@@ -44,6 +44,8 @@ pub struct World {
     pub searches: Vec<(usize, PaymentHash, u32, RouteQuery)>,
     /// Messages of these types are lost on the wire.
     pub lost: Vec<u16>,
+    /// What was sent to peers that are no members.
+    pub outside: Vec<Message>,
 }
 
 impl World {
@@ -67,6 +69,7 @@ impl World {
             held_chain: None,
             searches: Vec::new(),
             lost: Vec::new(),
+            outside: Vec::new(),
             trips: Vec::new(),
             answers: Vec::new(),
         };
@@ -152,7 +155,11 @@ impl World {
     }
 
     fn place_of(&self, node: NodeId) -> usize {
-        (0..self.members.len()).find(|who| self.id(*who) == node).expect("a member")
+        self.find(node).expect("a member")
+    }
+
+    fn find(&self, node: NodeId) -> Option<usize> {
+        (0..self.members.len()).find(|who| self.id(*who) == node)
     }
 
     pub fn open(&mut self, who: usize, capacity: u64, push_msat: u64) -> ChannelId {
@@ -356,7 +363,10 @@ impl World {
                 Effect::Send { message, .. } if self.lost.contains(&message.message_type()) => {}
                 Effect::Send { peer, session, message } => {
                     let message = Message::decode(&message.encode()).expect("what we send can be read");
-                    let to = self.place_of(peer);
+                    let Some(to) = self.find(peer) else {
+                        self.outside.push(message);
+                        continue;
+                    };
                     if matches!(
                         message,
                         Message::UpdateFulfillHtlc(_)

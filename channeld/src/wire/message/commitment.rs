@@ -88,7 +88,7 @@ message! {
         /// For each untrimmed HTLC's transaction, in the order of the outputs.
         htlc_signatures: Vec<Signature>,
     } tlvs {
-        /// The funding transaction that the commitment spends, where there are several.
+        /// The funding transaction that the commitment spends.
         1 => funding_txid: Txid,
     }
 }

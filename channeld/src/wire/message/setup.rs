@@ -58,9 +58,9 @@ message! {
 }
 
 impl Error {
-    /// An error in words.
+    /// An error in words; as many of them as fit into a message.
     pub fn new(channel_id: ChannelId, text: &str) -> Error {
-        Error { channel_id, data: text.as_bytes().to_vec() }
+        Error { channel_id, data: words(text) }
     }
 
     /// What the peer says, safe to print: hexadecimal where it is not printable ASCII (BOLT 1).
@@ -70,15 +70,21 @@ impl Error {
 }
 
 impl Warning {
-    /// A warning in words.
+    /// A warning in words; as many of them as fit into a message.
     pub fn new(channel_id: ChannelId, text: &str) -> Warning {
-        Warning { channel_id, data: text.as_bytes().to_vec() }
+        Warning { channel_id, data: words(text) }
     }
 
     /// What the peer says, safe to print: hexadecimal where it is not printable ASCII (BOLT 1).
     pub fn text(&self) -> String {
         printable(&self.data)
     }
+}
+
+fn words(text: &str) -> Vec<u8> {
+    // Type, channel id and length come before.
+    let most = super::MAX_MESSAGE_LENGTH - 2 - 32 - 2;
+    text.as_bytes().iter().copied().take(most).collect()
 }
 
 /// The first kilobyte of a peer's words: whoever prints them must not be fooled or flooded.
