@@ -14,6 +14,7 @@ mod order;
 mod reorg;
 mod retarget;
 mod rule;
+mod script;
 mod transaction;
 mod witness;
 mod world;
