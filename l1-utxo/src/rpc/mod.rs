@@ -4,6 +4,7 @@
 //! It listens on loopback only, and serves nobody without cookie or password.
 //! Bitcoin Core: `httprpc.cpp`, `rpc/`.
 
+mod address;
 mod argument;
 pub mod auth;
 mod descriptor;

@@ -9,6 +9,7 @@ use crate::mempool::policy::output::is_pay_to_anchor;
 use crate::net::USER_AGENT;
 use crate::params::ADDRESS_NETWORK;
 use crate::rpc::Context;
+use crate::rpc::address::explain;
 use crate::rpc::argument::{Kind, Params, required};
 use crate::rpc::dialect::RpcError;
 use crate::rpc::notify::HIGH_WATER_MARK;
@@ -89,27 +90,18 @@ async fn getnetworkinfo(cx: &Context) -> Result<Value, RpcError> {
 
 /// The output script of an address of this network, or why it is none.
 pub fn decode_address(text: &str) -> Result<ScriptBuf, String> {
-    let address: Address<NetworkUnchecked> = text.parse().map_err(|_| invalid_address(text))?;
-    let address = address.require_network(ADDRESS_NETWORK).map_err(|_| invalid_address(text))?;
-    Ok(address.script_pubkey())
-}
-
-/// Core's two ways of saying no, by what the text looks like.
-fn invalid_address(text: &str) -> String {
-    if text.to_lowercase().starts_with("bcrt1") {
-        return "Invalid Bech32 address".into();
-    }
-    if bitcoin::base58::decode_check(text).is_ok() {
-        return "Invalid or unsupported Base58-encoded address.".into();
-    }
-    "Invalid or unsupported Segwit (Bech32) or Base58 encoding.".into()
+    let address =
+        text.parse::<Address<NetworkUnchecked>>().and_then(|address| address.require_network(ADDRESS_NETWORK));
+    address.map(|address| address.script_pubkey()).map_err(|_| explain(text).0)
 }
 
 fn validateaddress(params: &Params) -> Result<Value, RpcError> {
     let text = params.text(0)?;
     let script = match decode_address(text) {
         Ok(script) => script,
-        Err(error) => return Ok(json!({"isvalid": false, "error_locations": [], "error": error})),
+        Err(error) => {
+            return Ok(json!({"isvalid": false, "error_locations": explain(text).1, "error": error}));
+        }
     };
     let is_anchor = is_pay_to_anchor(&script);
     let is_witness = script.is_witness_program();
