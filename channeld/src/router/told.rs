@@ -17,9 +17,9 @@ impl Told {
 
     /// The places of these edges.
     pub fn places<'a>(&'a self, snapshot: &'a Snapshot) -> impl Iterator<Item = (ChannelIndex, Direction)> + 'a {
-        self.0
-            .iter()
-            .filter_map(|(channel, _)| Some((snapshot.channel_index(channel.short_channel_id)?, channel.direction)))
+        let place =
+            |channel: &'a DirectedChannel| Some((snapshot.channel_index(channel.short_channel_id)?, channel.direction));
+        self.0.keys().filter_map(place)
     }
 
     /// Whether nothing was told.
