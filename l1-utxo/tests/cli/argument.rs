@@ -23,7 +23,7 @@ fn addresses_are_judged() {
     let bad = node.call("validateaddress", json!(["1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2"]));
     assert_eq!(bad["isvalid"], false);
     assert_eq!(bad["error"], "Invalid or unsupported Base58-encoded address.");
-    let mistyped = node.call("validateaddress", json!(["bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt081"]));
+    let mistyped = node.call("validateaddress", json!(["bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt08q"]));
     assert_eq!((&mistyped["error"], &mistyped["error_locations"]), (&json!("Invalid Bech32 checksum"), &json!([43])));
 }
 
