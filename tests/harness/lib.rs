@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod daemon;
 pub mod ldk;
 pub mod money;
+pub mod network;
 pub mod process;
 pub mod proxy;
 pub mod refusal;

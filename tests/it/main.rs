@@ -12,6 +12,7 @@ mod gossip;
 mod interop;
 mod ldk;
 mod multihop;
+mod network;
 mod onchain;
 mod open;
 mod pay;

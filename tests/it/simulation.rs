@@ -4,12 +4,13 @@ use tests::simulation::{self, Shape};
 
 /// As many as take some seconds where nothing is optimised.
 const SEEDS: u64 = 20;
-/// Seeds that once found a fault: dead claims that stayed in the wallet, a close that a reorganisation undid.
-const FOUND: [u64; 4] = [62, 351, 386, 873];
+/// Networks that once found a fault: a payment begun again in the turn in which it failed, and payments that stayed without an
+/// HTLC because their channel was lost while a way was searched.
+const FOUND: [u64; 3] = [27, 109, 147];
 
 #[test]
 fn seeds_keep_all_rules() {
-    for seed in (0..SEEDS).chain(FOUND) {
+    for seed in 0..SEEDS {
         // A broken rule is a panic; the seed above it is the one to replay.
         println!("cargo run --release -p tests --bin simulate -- --seed {seed}");
         simulation::run(seed, false);
@@ -18,7 +19,7 @@ fn seeds_keep_all_rules() {
 
 #[test]
 fn a_line_forwards_under_crashes_and_cuts() {
-    for seed in [8, 16] {
+    for seed in [8, 16].into_iter().chain(FOUND) {
         println!("cargo run --release -p tests --bin simulate -- --networks --seed {seed}");
         simulation::run_in(Shape::network(seed), seed, false);
     }
