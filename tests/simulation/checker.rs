@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bitcoin::{OutPoint, Transaction, TxOut, Txid};
 use channeld::node::command::{Page, Query};
-use channeld::units::ChannelId;
+use channeld::units::{ChannelId, Msat};
 use channeld::wallet::Wallet;
 
 use super::ledger::Book;
@@ -32,7 +32,11 @@ impl World {
     /// What must hold whenever nothing is under way.
     pub fn check_quiet(&mut self) {
         let open = self.open_channels();
-        self.ledger.check_quiet(&open);
+        // A part whose rest found no way waits at the payee for a minute (BOLT 4, `mpp_timeout`).
+        let all = self.parties.iter().flat_map(|party| party.durable.payments.values());
+        let partial = all.filter(|payment| payment.is_under_way() && payment.remaining() > Msat::ZERO);
+        let waiting = partial.map(|payment| payment.payment_hash).collect();
+        self.ledger.check_quiet(&open, &waiting);
     }
 
     /// Heals everything and closes all channels; comes back when nothing is left to resolve.

@@ -391,13 +391,14 @@ impl Ledger {
     }
 
     /// A handful of rules that need no step of their own: what each end must agree on when nothing is under way.
-    pub fn check_quiet(&self, open: &BTreeSet<ChannelId>) {
+    /// Payments that are `waiting` for time alone are not decided.
+    pub fn check_quiet(&self, open: &BTreeSet<ChannelId>, waiting: &BTreeSet<PaymentHash>) {
         // A payment may wait for the chain on any channel of its way; of a pair's, its own says it all.
         let all_open = self.channels.iter().all(|(id, book)| open.contains(id) || book.given_up);
         let any_forced = self.channels.values().any(|book| book.forced);
         for (hash, paid) in &self.payments {
             let decided = if self.is_network() { all_open } else { paid.channels.is_subset(open) };
-            if !decided {
+            if !decided || waiting.contains(hash) {
                 continue;
             }
             let mut before = paid.channels.iter().filter_map(|id| self.channels.get(id));
