@@ -48,7 +48,7 @@ fn main() {
         let started = Instant::now();
         let mut client = Node::start(empty.path(), &["--connect", peer.trim()]);
         while client.height() < height {
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(25));
         }
         let elapsed = started.elapsed().as_secs_f64();
         let inputs = f64::from(BLOCKS) * SPENDS as f64;

@@ -214,9 +214,10 @@ impl Chain {
         self.dirty_index.clear();
     }
 
-    /// Looks up in `signatures` before it verifies any: what the mempool has seen is not verified again.
-    pub fn use_signature_cache(&mut self, signatures: Arc<SignatureCache>) {
-        self.signatures = Some(signatures);
+    /// Looks up in `signatures` before it verifies any: what the mempool has seen is not verified again. `None`: there is
+    /// nothing to be found, nor worth keeping.
+    pub fn use_signature_cache(&mut self, signatures: Option<Arc<SignatureCache>>) {
+        self.signatures = signatures;
     }
 
     /// Checks a block as the next one of the active chain, without its proof of work and without changing anything

@@ -68,7 +68,8 @@ pub struct LedgerOptions {
 impl Default for LedgerOptions {
     fn default() -> Self {
         Self {
-            coins_cache: 28 << 20,
+            // A flush takes about as much again for its batch.
+            coins_cache: 18 << 20,
             signature_cache: 8 << 20,
             flush_interval: Duration::from_secs(30),
             store: StoreOptions::default(),
@@ -107,7 +108,7 @@ pub struct Ledger {
     pub(super) chain: Chain,
     pub(super) store: Store,
     pub(super) mempool: Mempool,
-    signatures: Arc<SignatureCache>,
+    pub(super) signatures: Arc<SignatureCache>,
     options: LedgerOptions,
     tips: watch::Sender<Tip>,
     notices: broadcast::Sender<Notice>,
@@ -160,7 +161,7 @@ impl Ledger {
         let signature_salt = signature_salt.try_into().expect("32 of 40 bytes are left");
         let signatures = Arc::new(SignatureCache::new(options.signature_cache, signature_salt));
         let mut chain = recovered.into_chain(params, u64::from_le_bytes(*salt))?;
-        chain.use_signature_cache(Arc::clone(&signatures));
+        chain.use_signature_cache(Some(Arc::clone(&signatures)));
         chain.store_genesis(&mut store)?;
         let tip = tip_of(&chain);
         let indexes = store.open_indexes(options.indexes)?;

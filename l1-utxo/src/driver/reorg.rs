@@ -48,6 +48,9 @@ impl Ledger {
     ) -> Result<Vec<(BlockId, BlockError)>, LedgerError> {
         let mut refused = Vec::new();
         let mut disconnected = Disconnected::default();
+        // An empty mempool has seen no signature: a first download fills no cache that nobody asks.
+        let has_seen = !self.mempool.is_empty();
+        self.chain.use_signature_cache(has_seen.then(|| Arc::clone(&self.signatures)));
         loop {
             let event = match self.chain.step(&mut self.store, hint) {
                 Ok(Some(event)) => event,
@@ -82,6 +85,7 @@ impl Ledger {
             self.with_mempool(|mempool, cx| mempool.chain_reorganised(returned, cx));
             self.note(ChainNews::Returned(txids));
         }
+        self.chain.use_signature_cache(Some(Arc::clone(&self.signatures)));
         self.publish();
         Ok(refused)
     }

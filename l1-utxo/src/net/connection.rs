@@ -21,8 +21,9 @@ const TRANSPORT_TIMEOUT: Duration = Duration::from_secs(60);
 const RECEIVE_LIMIT: usize = 5_000_000;
 /// Messages that wait at most.
 const MAX_WAITING: usize = 1_024;
-/// What a small message costs beyond its content.
+/// What a message takes in memory once it is decoded, beyond its content and as a multiple of it: many small vectors.
 const MESSAGE_COST: usize = 256;
+const DECODED_COST: usize = 4;
 /// Bytes that are sent before the machine hears of it.
 const REPORT_STEP: usize = 64 * 1024;
 
@@ -145,7 +146,9 @@ async fn read_all(inner: &Inner, peer: &Peer, mut reader: Reader, messages: mpsc
             tracing::debug!(peer = peer.id.0, "a message with a wrong checksum or name was skipped");
             continue;
         }
-        let cost = u32::try_from(incoming.payload.len() + MESSAGE_COST).unwrap_or(u32::MAX);
+        // The largest message alone may take it all.
+        let cost = (incoming.payload.len() * DECODED_COST + MESSAGE_COST).min(RECEIVE_LIMIT);
+        let cost = u32::try_from(cost).unwrap_or(u32::MAX);
         let Ok(place) = Arc::clone(&room).acquire_many_owned(cost).await else { return Ok(()) };
         match wire::decode(command, &incoming.payload) {
             Ok(message) => {
