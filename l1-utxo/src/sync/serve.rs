@@ -103,11 +103,12 @@ impl Machine {
                 Inventory::Block(hash) | Inventory::WitnessBlock(hash) | Inventory::CompactBlock(hash) => {
                     self.serve_block(peer, &item, hash, host);
                 }
-                Inventory::Transaction(_) | Inventory::WitnessTransaction(_) | Inventory::WTx(_) => {
-                    if !self.serve_transaction(peer, &item, host) {
-                        not_found.push(item);
-                    }
+                Inventory::Transaction(_) | Inventory::WitnessTransaction(_) | Inventory::WTx(_)
+                    if !self.serve_transaction(peer, &item, host) =>
+                {
+                    not_found.push(item);
                 }
+                // Served, or of a kind that is not.
                 _ => {}
             }
         }

@@ -101,7 +101,7 @@ impl Machine {
         let best = chain.entry(chain.best_header());
         let is_fresh = i64::from(best.header.time) > self.now.secs() - ONE_DAY;
         let is_first = !self.peers.values().any(|other| other.blocks.sync_started && !other.blocks.sync_done);
-        if !is_fresh && !(is_first && self.may_sync_from(peer)) {
+        if !(is_fresh || is_first && self.may_sync_from(peer)) {
             return;
         }
         // From the block before: a peer that is up to date then answers with one header, and we know what it has.

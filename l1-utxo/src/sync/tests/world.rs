@@ -259,6 +259,8 @@ pub fn machine(seed: u8) -> Machine {
     Machine::new(Network::Regtest.params(), options, [seed; 16])
 }
 
+type Work = Box<dyn FnOnce(&mut Machine, &mut Node)>;
+
 /// Several members, and what is on its way between them.
 pub struct World {
     pub members: Vec<Member>,
@@ -357,8 +359,7 @@ impl World {
     }
 
     fn report(&mut self, index: usize, id: PeerId, size: usize) {
-        let work: Box<dyn FnOnce(&mut Machine, &mut Node)> =
-            Box::new(move |machine, node| machine.sent(id, size, node));
+        let work: Work = Box::new(move |machine, node| machine.sent(id, size, node));
         self.with(index, work);
     }
 

@@ -552,7 +552,6 @@ impl Machine {
             TxName::Txid(wanted) => *txid == wanted,
             TxName::Wtxid(wanted) => transaction.compute_wtxid() == *wanted,
         };
-        let found = block.iter().find(is_it).map(|(_, transaction)| Arc::new(transaction.clone()));
-        found
+        block.iter().find(is_it).map(|(_, transaction)| Arc::new(transaction.clone()))
     }
 }
