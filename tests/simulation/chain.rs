@@ -79,7 +79,7 @@ impl World {
         let mut chain = Chain::open(Network::Regtest.params(), [], None, 7).expect("a chain of one block");
         chain.store_genesis(&mut archive).expect("memory takes everything");
         let signatures = Arc::new(SignatureCache::new(SIGNATURES, [7; 32]));
-        chain.use_signature_cache(Arc::clone(&signatures));
+        chain.use_signature_cache(Some(Arc::clone(&signatures)));
         let miner = ScriptBuf::from_bytes(vec![0x51]).to_p2wsh();
         let mempool = Mempool::new(Policy::default());
         let mut world = World { chain, archive, mempool, signatures, seen: BTreeMap::new(), miner, salt: 0 };
