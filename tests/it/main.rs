@@ -12,7 +12,6 @@ mod gossip;
 mod interop;
 mod ldk;
 mod multihop;
-mod network;
 mod onchain;
 mod open;
 mod pay;

@@ -1,4 +1,4 @@
-//! Ten daemons as processes pay each other at random while links are cut and daemons killed: the long form of `tests/it/network.rs`.
+//! Ten daemons as processes pay each other at random while links are cut and daemons killed: the long form of `tests/it/multihop/network.rs`.
 
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! Three daemons in a line, with announced channels: invoices over two hops, in parts over two channels, routes asked for, and
 //! streams over HTLCs that outlive a kill -9 of their payer.
 
+mod network;
+
 use proto::v1::send_payment_request::Payee;
 use proto::v1::stream_payments_request::Request;
 use proto::v1::{
