@@ -93,6 +93,11 @@ impl Ledger {
         })
     }
 
+    /// What is unspent.
+    pub fn outputs(&self) -> impl Iterator<Item = &TxOut> {
+        self.coins.values().map(|(output, _)| output)
+    }
+
     /// A coin from nowhere, paid to `output` by a transaction that waits.
     pub fn give(&mut self, faucet: OutPoint, output: TxOut) {
         let coin = TxOut { value: output.value, script_pubkey: ScriptBuf::new() };

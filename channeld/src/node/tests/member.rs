@@ -21,7 +21,7 @@ use crate::node::{Node, Record, Settings};
 use crate::payment::forward::{Cause, ForwardStatus};
 use crate::payment::send::Payment;
 use crate::payment::stream::StreamStatus;
-use crate::units::{ChannelId, FeeratePerKw, UnixTime};
+use crate::units::{ChannelId, CltvDelta, FeeratePerKw, UnixTime};
 use crate::wallet::Wallet;
 use crate::wire::{Features, Message};
 
@@ -62,7 +62,7 @@ fn settings() -> Settings {
         address_network: NETWORK,
         chain_hash: ChainHash::from(genesis().block_hash().to_byte_array()),
         features: Features::init(),
-        policy: Policy { minimum_depth: 1, ..Policy::default() },
+        policy: Policy { minimum_depth: 1, to_self_delay: CltvDelta::new(12), ..Policy::default() },
         forwarding: crate::payment::forward::ForwardingPolicy::default(),
         shares: crate::payment::jamming::Shares::default(),
         anchor_reserve: Amount::from_sat(10_000),

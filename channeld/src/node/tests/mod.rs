@@ -2,6 +2,7 @@
 
 mod close;
 mod crash;
+mod cut;
 mod forward;
 mod gossip;
 mod ledger;

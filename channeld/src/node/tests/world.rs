@@ -180,15 +180,24 @@ impl World {
     }
 
     pub fn begin_open_with(&mut self, who: usize, peer: usize, sat: u64, push_msat: u64, announce: bool) -> ChannelId {
-        let open = crate::node::command::OpenChannel {
+        let open = crate::node::command::OpenChannel { announce, ..self.opening(peer, sat, push_msat) };
+        self.begin_opening(who, open)
+    }
+
+    /// An opening as most are.
+    pub fn opening(&self, peer: usize, sat: u64, push_msat: u64) -> crate::node::command::OpenChannel {
+        crate::node::command::OpenChannel {
             peer: self.id(peer),
             capacity: crate::node::command::AmountOrAll::Sat(sat),
             push: crate::units::Msat::new(push_msat),
             funding_feerate: None,
-            announce,
+            announce: false,
             without_anchors: false,
             validate_only: false,
-        };
+        }
+    }
+
+    pub fn begin_opening(&mut self, who: usize, open: crate::node::command::OpenChannel) -> ChannelId {
         match self.ask(who, Command::OpenChannel(open)) {
             Ok(Reply::Channel(info)) => info.channel_id,
             other => panic!("{other:?}"),
@@ -336,6 +345,11 @@ impl World {
     pub fn repeat_next(&mut self) {
         let next = self.wire.front().cloned();
         self.wire.extend(next);
+    }
+
+    /// Whether nothing is on its way.
+    pub fn is_quiet(&self) -> bool {
+        self.wire.is_empty()
     }
 
     pub fn is_connected(&self) -> bool {
