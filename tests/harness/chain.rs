@@ -22,10 +22,16 @@ pub struct ChainNode {
 impl ChainNode {
     /// Starts it in `folder`, on regtest.
     pub async fn start(folder: &Path) -> ChainNode {
+        Self::start_with(folder, &[]).await
+    }
+
+    /// The same with further options.
+    pub async fn start_with(folder: &Path, options: &[&str]) -> ChainNode {
         let (data_dir, port) = (folder.join("chain"), free_port());
         let arguments = ["--network", "regtest", "--data-dir", &data_dir.display().to_string(), "--rpc"];
         let mut arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
         arguments.push(format!("127.0.0.1:{port}"));
+        arguments.extend(options.iter().map(|option| (*option).to_owned()));
         let cookie = data_dir.join("regtest").join(".cookie");
         let rpc = Chain::new(format!("http://127.0.0.1:{port}"), Login::Cookie(cookie.clone()));
         let log = folder.join("chain.log");

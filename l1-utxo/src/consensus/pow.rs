@@ -250,6 +250,55 @@ mod tests {
         assert_eq!(next(0, 100_000, 0x1e01_0000), bits(0x1e01_ffff), "never above the limit");
     }
 
+    /// Blocks found at random, as by miners: how long each took, and the chain's clock.
+    struct Mining {
+        random: rand_chacha::ChaCha8Rng,
+        blocks: Vec<Timing>,
+        now: f64,
+    }
+
+    impl Mining {
+        fn start(seed: u64) -> Self {
+            let random = rand::SeedableRng::seed_from_u64(seed);
+            let genesis = Timing { height: 0, time: 1_000_000, bits: Network::Devnet.params().pow_limit_bits };
+            Self { random, blocks: vec![genesis], now: 1_000_000.0 }
+        }
+
+        /// Finds `count` blocks at `rate` hashes a second; the mean of their spacings in seconds.
+        fn find(&mut self, count: u32, rate: f64) -> f64 {
+            let params = Network::Devnet.params();
+            let begun = self.now;
+            for _ in 0..count {
+                let last = *self.blocks.last().expect("genesis");
+                let bits = next_work_required(params, last, |height| self.blocks[height as usize]);
+                let work = Target::from_compact(bits).difficulty_float() * 4_294_967_296.0;
+                let chance: f64 = rand::Rng::random_range(&mut self.random, f64::EPSILON..1.0);
+                self.now += -chance.ln() * work / rate;
+                self.blocks.push(Timing { height: last.height + 1, time: self.now as u32, bits });
+            }
+            (self.now - begun) / f64::from(count)
+        }
+    }
+
+    /// Exponential block times, and a hash rate that doubles, doubles again and halves twice: from two retargets after each
+    /// change blocks come within a tenth of the wanted spacing.
+    #[test]
+    fn blocks_keep_their_pace_when_the_hash_rate_changes() {
+        const BLOCKS: u32 = 3_000;
+        let params = Network::Devnet.params();
+        let (period, wanted) = (params.difficulty_adjustment_interval(), f64::from(params.pow_target_spacing));
+        for seed in 0..4 {
+            let mut mining = Mining::start(seed);
+            // From the limit of an empty network to what a rate of 100 million hashes needs.
+            mining.find(6 * period, 1e8);
+            for rate in [1e8, 2e8, 4e8, 2e8, 1e8] {
+                mining.find(2 * period, rate);
+                let spacing = mining.find(BLOCKS, rate);
+                assert!((spacing / wanted - 1.0).abs() < 0.1, "seed {seed}, {rate} hashes a second: {spacing} s");
+            }
+        }
+    }
+
     #[test]
     fn permitted_transitions() {
         let params = Network::Devnet.params();
