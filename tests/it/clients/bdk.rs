@@ -53,7 +53,8 @@ fn follow(client: &Client) {
 
     // By filters only the blocks that concern the wallet are fetched.
     let events = FilterIter::new(client, genesis, [other.script_pubkey()]);
-    let matches: Vec<u32> = events.map(Result::unwrap).filter(|event| event.is_match()).map(|event| event.height()).collect();
+    let matches: Vec<u32> =
+        events.map(Result::unwrap).filter(|event| event.is_match()).map(|event| event.height()).collect();
     assert!([104, 105, 106].iter().all(|height| matches.contains(height)), "{matches:?}");
     assert!(matches.len() < 20, "{matches:?}");
 }

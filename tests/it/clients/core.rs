@@ -34,7 +34,6 @@ fn ask(client: &Client) {
     assert!(client.get_index_info().unwrap().txindex.unwrap().synced);
     assert!(client.get_difficulty().unwrap() > 0.0);
     assert_eq!(client.get_connection_count().unwrap(), 0);
-    assert_eq!(client.get_blockchain_info().unwrap().difficulty, client.get_difficulty().unwrap());
     assert!(client.uptime().is_ok());
     transactions(client, OutPoint { txid: block.txdata[0].compute_txid(), vout: 0 });
     coins(client);

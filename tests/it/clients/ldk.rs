@@ -95,4 +95,3 @@ async fn outputs<S: BlockSource + UtxoSource>(world: &World, source: &S) {
     world.chain.mine(1, &nobody()).await;
     assert!(!source.is_output_unspent(coin).await.unwrap());
 }
-

@@ -41,12 +41,8 @@ async fn a_bare_python_client_is_served() {
     let world = World::start().await;
     let script = world.folder.path().join("client.py");
     std::fs::write(&script, SCRIPT).unwrap();
-    let output = Command::new("python3")
-        .arg(&script)
-        .arg(world.port().to_string())
-        .arg(world.cookie_file())
-        .output()
-        .unwrap();
+    let output =
+        Command::new("python3").arg(&script).arg(world.port().to_string()).arg(world.cookie_file()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "ok");
 }

@@ -114,6 +114,8 @@ async fn getmempoolinfo(cx: &Context) -> Result<Value, RpcError> {
             "limitclustercount": MAX_CLUSTER_COUNT,
             "limitclustersize": MAX_CLUSTER_WEIGHT / 4,
             "optimal": mempool.is_optimal(),
+            // As in 31.0, whose clients want it.
+            "fullrbf": true,
         })
     })
     .await
@@ -215,6 +217,12 @@ async fn getmempoolfeeratediagram(cx: &Context) -> Result<Value, RpcError> {
     .await
 }
 
+/// Whether it, or an ancestor here, signals that it may be replaced (BIP 125). Everything may: this is for old clients.
+fn signals_replacement(mempool: &Mempool, entry: &Entry) -> bool {
+    let signals = |entry: &Entry| entry.transaction.input.iter().any(|input| input.sequence.is_rbf());
+    signals(entry) || mempool.ancestor_entries(entry).into_iter().any(signals)
+}
+
 /// Core's `entryToJSON`.
 fn describe(mempool: &Mempool, entry: &Entry) -> Value {
     let ancestors = mempool.ancestors(entry);
@@ -243,6 +251,7 @@ fn describe(mempool: &Mempool, entry: &Entry) -> Value {
         },
         "depends": depends,
         "spentby": spentby,
+        "bip125-replaceable": signals_replacement(mempool, entry),
         // There are no peers that could have asked for it.
         "unbroadcast": true,
     })
