@@ -4,6 +4,9 @@ use super::*;
 use crate::units::{CltvDelta, CommitmentNumber};
 use crate::wire::{AcceptChannel, OpenChannel};
 
+/// A change, and the rule that it breaks.
+type Case = (fn(&mut AcceptChannel), Violation);
+
 fn opened(request: OpenRequest, policy: &Policy) -> OpenChannel {
     let (_, effects) = Channel::open(request, &bare_context(0, policy)).expect("opens");
     let [Effect::Send(Message::OpenChannel(message))] = effects.as_slice() else { panic!("open_channel") };
@@ -124,7 +127,7 @@ fn accept_channel_is_held_to_the_rules_of_open_channel() {
     let Some(Message::OpenChannel(message)) = a.outbox.pop_front() else { panic!("open_channel") };
     let (_, good) = accepted(&message, &policy).expect("accepted");
     let sat = Amount::from_sat;
-    let cases: [(fn(&mut AcceptChannel), Violation); 10] = [
+    let cases: [Case; 10] = [
         (
             |it| it.to_self_delay = CltvDelta::new(2_017),
             Violation::ToSelfDelay { delay: CltvDelta::new(2_017), max: CltvDelta::new(2_016) },

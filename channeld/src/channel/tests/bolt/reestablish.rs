@@ -95,8 +95,11 @@ fn records_of_what_was_not_negotiated_are_ignored() {
     assert_eq!(types(&pair.a), [136, 36]);
 }
 
+/// A name, and how it comes to it.
+type Stand = (&'static str, fn() -> Pair);
+
 /// How a stands when the connection is lost.
-const STANDS: [(&str, fn() -> Pair); 5] = [
+const STANDS: [Stand; 5] = [
     ("fresh", Pair::anchors),
     ("used", || {
         let mut pair = Pair::anchors();
