@@ -250,6 +250,10 @@ mod tests {
         let length = bytes.len();
         bytes.push(7);
         assert_eq!(decode_block(&bytes), Ok((genesis.clone(), length)));
+        // A transaction without inputs and outputs breaks a rule, but is read.
+        let blank = hex::decode("02000000000000000000").unwrap();
+        let (odd, _) = decode_block(&[&bytes[..80], &[1], &blank].concat()).unwrap();
+        assert!(odd.txdata.len() == 1 && odd.txdata[0].input.is_empty());
         for end in 0..length {
             assert_eq!(decode_block(&bytes[..end]), Err(DecodeError::Truncated));
         }

@@ -14,11 +14,12 @@ use bitcoin::p2p::Address;
 use bitcoin::p2p::address::{AddrV2, AddrV2Message};
 use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::p2p::message_filter::{GetCFCheckpt, GetCFHeaders, GetCFilters};
-use bitcoin::{Block, BlockHash, Transaction};
+use bitcoin::{BlockHash, Transaction};
 
 use super::port::KnownAddress;
 use crate::consensus::HashedBlock;
 use crate::consensus::block::is_mutated;
+use crate::consensus::decode::decode_block;
 
 /// Bytes of a message's content at most (Core: `MAX_PROTOCOL_MESSAGE_LENGTH`).
 pub const MAX_PAYLOAD: usize = 4_000_000;
@@ -144,7 +145,9 @@ pub fn decode(command: &str, payload: &[u8]) -> Result<Message, Malformed> {
         "headers" => headers(rest)?,
         "tx" => Message::Tx(Arc::new(read::<Transaction>(rest, "tx")?)),
         "block" => {
-            let block = HashedBlock::new(read::<Block>(rest, "block")?);
+            // A block that holds a transaction without inputs is read, too: its sender hears which rule it breaks.
+            let block = decode_block(rest).map_err(|_| Malformed("block"))?.0;
+            let block = HashedBlock::new(block);
             // Asked here, where it holds up nobody; the machine asks again and has the answer.
             is_mutated(&block);
             Message::Block(Arc::new(block))
