@@ -49,8 +49,11 @@ pub struct Pending {
     /// Who sent it; ourselves where it is `None`.
     pub from: Option<SessionNumber>,
     /// What came after it and rests on it, with its sender.
-    pub followers: VecDeque<(Option<SessionNumber>, Announcement)>,
+    pub followers: Followers,
 }
+
+/// What rests on an announcement, with its sender, in the order in which it came.
+type Followers = VecDeque<(Option<SessionNumber>, Announcement)>;
 
 /// Announcements that wait for the chain.
 #[derive(Debug, Default)]
@@ -63,6 +66,8 @@ pub struct Waiting {
     /// To be asked again with the next block.
     later: BTreeSet<ShortChannelId>,
     of_peer: BTreeMap<SessionNumber, usize>,
+    /// Names of our own channels, and the peer's updates of those that were not announced yet.
+    own: BTreeMap<ShortChannelId, Followers>,
 }
 
 impl Waiting {
@@ -87,19 +92,33 @@ impl Waiting {
             self.of_peer.insert(from, of_peer + 1);
         }
         let before = self.take(id);
-        let followers = before.map(|before| before.followers).unwrap_or_default();
+        let mut followers = before.map(|before| before.followers).unwrap_or_default();
+        followers.extend(self.own.get_mut(&id).map(std::mem::take).unwrap_or_default());
         self.pending.insert(id, Pending { verified, from, followers });
         self.queue.insert(id);
         true
     }
 
+    /// Channels of ours have these names.
+    pub fn expect(&mut self, names: BTreeSet<ShortChannelId>) {
+        for name in names {
+            self.own.entry(name).or_default();
+        }
+    }
+
+    /// Whether a message about this channel can wait: for the chain's word, or for our own announcement.
+    pub fn takes_followers(&self, id: ShortChannelId) -> bool {
+        self.pending.contains_key(&id) || self.own.contains_key(&id)
+    }
+
     /// Lets a message wait with the announcement that it rests on; the oldest gives way.
     pub fn follow(&mut self, id: ShortChannelId, from: Option<SessionNumber>, announcement: Announcement) {
-        if let Some(pending) = self.pending.get_mut(&id) {
-            if pending.followers.len() >= MOST_FOLLOWERS {
-                pending.followers.pop_front();
+        let pending = self.pending.get_mut(&id).map(|pending| &mut pending.followers);
+        if let Some(followers) = pending.or_else(|| self.own.get_mut(&id)) {
+            if followers.len() >= MOST_FOLLOWERS {
+                followers.pop_front();
             }
-            pending.followers.push_back((from, announcement));
+            followers.push_back((from, announcement));
         }
     }
 

@@ -87,7 +87,8 @@ impl Machine {
             Item::Channel(id) => (!self.waiting.contains(id) || incoming.from.is_none()).then_some(incoming),
             Item::Update(id, end) => {
                 let Some(index) = view.channel_index(id) else {
-                    if self.waiting.contains(id) {
+                    // A peer may send its update of a channel with us before our own announcement is here.
+                    if self.waiting.takes_followers(id) {
                         self.waiting.follow(id, incoming.from, incoming.announcement);
                         return None;
                     }
@@ -131,7 +132,7 @@ impl Machine {
             }
             Verified::Update(update) => {
                 if let Item::Update(id, _) = item
-                    && self.waiting.contains(id)
+                    && self.waiting.takes_followers(id)
                     && self.graph.view().channel_index(id).is_none()
                 {
                     self.waiting.follow(id, from, update.announcement().clone());

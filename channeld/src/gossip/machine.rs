@@ -26,8 +26,9 @@ const ASKED_AT_ONCE: usize = 3;
 const TELLERS: usize = 5;
 /// Gossip older than this need not be heard at the first start: nobody keeps it (BOLT 7), in seconds.
 const OLDEST_SECONDS: u64 = 14 * 24 * 3_600;
-/// What may have been missed between two runs and is asked for again, in seconds.
-const OVERLAP_SECONDS: u64 = 3_600;
+/// What may have been missed is asked for again from this long ago, in seconds. LDK answers no query for ids, and tells all it has
+/// only to whoever wants news of more than six hours.
+const OVERLAP_SECONDS: u64 = 7 * 3_600;
 /// A peer is asked for all channels again after this time.
 const ASK_AGAIN_MICROS: u64 = 3_600_000_000;
 /// All channels are looked through for stale ones after this time.
@@ -326,6 +327,11 @@ impl Machine {
         if let Some(incoming) = Incoming::read(message, None) {
             self.take_in(vec![incoming], now);
         }
+    }
+
+    /// Channels of ours have these names.
+    pub fn expect(&mut self, names: BTreeSet<ShortChannelId>) {
+        self.waiting.expect(names);
     }
 
     /// Adds what is news to what is passed on; our own goes to everybody at once (BOLT 7).

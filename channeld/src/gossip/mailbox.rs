@@ -25,6 +25,7 @@ pub(super) enum Mail {
     Disconnected { session: SessionNumber },
     Messages { session: SessionNumber, messages: Vec<Message>, bytes: usize, _credit: Option<Held> },
     Own(Message),
+    Followed(BTreeSet<ShortChannelId>),
     LookedUp(Vec<(ShortChannelId, Lookup)>),
     BlockConnected { height: BlockHeight, block: Arc<Block>, _room: Option<Arc<OwnedSemaphorePermit>> },
     BlockDisconnected { height: BlockHeight },
@@ -109,7 +110,8 @@ impl Gossip {
 
     /// These are names of our own channels.
     pub fn follow(&self, names: BTreeSet<ShortChannelId>) {
-        self.inner.followed.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
+        self.inner.followed.lock().unwrap_or_else(PoisonError::into_inner).extend(names.iter().copied());
+        self.push(Mail::Followed(names));
     }
 
     /// Something that we say of ourselves.

@@ -155,6 +155,7 @@ impl Running {
             }
             Mail::Messages { session, messages, .. } => self.machine.messages(session, messages, now()),
             Mail::Own(message) => self.machine.own(&message, now()),
+            Mail::Followed(names) => self.machine.expect(names),
             Mail::LookedUp(answers) => self.machine.looked_up(answers, now()),
             Mail::BlockConnected { height, block, .. } => self.machine.block_connected(height, &block, now()),
             Mail::BlockDisconnected { height } => self.machine.block_disconnected(height),

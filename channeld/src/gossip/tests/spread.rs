@@ -145,6 +145,23 @@ fn our_own_leaves_at_once_to_all() {
 }
 
 #[test]
+fn the_peers_update_may_come_before_our_announcement() {
+    let mut world = World::new(1);
+    let (peer, other) = (world.attach(0, &Features::empty()), world.attach(0, &Features::empty()));
+    world.say(0, other, vec![everything().into()]);
+    world.take_heard(0, other);
+    world.chain.insert(place(100), found(0, 1, 100, 6));
+    world.machines[0].expect([place(100)].into());
+    world.say(0, peer, vec![update(1, 0, 100, START, 1).into()]);
+    let now = world.now();
+    world.machines[0].own(&announcement(0, 1, 100).into(), now);
+    world.run();
+    world.wait(1);
+    let kinds: Vec<u16> = world.take_heard(0, other).iter().map(Message::message_type).collect();
+    assert_eq!(kinds, [256, 258]);
+}
+
+#[test]
 fn a_channel_is_not_told_before_an_update() {
     let mut world = World::new(1);
     let (source, other) = (world.attach(0, &Features::empty()), world.attach(0, &Features::empty()));
