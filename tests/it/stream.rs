@@ -90,12 +90,20 @@ impl Stream {
 
     /// Reads until this sequence is committed.
     pub async fn committed(&mut self, sequence: u64) -> Result<(), Status> {
+        self.heard(|answer| match answer {
+            Response::Progress(marks) if marks.committed_sequence >= sequence => Some(()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Reads until there is what is wanted.
+    pub async fn heard<T>(&mut self, mut wanted: impl FnMut(Response) -> Option<T>) -> Result<T, Status> {
         loop {
             let message = soon("an answer of the stream", self.answers.message()).await?;
-            if let Some(Response::Progress(marks)) = message.expect("the stream goes on").response
-                && marks.committed_sequence >= sequence
-            {
-                return Ok(());
+            let answer = message.expect("the stream goes on").response.expect("it says something");
+            if let Some(found) = wanted(answer) {
+                return Ok(found);
             }
         }
     }

@@ -2,49 +2,50 @@
 //! real daemons and on the same chain. It lives in the test's process and is never restarted.
 
 mod chain;
+mod gossip;
+mod inner;
 mod part;
+mod store;
 mod wallet;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use bitcoin::Network;
-use lightning::chain::BestBlock;
-use lightning::chain::chainmonitor::ChainMonitor;
-use lightning::events::bump_transaction::sync::{BumpTransactionEventHandlerSync, WalletSync};
-use lightning::events::{Event, EventsProvider};
+use lightning::events::Event;
 use lightning::ln::channel_state::ChannelDetails;
-use lightning::ln::channelmanager::{
-    Bolt11InvoiceParameters, ChainParameters, ChannelManager, PaymentId, RecipientOnionFields, Retry,
-};
-use lightning::ln::peer_handler::{IgnoringMessageHandler, MessageHandler, PeerManager};
+use lightning::ln::channelmanager::{Bolt11InvoiceParameters, PaymentId, RecipientOnionFields, Retry};
+use lightning::ln::msgs::SocketAddress;
 use lightning::ln::types::ChannelId;
-use lightning::onion_message::messenger::NullMessageRouter;
-use lightning::routing::gossip::{NetworkGraph, P2PGossipSync};
-use lightning::routing::router::{DefaultRouter, PaymentParameters, RouteParameters, RouteParametersConfig};
-use lightning::routing::scoring::{ProbabilisticScorer, ProbabilisticScoringDecayParameters};
-use lightning::sign::{KeysManager, NodeSigner, OutputSpender, Recipient, SpendableOutputDescriptor};
+use lightning::routing::router::{PaymentParameters, RouteParameters, RouteParametersConfig};
+use lightning::sign::{NodeSigner, Recipient};
 use lightning::types::payment::PaymentPreimage;
-use lightning::util::config::{MaxDustHTLCExposure, UserConfig};
 use lightning_invoice::Bolt11Invoice;
 use rand::RngCore;
-use secp256k1::{PublicKey, SECP256K1, SecretKey};
+use secp256k1::PublicKey;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::chain::ChainNode;
 use crate::wait::until;
 use chain::Follower;
-pub use part::{Broadcasts, Fees, Graph, NoStore, Silent};
-use part::{Bumper, Channels, Gossip, LdkPeers, Monitor};
+pub use gossip::{Answers, Gossip};
+use inner::Inner;
+use part::LdkPeers;
+pub use part::{Broadcasts, Fees, Graph, Silent};
+pub use store::NoStore;
 pub use wallet::LdkWallet;
 
+/// The longest time that it does nothing.
 const STEP: Duration = Duration::from_millis(5);
-/// Steps between two looks at the chain.
-const CHAIN_STEPS: u32 = 5;
-/// Steps between two ticks of LDK's own clocks.
-const TICK_STEPS: u32 = 200;
+/// Between two looks at the chain.
+const LOOK: Duration = Duration::from_millis(25);
+/// Between two ticks of LDK's own clocks.
+const TICK: Duration = Duration::from_secs(1);
+/// The same where it is measured: as LDK's background processor ticks.
+const MEASURED_TICK: Duration = Duration::from_secs(10);
 
 /// What such a node offers and accepts.
 #[derive(Clone, Copy, Debug)]
@@ -62,22 +63,6 @@ pub struct LdkNode {
     tasks: Vec<JoinHandle<()>>,
 }
 
-struct Inner {
-    peers: Arc<LdkPeers>,
-    channels: Arc<Channels>,
-    monitor: Arc<Monitor>,
-    gossip: Arc<Gossip>,
-    graph: Arc<Graph>,
-    keys: Arc<KeysManager>,
-    wallet: Arc<LdkWallet>,
-    broadcasts: Arc<Broadcasts>,
-    bumper: Bumper,
-    events: Mutex<Vec<Event>>,
-    sweeps: Mutex<Vec<SpendableOutputDescriptor>>,
-    /// Whether payments are claimed as they come.
-    claims: Mutex<bool>,
-}
-
 impl Drop for LdkNode {
     fn drop(&mut self) {
         self.inner.peers.disconnect_all_peers();
@@ -85,35 +70,25 @@ impl Drop for LdkNode {
     }
 }
 
-fn config(terms: LdkTerms) -> UserConfig {
-    let mut config = UserConfig {
-        manually_accept_inbound_channels: true,
-        accept_forwards_to_priv_channels: true,
-        ..UserConfig::default()
-    };
-    let handshake = &mut config.channel_handshake_config;
-    handshake.announce_for_forwarding = terms.public;
-    handshake.negotiate_anchors_zero_fee_htlc_tx = terms.anchors;
-    handshake.minimum_depth = 1;
-    handshake.our_to_self_delay = 144;
-    handshake.max_inbound_htlc_value_in_flight_percent_of_channel = 100;
-    handshake.our_max_accepted_htlcs = 483;
-    // LDK refuses a channel whose flag is not its own, unless it is told otherwise (PEERS.md A2).
-    config.channel_handshake_limits.force_announced_channel_preference = false;
-    // Else LDK offers next to no dust at 253 sat/kW (PEERS.md A2).
-    config.channel_config.max_dust_htlc_exposure = MaxDustHTLCExposure::FixedLimitMsat(100_000_000);
-    config
-}
-
 impl LdkNode {
     /// Starts one on a cluster's chain.
     pub async fn start(chain: &ChainNode, terms: LdkTerms) -> LdkNode {
-        let inner = Inner::new(terms);
+        LdkNode::start_with(chain, terms, None).await
+    }
+
+    /// One that is to be measured: what it tells others is on disk, in this folder, before.
+    pub async fn start_durable(chain: &ChainNode, terms: LdkTerms, folder: &Path) -> LdkNode {
+        LdkNode::start_with(chain, terms, Some(folder)).await
+    }
+
+    async fn start_with(chain: &ChainNode, terms: LdkTerms, folder: Option<&Path>) -> LdkNode {
+        let inner = Inner::new(terms, folder);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
+        let tick = if folder.is_some() { MEASURED_TICK } else { TICK };
         let tasks = vec![
             tokio::spawn(accept(listener, inner.peers.clone())),
-            tokio::spawn(live(inner.clone(), follower(&inner, chain))),
+            tokio::spawn(live(inner.clone(), follower(&inner, chain), tick)),
         ];
         let node = LdkNode { inner, address, tasks };
         node.synced(chain).await;
@@ -123,6 +98,11 @@ impl LdkNode {
     /// Its key.
     pub fn node_id(&self) -> PublicKey {
         self.inner.keys.get_node_id(Recipient::Node).expect("it has a node id")
+    }
+
+    /// Its key, and where it listens.
+    pub fn place(&self) -> (PublicKey, SocketAddr) {
+        (self.node_id(), self.address)
     }
 
     /// `id@host:port`.
@@ -150,6 +130,20 @@ impl LdkNode {
         &self.inner.graph
     }
 
+    /// What it says and hears of the network.
+    pub fn gossip(&self) -> &Gossip {
+        &self.inner.gossip
+    }
+
+    /// Says who it is; those who know a channel of its own believe it.
+    pub fn announce(&self) {
+        let mut alias = [0; 32];
+        alias[..3].copy_from_slice(b"LDK");
+        let SocketAddr::V4(at) = self.address else { unreachable!("it listens on 127.0.0.1") };
+        let address = SocketAddress::TcpIpV4 { addr: at.ip().octets(), port: at.port() };
+        self.inner.peers.broadcast_node_announcement([1, 2, 3], alias, vec![address]);
+    }
+
     /// Waits until it has followed the chain.
     pub async fn synced(&self, chain: &ChainNode) {
         let tip = chain.tip().await;
@@ -169,6 +163,11 @@ impl LdkNode {
     /// Cuts the connection with a peer.
     pub fn cut(&self, id: PublicKey) {
         self.inner.peers.disconnect_by_node_id(id);
+    }
+
+    /// Whether there is no session with a peer.
+    pub fn is_alone(&self, id: PublicKey) -> bool {
+        self.inner.peers.peer_by_node_id(&id).is_none()
     }
 
     /// Asks a peer for a channel; the funding transaction follows by itself.
@@ -217,14 +216,23 @@ impl LdkNode {
 
     /// Begins to pay a key.
     pub fn keysend(&self, payee: PublicKey, amount_msat: u64) -> PaymentId {
-        let id = random_id();
+        self.keysend_as(random_id(), payee, amount_msat).expect("LDK begins to pay")
+    }
+
+    /// Pays a key; whether it succeeded, as soon as LDK says so.
+    pub async fn keysend_to_end(&self, payee: PublicKey, amount_msat: u64) -> bool {
+        let (id, (teller, told)) = (random_id(), oneshot::channel());
+        self.inner.awaited.lock().expect("no panic while it is held").insert(id.0, teller);
+        self.keysend_as(id, payee, amount_msat).is_ok() && told.await.unwrap_or(false)
+    }
+
+    fn keysend_as(&self, id: PaymentId, payee: PublicKey, amount_msat: u64) -> Result<PaymentId, String> {
         let params = PaymentParameters::for_keysend(payee, 40, false);
         let route = RouteParameters::from_payment_params_and_value(params, amount_msat);
         let preimage = PaymentPreimage(random_id().0);
         let onion = RecipientOnionFields::spontaneous_empty();
         let paid = self.inner.channels.send_spontaneous_payment(Some(preimage), onion, id, route, Retry::Attempts(5));
-        paid.expect("LDK begins to pay");
-        id
+        paid.map(|_| id).map_err(|error| format!("{error:?}"))
     }
 
     /// Waits until a payment of its own ends; whether it succeeded, and its fee in millisatoshi.
@@ -275,166 +283,27 @@ async fn accept(listener: TcpListener, peers: Arc<LdkPeers>) {
     }
 }
 
-/// What an LDK node does by itself.
-async fn live(inner: Arc<Inner>, mut follower: Follower) {
-    let mut step: u32 = 0;
+/// What an LDK node does by itself: at once where there is something to do.
+async fn live(inner: Arc<Inner>, mut follower: Follower, tick: Duration) {
+    let (mut looked, mut ticked) = (None::<Instant>, Instant::now());
     loop {
         inner.work();
-        if step.is_multiple_of(CHAIN_STEPS) && follower.follow().await {
-            inner.sweep();
+        inner.keep();
+        if looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
+            looked = Some(Instant::now());
+            if follower.follow().await {
+                inner.sweep();
+            }
         }
-        if step.is_multiple_of(TICK_STEPS) {
+        if ticked.elapsed() >= tick {
+            ticked = Instant::now();
             inner.channels.timer_tick_occurred();
             inner.peers.timer_tick_occurred();
         }
-        step = step.wrapping_add(1);
-        tokio::time::sleep(STEP).await;
-    }
-}
-
-impl Inner {
-    /// All its parts, joined; nothing runs yet.
-    fn new(terms: LdkTerms) -> Arc<Inner> {
-        let mut seed = [0; 32];
-        rand::rng().fill_bytes(&mut seed);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-        let keys = Arc::new(KeysManager::new(&seed, now.as_secs(), now.subsec_nanos(), false));
-        let wallet = LdkWallet::new(SecretKey::from_slice(&[seed[0] | 1; 32].map(|byte| byte & 0x7f)).expect("a key"));
-        let (logger, fees, broadcasts) = (Arc::new(Silent), Arc::new(Fees), Arc::new(Broadcasts::default()));
-        let monitor: Arc<Monitor> = Arc::new(ChainMonitor::new(
-            None,
-            broadcasts.clone(),
-            logger.clone(),
-            fees.clone(),
-            Arc::new(NoStore),
-            keys.clone(),
-            keys.get_peer_storage_key(),
-        ));
-        let graph = Arc::new(NetworkGraph::new(Network::Regtest, logger.clone()));
-        let scorer =
-            ProbabilisticScorer::new(ProbabilisticScoringDecayParameters::default(), graph.clone(), logger.clone());
-        let router = Arc::new(DefaultRouter::new(
-            graph.clone(),
-            logger.clone(),
-            keys.clone(),
-            Arc::new(RwLock::new(scorer)),
-            Default::default(),
-        ));
-        let params =
-            ChainParameters { network: Network::Regtest, best_block: BestBlock::from_network(Network::Regtest) };
-        let seconds = u32::try_from(now.as_secs()).expect("before 2106");
-        let channels: Arc<Channels> = Arc::new(ChannelManager::new(
-            fees,
-            monitor.clone(),
-            broadcasts.clone(),
-            router,
-            Arc::new(NullMessageRouter {}),
-            logger.clone(),
-            keys.clone(),
-            keys.clone(),
-            keys.clone(),
-            config(terms),
-            params,
-            seconds,
-        ));
-        let gossip: Arc<Gossip> = Arc::new(P2PGossipSync::new(graph.clone(), None, logger.clone()));
-        let ignoring = || Arc::new(IgnoringMessageHandler {});
-        let handler = MessageHandler {
-            chan_handler: channels.clone(),
-            route_handler: gossip.clone(),
-            onion_message_handler: ignoring(),
-            custom_message_handler: ignoring(),
-            send_only_message_handler: monitor.clone(),
-        };
-        let peers = Arc::new(PeerManager::new(handler, seconds, &seed, logger.clone(), keys.clone()));
-        let source = Arc::new(WalletSync::new(wallet.clone(), logger.clone()));
-        let bumper = BumpTransactionEventHandlerSync::new(broadcasts.clone(), source, keys.clone(), logger);
-        Arc::new(Inner {
-            peers,
-            channels,
-            monitor,
-            gossip,
-            graph,
-            keys,
-            wallet,
-            broadcasts,
-            bumper,
-            events: Mutex::default(),
-            sweeps: Mutex::default(),
-            claims: Mutex::new(true),
-        })
-    }
-
-    fn work(&self) {
-        self.peers.process_events();
-        self.channels.process_pending_htlc_forwards();
-        let found = Mutex::new(Vec::new());
-        let collect = |event: Event| {
-            found.lock().expect("no panic while it is held").push(event);
-            Ok(())
-        };
-        self.channels.process_pending_events(&collect);
-        self.monitor.process_pending_events(&collect);
-        for event in found.into_inner().expect("no panic while it is held") {
-            self.answer(&event);
-            self.events.lock().expect("no panic while it is held").push(event);
-        }
-        self.peers.process_events();
-        // Keeps the type of the field in use: announcements leave with the peers.
-        let _ = &self.gossip;
-    }
-
-    fn answer(&self, event: &Event) {
-        match event {
-            Event::OpenChannelRequest { temporary_channel_id, counterparty_node_id, .. } => {
-                let accepted =
-                    self.channels.accept_inbound_channel(temporary_channel_id, counterparty_node_id, 0, None);
-                accepted.expect("LDK takes our channel");
-            }
-            Event::FundingGenerationReady {
-                temporary_channel_id,
-                counterparty_node_id,
-                channel_value_satoshis,
-                output_script,
-                ..
-            } => {
-                let value = bitcoin::Amount::from_sat(*channel_value_satoshis);
-                let funding = self.wallet.pay(output_script.clone(), value);
-                let given =
-                    self.channels.funding_transaction_generated(*temporary_channel_id, *counterparty_node_id, funding);
-                given.expect("LDK takes the funding transaction");
-            }
-            Event::PaymentClaimable { purpose, .. } => {
-                let claims = *self.claims.lock().expect("no panic while it is held");
-                if let Some(preimage) = purpose.preimage().filter(|_| claims) {
-                    self.channels.claim_funds(preimage);
-                }
-            }
-            Event::SpendableOutputs { outputs, .. } => {
-                self.sweeps.lock().expect("no panic while it is held").extend(outputs.iter().cloned());
-                self.sweep();
-            }
-            Event::BumpTransaction(bump) => self.bumper.handle_event(bump),
-            _ => {}
-        }
-    }
-
-    /// Takes what is its own on the chain into its wallet, each output by itself; said again with each block.
-    fn sweep(&self) {
-        let outputs = self.sweeps.lock().expect("no panic while it is held").clone();
-        for output in outputs {
-            // LDK asserts in debug builds that its guess of the weight was close; short signatures prove it wrong.
-            let spend = || {
-                let script = self.wallet.script();
-                self.keys.spend_spendable_outputs(&[&output], Vec::new(), script, 500, None, SECP256K1)
-            };
-            let swept = std::panic::catch_unwind(std::panic::AssertUnwindSafe(spend));
-            if let Ok(Ok(transaction)) = swept {
-                lightning::chain::chaininterface::BroadcasterInterface::broadcast_transactions(
-                    &*self.broadcasts,
-                    &[&transaction],
-                );
-            }
+        tokio::select! {
+            () = inner.channels.get_event_or_persistence_needed_future() => {}
+            () = inner.monitor.get_update_future() => {}
+            () = tokio::time::sleep(STEP) => {}
         }
     }
 }

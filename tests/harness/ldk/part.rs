@@ -3,11 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use bitcoin::Transaction;
-use lightning::chain::ChannelMonitorUpdateStatus;
 use lightning::chain::Filter;
 use lightning::chain::chaininterface::{BroadcasterInterface, ConfirmationTarget, FeeEstimator};
-use lightning::chain::chainmonitor::{ChainMonitor, Persist};
-use lightning::chain::channelmonitor::{ChannelMonitor, ChannelMonitorUpdate};
+use lightning::chain::chainmonitor::ChainMonitor;
 use lightning::events::bump_transaction::sync::{BumpTransactionEventHandlerSync, WalletSync};
 use lightning::ln::channelmanager::ChannelManager;
 use lightning::ln::peer_handler::{IgnoringMessageHandler, PeerManager};
@@ -16,12 +14,12 @@ use lightning::routing::gossip::{NetworkGraph, P2PGossipSync};
 use lightning::routing::router::DefaultRouter;
 use lightning::routing::scoring::{ProbabilisticScorer, ProbabilisticScoringFeeParameters};
 use lightning::routing::utxo::UtxoLookup;
-use lightning::sign::ecdsa::EcdsaChannelSigner;
 use lightning::sign::{InMemorySigner, KeysManager};
 use lightning::util::logger::{Logger, Record};
-use lightning::util::persist::MonitorName;
 use lightning_net_tokio::SocketDescriptor;
 
+use super::gossip::Gossip;
+use super::store::Store;
 use super::wallet::LdkWallet;
 
 /// Says nothing, unless `LDK_LOG` is set.
@@ -67,26 +65,6 @@ impl BroadcasterInterface for Broadcasts {
     }
 }
 
-/// Keeps nothing: such a node is never restarted.
-pub struct NoStore;
-
-impl<S: EcdsaChannelSigner> Persist<S> for NoStore {
-    fn persist_new_channel(&self, _name: MonitorName, _monitor: &ChannelMonitor<S>) -> ChannelMonitorUpdateStatus {
-        ChannelMonitorUpdateStatus::Completed
-    }
-
-    fn update_persisted_channel(
-        &self,
-        _name: MonitorName,
-        _update: Option<&ChannelMonitorUpdate>,
-        _monitor: &ChannelMonitor<S>,
-    ) -> ChannelMonitorUpdateStatus {
-        ChannelMonitorUpdateStatus::Completed
-    }
-
-    fn archive_persisted_channel(&self, _name: MonitorName) {}
-}
-
 /// Its map of the network.
 pub type Graph = NetworkGraph<Arc<Silent>>;
 /// What it thinks of channels.
@@ -100,8 +78,8 @@ pub type LdkRouter = DefaultRouter<
     ProbabilisticScoringFeeParameters,
     Scorer,
 >;
-/// Its gossip. Funding outputs are taken as announced.
-pub type Gossip = P2PGossipSync<Arc<Graph>, Arc<dyn UtxoLookup + Send + Sync>, Arc<Silent>>;
+/// What it does with gossip. Funding outputs are taken as announced.
+pub type OwnGossip = P2PGossipSync<Arc<Graph>, Arc<dyn UtxoLookup + Send + Sync>, Arc<Silent>>;
 /// What watches its channels.
 pub type Monitor = ChainMonitor<
     InMemorySigner,
@@ -109,7 +87,7 @@ pub type Monitor = ChainMonitor<
     Arc<Broadcasts>,
     Arc<Fees>,
     Arc<Silent>,
-    Arc<NoStore>,
+    Arc<Store>,
     Arc<KeysManager>,
 >;
 /// Its channels.

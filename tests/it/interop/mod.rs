@@ -1,8 +1,10 @@
 //! A real LDK node beside a real `channeld`, on the same chain: every cell of the matrix is a test. Either opens, in either
-//! format; then they pay, cut the wire, close together or by force.
+//! format; then they pay, cut the wire, close together or by force. Channels are private but in `gossip`.
 
 mod direct;
+mod gossip;
 mod middle;
+mod stream;
 mod wire;
 
 use bitcoin::Amount;
@@ -35,6 +37,8 @@ struct Meeting {
     cluster: Cluster,
     ldk: LdkNode,
     channel: String,
+    /// Whether the channel is announced.
+    public: bool,
 }
 
 /// The tests of one scenario: one a cell.
@@ -53,13 +57,18 @@ use cells;
 impl Meeting {
     /// Both have coins; nothing is open yet. The channel's id is empty.
     async fn prepare(format: ChannelType, public: bool) -> Meeting {
-        let cluster = Cluster::start(&["alice"], BRIEF).await;
+        Meeting::prepare_with(&["alice"], format, public).await
+    }
+
+    /// The same, with these of ours.
+    async fn prepare_with(names: &[&str], format: ChannelType, public: bool) -> Meeting {
+        let cluster = Cluster::start(names, BRIEF).await;
         let terms = LdkTerms { anchors: format == ChannelType::Anchors, public };
         let ldk = LdkNode::start(&cluster.chain, terms).await;
         cluster.chain.mine(3, &ldk.wallet_address()).await;
         cluster.fund().await;
         ldk.synced(&cluster.chain).await;
-        Meeting { cluster, ldk, channel: String::new() }
+        Meeting { cluster, ldk, channel: String::new(), public }
     }
 
     /// With an open channel of which the accepter has 400,000 sat.
@@ -93,13 +102,18 @@ impl Meeting {
                     amount: Some(open_channel_request::Amount::CapacitySat(CAPACITY_SAT)),
                     push_msat: PUSH_MSAT,
                     channel_type: format.into(),
+                    announce: self.public,
                     ..Default::default()
                 };
                 soon("an opening", self.alice().client().channel().open_channel(request)).await.unwrap();
             }
             Opener::Ldk => self.ldk.open(self.alice_id(), CAPACITY_SAT, PUSH_MSAT),
         }
-        let opened = until("a channel", async || self.alice().channels().await.into_iter().next()).await;
+        let ldk = self.ldk.node_id().to_string();
+        let opened = until("a channel", async || {
+            self.alice().channels().await.into_iter().find(|channel| channel.peer_node_id == ldk)
+        })
+        .await;
         assert_eq!(opened.channel_type(), format, "{opener:?} opens");
         self.cluster.chain.await_mempool(&opened.funding_outpoint.unwrap().txid).await;
         self.channel = opened.channel_id;
