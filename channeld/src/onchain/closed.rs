@@ -6,13 +6,12 @@ use bitcoin::{OutPoint, ScriptBuf};
 use serde::{Deserialize, Serialize};
 
 use super::fact::{HtlcKey, HtlcSide};
-use crate::commitment::{Commitments, PenaltyRow, Removal, Side, View};
+use crate::commitment::{Commitments, View};
 use crate::keys::{ChannelKeyId, PerCommitmentPoint, ReceivedSecrets, Signer};
 use crate::transactions::{
     CommitmentParameters, CommitmentSignatures, CommitmentSpec, CommitmentTransaction, Htlc, HtlcDirection,
-    HtlcHistory, TransactionKeys,
+    TransactionKeys,
 };
-use crate::units::Preimage;
 
 /// Our newest commitment, with what we need to broadcast it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,48 +154,4 @@ pub(super) const fn remote_key(htlc: &Htlc) -> HtlcKey {
         HtlcDirection::Received => HtlcSide::Outgoing,
     };
     HtlcKey { side, id: htlc.id }
-}
-
-/// The preimages in a channel's removals under way: those of incoming HTLCs that we have settled, too.
-pub fn preimages_of(commitments: &Commitments) -> Vec<Preimage> {
-    let htlcs = commitments.outgoing.values().chain(commitments.incoming.values());
-    htlcs
-        .filter_map(|htlc| match &htlc.removal.as_ref()?.removal {
-            Removal::Fulfilled { preimage, .. } => Some(*preimage),
-            Removal::Failed { .. } | Removal::Malformed { .. } => None,
-        })
-        .collect()
-}
-
-/// What [`super::Input::BlockConnected`] needs for a revoked commitment: the stored rows, and what is still in flight.
-pub fn history_of(commitments: &Commitments, rows: &[PenaltyRow]) -> Vec<HtlcHistory> {
-    let direction = |adder| match adder {
-        Side::Local => HtlcDirection::Received,
-        Side::Remote => HtlcDirection::Offered,
-    };
-    let old = rows.iter().map(|row| HtlcHistory {
-        htlc: Htlc {
-            direction: direction(row.adder),
-            id: row.id,
-            amount: row.amount,
-            payment_hash: row.payment_hash,
-            cltv_expiry: row.cltv_expiry,
-        },
-        first: row.first,
-        last: Some(row.last),
-    });
-    let in_flight = [Side::Local, Side::Remote].into_iter().flat_map(|adder| {
-        commitments.htlcs(adder).values().filter_map(move |htlc| {
-            let offer = &htlc.offer;
-            let htlc_on_it = Htlc {
-                direction: direction(adder),
-                id: offer.id,
-                amount: offer.amount,
-                payment_hash: offer.payment_hash,
-                cltv_expiry: offer.cltv_expiry,
-            };
-            Some(HtlcHistory { htlc: htlc_on_it, first: htlc.first_remote?, last: None })
-        })
-    });
-    old.chain(in_flight).collect()
 }

@@ -20,7 +20,7 @@ mod plan;
 mod sweep;
 
 pub use classify::{CloseKind, classify};
-pub use closed::{ClosedChannel, LocalCommitment, RemoteCommitment, history_of, preimages_of};
+pub use closed::{ClosedChannel, LocalCommitment, RemoteCommitment};
 pub use fact::{
     Change, Claimed, Confirmed, Context, Delta, Effect, FundRequest, HtlcKey, HtlcOutcome, HtlcSide, Input, Settings,
 };
