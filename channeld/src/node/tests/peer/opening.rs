@@ -72,7 +72,8 @@ fn the_funding_output_is_looked_at() {
     let other = TxOut { value: Amount::from_sat(500), script_pubkey: close_script() };
     let (said, kept) = funded_by(|agreed| vec![other.clone(), agreed], 1);
     assert!(said.iter().any(|message| matches!(message, Message::ChannelReady(_))) && kept);
-    let wrong: [(fn(TxOut) -> Vec<TxOut>, u32); 5] = [
+    type Outputs = fn(TxOut) -> Vec<TxOut>;
+    let wrong: [(Outputs, u32); 5] = [
         (|agreed| vec![TxOut { value: agreed.value - Amount::ONE_SAT, ..agreed }], 0),
         (|agreed| vec![TxOut { value: agreed.value + Amount::ONE_SAT, ..agreed }], 0),
         (|agreed| vec![TxOut { script_pubkey: close_script(), ..agreed }], 0),
