@@ -55,8 +55,11 @@ pub fn wallet_witness(owner: Option<(Side, u32)>) -> Witness {
     Witness::from_slice(&[open_script(owner).to_bytes()])
 }
 
-fn base() -> &'static (Vec<Arc<Block>>, Vec<(OutPoint, Amount)>) {
-    static BASE: OnceLock<(Vec<Arc<Block>>, Vec<(OutPoint, Amount)>)> = OnceLock::new();
+/// Blocks that all worlds begin with, and the coins in them.
+type Base = (Vec<Arc<Block>>, Vec<(OutPoint, Amount)>);
+
+fn base() -> &'static Base {
+    static BASE: OnceLock<Base> = OnceLock::new();
     BASE.get_or_init(|| {
         let mut ground = Ground { world: World::new(&[], BEGINNING), now: BEGINNING, coins: Vec::new() };
         (0..101).for_each(|_| ground.mine());

@@ -27,7 +27,7 @@ fn who_is_alone_gets_all_that_is_its_own() {
         scene.party(closer.other()).is_awake = true;
         scene.follow();
         scene.settle();
-        let is_known = |htlc: &Add| htlc.seed % 10 == 0;
+        let is_known = |htlc: &Add| htlc.seed.is_multiple_of(10);
         // Its own HTLC that the other knew has long been timed out; the other's were taken in time.
         let books = scene.check(closer, |htlc| if htlc.by != closer && is_known(htlc) { closer } else { htlc.by });
         assert!(books.left.len() <= 2);
@@ -76,7 +76,7 @@ fn the_peers_commitment_confirms_while_ours_waits() {
         assert_eq!(scene.parties[loser as usize].kind(), Some(CloseKind::Remote));
         assert_eq!(scene.parties[loser as usize].abandoned, usize::from(format.has_anchors()));
         scene.settle();
-        let is_known = |htlc: &Add| htlc.seed % 10 == 0;
+        let is_known = |htlc: &Add| htlc.seed.is_multiple_of(10);
         scene.check(winner, |htlc| if is_known(htlc) { htlc.by.other() } else { htlc.by });
     }
 }
@@ -97,7 +97,7 @@ fn another_commitment_confirms_on_another_branch() {
         assert_eq!(scene.parties[second as usize].kind(), Some(CloseKind::Local));
         assert_eq!(scene.parties[first as usize].kinds, [CloseKind::Local, CloseKind::Remote]);
         scene.settle();
-        let is_known = |htlc: &Add| htlc.seed % 10 == 0;
+        let is_known = |htlc: &Add| htlc.seed.is_multiple_of(10);
         scene.check(second, |htlc| if is_known(htlc) { htlc.by.other() } else { htlc.by });
         for party in &scene.parties {
             assert_eq!(party.buried.len(), 1, "the end is said once");

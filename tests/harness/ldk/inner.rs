@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 
 use super::LdkTerms;
 use super::gossip::Gossip;
-use super::part::{Broadcasts, Bumper, Channels, Fees, Graph, LdkPeers, Monitor, Silent};
+use super::part::{Broadcasts, Bumper, Channels, Fees, Graph, LdkPeers, LdkRouter, Monitor, Silent};
 use super::store::Store;
 use super::wallet::LdkWallet;
 
@@ -70,6 +70,12 @@ fn config(terms: LdkTerms) -> UserConfig {
     config
 }
 
+fn router(graph: &Arc<Graph>, logger: &Arc<Silent>, keys: &Arc<KeysManager>) -> Arc<LdkRouter> {
+    let decay = ProbabilisticScoringDecayParameters::default();
+    let scorer = Arc::new(RwLock::new(ProbabilisticScorer::new(decay, graph.clone(), logger.clone())));
+    Arc::new(DefaultRouter::new(graph.clone(), logger.clone(), keys.clone(), scorer, Default::default()))
+}
+
 impl Inner {
     /// All its parts, joined; nothing runs yet. What must not be lost is kept in the folder, if there is one.
     pub(super) fn new(terms: LdkTerms, folder: Option<&Path>) -> Arc<Inner> {
@@ -93,15 +99,7 @@ impl Inner {
             keys.get_peer_storage_key(),
         ));
         let graph = Arc::new(NetworkGraph::new(Network::Regtest, logger.clone()));
-        let scorer =
-            ProbabilisticScorer::new(ProbabilisticScoringDecayParameters::default(), graph.clone(), logger.clone());
-        let router = Arc::new(DefaultRouter::new(
-            graph.clone(),
-            logger.clone(),
-            keys.clone(),
-            Arc::new(RwLock::new(scorer)),
-            Default::default(),
-        ));
+        let router = router(&graph, &logger, &keys);
         let params =
             ChainParameters { network: Network::Regtest, best_block: BestBlock::from_network(Network::Regtest) };
         let seconds = u32::try_from(now.as_secs()).expect("before 2106");
