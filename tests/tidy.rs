@@ -33,7 +33,7 @@ const L1_UTXO: &[(u8, &[&str])] = &[
 ];
 /// Rooms up to this floor are pure.
 const LAST_PURE_FLOOR: u8 = 5;
-/// STYLE: never more, comments, blank lines and tests apart.
+/// STYLE: never more, comments and blank lines apart, nor tests at the end of a file.
 const MOST_CODE_LINES: usize = 600;
 /// STYLE: 10 is where it is discussed.
 const MOST_FILES: usize = 14;
@@ -187,8 +187,13 @@ fn files_are_short_and_have_names() {
     let mut broken = Vec::new();
     let mut files_of_room: BTreeMap<PathBuf, usize> = BTreeMap::new();
     for file in all_sources() {
-        if file.code.len() > MOST_CODE_LINES {
-            broken.push(format!("{}: {} code lines", file.path.display(), file.code.len()));
+        let lines = match file.code.len() {
+            // A file of tests has no code before them: it is held to the same size.
+            0 => file.text.lines().filter(|line| is_code(line)).count(),
+            code => code,
+        };
+        if lines > MOST_CODE_LINES {
+            broken.push(format!("{}: {lines} code lines", file.path.display()));
         }
         let name = file.path.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if FORBIDDEN_NAMES.contains(&name.as_str()) {

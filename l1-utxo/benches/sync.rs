@@ -7,28 +7,14 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
-use bitcoin::absolute::LockTime;
-use bitcoin::block::{Header, Version};
-use bitcoin::hashes::Hash;
-use bitcoin::secp256k1::{Message, SECP256K1, SecretKey};
-use bitcoin::sighash::{EcdsaSighashType, SighashCache};
-use bitcoin::{
-    Amount, Block, CompressedPublicKey, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut, Witness,
-    transaction,
-};
-use l1_utxo::chain::Source;
-use l1_utxo::consensus::HashedBlock;
-use l1_utxo::consensus::block::witness_commitment_script;
-use l1_utxo::consensus::merkle::merkle_root;
-use l1_utxo::consensus::pow::check_proof_of_work;
-use l1_utxo::consensus::subsidy::block_subsidy;
-use l1_utxo::driver::{Ledger, LedgerOptions, Submission};
-use l1_utxo::mempool::Policy;
-use l1_utxo::params::Network;
+use bitcoin::OutPoint;
+
+use self::miner::{Miner, open, transaction};
+
+mod miner;
 
 const BLOCKS: u32 = 300;
 const SPENDS: usize = 1_000;
@@ -61,31 +47,22 @@ fn main() {
     }
 }
 
-/// One key, one script: what is spent does not matter, how does.
-struct Bench {
-    key: SecretKey,
-    script: ScriptBuf,
-}
-
 fn make_chain(dir: &Path) -> u32 {
-    let key = SecretKey::from_slice(&[7; 32]).expect("below the order");
-    let script = ScriptBuf::new_p2wpkh(&CompressedPublicKey(key.public_key(SECP256K1)).wpubkey_hash());
-    let bench = Bench { key, script };
-    let mut ledger =
-        Ledger::open(dir, Network::Regtest, Policy::default(), LedgerOptions::default()).expect("a fresh directory");
+    let bench = Miner::new();
+    let mut ledger = open(dir);
     let first = bench.mine(&mut ledger, vec![]);
     (0..100).for_each(|_| drop(bench.mine(&mut ledger, vec![])));
     let root = OutPoint { txid: first.txids()[0], vout: 0 };
     let mut value = 5_000_000_000 / SPENDS as u64;
     let mut fan = transaction(&[root], vec![bench.pay(value); SPENDS]);
-    bench.sign(&mut fan, 5_000_000_000);
+    bench.sign(&mut fan, &[5_000_000_000]);
     let txid = fan.compute_txid();
     bench.mine(&mut ledger, vec![fan]);
     let mut coins: Vec<OutPoint> = (0..SPENDS as u32).map(|vout| OutPoint { txid, vout }).collect();
     for _ in 0..BLOCKS {
         let spend = |coin: &mut OutPoint| {
             let mut spend = transaction(&[*coin], vec![bench.pay(value - 800), bench.pay(600)]);
-            bench.sign(&mut spend, value);
+            bench.sign(&mut spend, &[value]);
             *coin = OutPoint { txid: spend.compute_txid(), vout: 0 };
             spend
         };
@@ -95,62 +72,6 @@ fn make_chain(dir: &Path) -> u32 {
     }
     ledger.flush().expect("a disk");
     ledger.tip().height
-}
-
-fn transaction(inputs: &[OutPoint], output: Vec<TxOut>) -> Transaction {
-    let input = |outpoint: &OutPoint| TxIn {
-        previous_output: *outpoint,
-        script_sig: ScriptBuf::new(),
-        sequence: Sequence::MAX,
-        witness: Witness::new(),
-    };
-    let input = inputs.iter().map(input).collect();
-    Transaction { version: transaction::Version::TWO, lock_time: LockTime::ZERO, input, output }
-}
-
-impl Bench {
-    fn pay(&self, sat: u64) -> TxOut {
-        TxOut { value: Amount::from_sat(sat), script_pubkey: self.script.clone() }
-    }
-
-    fn sign(&self, spend: &mut Transaction, sat: u64) {
-        let mut cache = SighashCache::new(spend);
-        let sighash = cache.p2wpkh_signature_hash(0, &self.script, Amount::from_sat(sat), EcdsaSighashType::All);
-        let message = Message::from_digest(sighash.expect("there is one input").to_byte_array());
-        let signature = bitcoin::ecdsa::Signature::sighash_all(SECP256K1.sign_ecdsa(&message, &self.key));
-        let witness = Witness::p2wpkh(&signature, &self.key.public_key(SECP256K1));
-        *cache.witness_mut(0).expect("there is one input") = witness;
-    }
-
-    fn mine(&self, ledger: &mut Ledger, transactions: Vec<Transaction>) -> Arc<HashedBlock> {
-        let tip = ledger.chain().tip_entry();
-        let height = tip.height + 1;
-        let mut coinbase = transaction(&[OutPoint::null()], vec![self.pay(block_subsidy(height, 150).to_sat())]);
-        coinbase.input[0].script_sig =
-            bitcoin::script::Builder::new().push_int(height.into()).push_int(0).into_script();
-        coinbase.input[0].witness.push([0; 32]);
-        let mut txdata = vec![coinbase];
-        txdata.extend(transactions);
-        let commitment = witness_commitment_script(&txdata, &[0; 32]);
-        txdata[0].output.push(TxOut { value: Amount::ZERO, script_pubkey: commitment });
-        let leaves = txdata.iter().map(|tx| tx.compute_txid().to_byte_array()).collect();
-        let mut header = Header {
-            version: Version::from_consensus(4),
-            prev_blockhash: tip.hash,
-            merkle_root: TxMerkleNode::from_byte_array(merkle_root(leaves).root),
-            time: tip.median_time_past + 1,
-            bits: tip.header.bits,
-            nonce: 0,
-        };
-        while !check_proof_of_work(header.block_hash(), header.bits, ledger.chain().params()) {
-            header.nonce += 1;
-        }
-        let block = Arc::new(HashedBlock::new(Block { header, txdata }));
-        let outcome = ledger.submit(Arc::clone(&block), Source::Requested).expect("a disk");
-        assert!(matches!(outcome, Submission::Accepted(_)), "{outcome:?}");
-        ledger.flush_if_due().expect("a disk");
-        block
-    }
 }
 
 /// A process of its own.

@@ -6,46 +6,42 @@ use l1_utxo::chain::Source;
 use l1_utxo::consensus::HashedBlock;
 use l1_utxo::consensus::block::is_mutated;
 
-use super::rule::{Left, Rule, reason, root_of};
+use super::rule::{Rule, reason, root_of};
 use super::world::{Draft, World, first_of, padding, spend};
 
-const fn rule(
-    name: &'static str,
-    reason: &'static str,
-    break_it: super::rule::Edit,
-    keep_it: super::rule::Edit,
-) -> Rule {
-    Rule { name, reason, left: Left::Nothing, break_it, keep_it }
-}
-
 pub const RULES: &[Rule] = &[
-    rule("the root is that of the transactions", "bad-txnmrklroot", |_, draft| draft.right_root = false, |_, _| ()),
-    rule(
+    Rule::unstored(
+        "the root is that of the transactions",
+        "bad-txnmrklroot",
+        |_, draft| draft.right_root = false,
+        |_, _| (),
+    ),
+    Rule::unstored(
         "no last transaction twice",
         "bad-txns-duplicate",
         |world, draft| chain_of(world, draft, 2, 1),
         |world, draft| chain_of(world, draft, 2, 0),
     ),
-    rule(
+    Rule::unstored(
         "no last pair twice",
         "bad-txns-duplicate",
         |world, draft| chain_of(world, draft, 5, 2),
         |world, draft| chain_of(world, draft, 5, 0),
     ),
-    rule(
+    Rule::unstored(
         "no last four twice",
         "bad-txns-duplicate",
         |world, draft| chain_of(world, draft, 11, 4),
         |world, draft| chain_of(world, draft, 11, 0),
     ),
-    rule("there is a transaction", "bad-blk-length", |_, draft| draft.transactions.clear(), |_, _| ()),
-    rule(
+    Rule::unstored("there is a transaction", "bad-blk-length", |_, draft| draft.transactions.clear(), |_, _| ()),
+    Rule::unstored(
         "at most 1,000,000 bytes without witnesses",
         "bad-blk-length",
         |_, draft| draft.pad_stripped_to(1_000_001),
         |_, draft| draft.pad_stripped_to(1_000_000),
     ),
-    rule(
+    Rule::unstored(
         "the first transaction is a coinbase",
         "bad-cb-missing",
         |world, draft| {
@@ -54,13 +50,13 @@ pub const RULES: &[Rule] = &[
         },
         |_, _| (),
     ),
-    rule(
+    Rule::unstored(
         "a coinbase has the null outpoint's index",
         "bad-cb-missing",
         |_, draft| draft.coinbase().input[0].previous_output.vout = 0xffff_fffe,
         |_, draft| draft.coinbase().input[0].previous_output.vout = 0xffff_ffff,
     ),
-    rule(
+    Rule::unstored(
         "a coinbase has one input",
         "bad-cb-missing",
         |_, draft| {
@@ -69,7 +65,7 @@ pub const RULES: &[Rule] = &[
         },
         |_, _| (),
     ),
-    rule(
+    Rule::unstored(
         "no other transaction is a coinbase",
         "bad-cb-multiple",
         |_, draft| {

@@ -6,76 +6,67 @@ use bitcoin::{BlockHash, CompactTarget};
 use l1_utxo::chain::Source;
 use l1_utxo::consensus::HeaderError;
 
-use super::rule::{Left, Rule, reason};
+use super::rule::{Rule, reason};
 use super::world::{Draft, World};
 
-const fn rule(
-    name: &'static str,
-    reason: &'static str,
-    break_it: super::rule::Edit,
-    keep_it: super::rule::Edit,
-) -> Rule {
-    Rule { name, reason, left: Left::Nothing, break_it, keep_it }
-}
-
 pub const RULES: &[Rule] = &[
-    rule("the hash meets the target", "high-hash", |_, draft| draft.proof = false, |_, _| ()),
-    rule(
+    Rule::unstored("the hash meets the target", "high-hash", |_, draft| draft.proof = false, |_, _| ()),
+    Rule::unstored(
         "the target is not zero",
         "high-hash",
         |_, draft| draft.header.bits = CompactTarget::from_consensus(0x2000_0000),
         |_, _| (),
     ),
-    rule(
+    Rule::unstored(
         "the target is not negative",
         "high-hash",
         |_, draft| draft.header.bits = CompactTarget::from_consensus(0x20ff_ffff),
         |_, _| (),
     ),
-    rule(
+    Rule::unstored(
         "the target fits into 256 bits",
         "high-hash",
         |_, draft| draft.header.bits = CompactTarget::from_consensus(0x2200_0100),
         |_, _| (),
     ),
-    rule(
+    Rule::unstored(
         "the target is not above the limit",
         "high-hash",
         |_, draft| draft.header.bits = CompactTarget::from_consensus(0x2100_8000),
         |_, _| (),
     ),
-    rule(
+    Rule::unstored(
         "the parent is known",
         "prev-blk-not-found",
         |_, draft| draft.header.prev_blockhash = BlockHash::from_byte_array([1; 32]),
         |_, _| (),
     ),
-    rule("the parent is valid", "bad-prevblk", on_an_invalid_parent, |_, _| ()),
-    rule(
+    Rule::unstored("the parent is valid", "bad-prevblk", on_an_invalid_parent, |_, _| ()),
+    Rule::unstored(
         "the bits are those that are asked for",
         "bad-diffbits",
         |_, draft| draft.header.bits = CompactTarget::from_consensus(0x207f_fffe),
         |_, _| (),
     ),
-    rule(
+    Rule::unstored(
         "the time is above the median of the last eleven",
         "time-too-old",
         |world, draft| draft.header.time = world.chain.tip_entry().median_time_past,
         |world, draft| draft.header.time = world.chain.tip_entry().median_time_past + 1,
     ),
-    rule(
+    Rule::unstored(
         "the time is at most two hours ahead",
         "time-too-new",
         |world, draft| world.now = u64::from(draft.header.time) - 7_201,
         |world, draft| world.now = u64::from(draft.header.time) - 7_200,
     ),
-    rule(
+    Rule::unstored(
         "the version is at least 4",
         "bad-version(0x00000003)",
         |_, draft| draft.header.version = Version::from_consensus(3),
         |_, draft| draft.header.version = Version::from_consensus(4),
     ),
-    rule(
+    Rule::unstored(
         "the version has a sign",
         "bad-version(0x80000000)",
         |_, draft| draft.header.version = Version::from_consensus(i32::MIN),

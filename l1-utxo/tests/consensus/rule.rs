@@ -31,6 +31,11 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// A rule whose breach leaves nothing behind.
+    pub const fn unstored(name: &'static str, reason: &'static str, break_it: Edit, keep_it: Edit) -> Self {
+        Self { name, reason, left: Left::Nothing, break_it, keep_it }
+    }
+
     /// Submits both blocks to a chain each.
     pub fn judge(&self) {
         self.judge_broken();

@@ -3,20 +3,11 @@
 use bitcoin::{Amount, OutPoint};
 use l1_utxo::consensus::transaction::{MAX_MONEY, check_transaction};
 
-use super::rule::{Left, Rule};
+use super::rule::Rule;
 use super::world::{output, padding, spend};
 
-const fn rule(
-    name: &'static str,
-    reason: &'static str,
-    break_it: super::rule::Edit,
-    keep_it: super::rule::Edit,
-) -> Rule {
-    Rule { name, reason, left: Left::Nothing, break_it, keep_it }
-}
-
 pub const RULES: &[Rule] = &[
-    rule(
+    Rule::unstored(
         "there is an input",
         "bad-txns-vin-empty",
         |_, draft| {
@@ -27,7 +18,7 @@ pub const RULES: &[Rule] = &[
             draft.spend(&[coin], 0);
         },
     ),
-    rule(
+    Rule::unstored(
         "there is an output",
         "bad-txns-vout-empty",
         |world, draft| {
@@ -39,7 +30,7 @@ pub const RULES: &[Rule] = &[
             draft.spend(&[coin], 0).output[0].script_pubkey = bitcoin::ScriptBuf::new();
         },
     ),
-    rule(
+    Rule::unstored(
         "no output is negative",
         "bad-txns-vout-negative",
         |world, draft| {
@@ -51,7 +42,7 @@ pub const RULES: &[Rule] = &[
             draft.spend(&[coin], 0);
         },
     ),
-    rule(
+    Rule::unstored(
         "the lowest negative output is one",
         "bad-txns-vout-negative",
         |world, draft| {
@@ -60,7 +51,7 @@ pub const RULES: &[Rule] = &[
         },
         |_, _| (),
     ),
-    rule(
+    Rule::unstored(
         "no output is above 21 million",
         "bad-txns-vout-toolarge",
         |world, draft| {
@@ -72,7 +63,7 @@ pub const RULES: &[Rule] = &[
             draft.spend(&[coin], MAX_MONEY);
         },
     ),
-    rule(
+    Rule::unstored(
         "the largest positive output is too large",
         "bad-txns-vout-toolarge",
         |world, draft| {
@@ -81,7 +72,7 @@ pub const RULES: &[Rule] = &[
         },
         |_, _| (),
     ),
-    rule(
+    Rule::unstored(
         "the outputs together are at most 21 million",
         "bad-txns-txouttotal-toolarge",
         |world, draft| {
@@ -93,7 +84,7 @@ pub const RULES: &[Rule] = &[
             draft.spend(&[coin], MAX_MONEY - 5).output.push(output([0x51], 5));
         },
     ),
-    rule(
+    Rule::unstored(
         "two inputs do not spend the same output",
         "bad-txns-inputs-duplicate",
         |world, draft| {
@@ -105,7 +96,7 @@ pub const RULES: &[Rule] = &[
             draft.spend(&coins, 1);
         },
     ),
-    rule(
+    Rule::unstored(
         "nor do two of many",
         "bad-txns-inputs-duplicate",
         |world, draft| {
@@ -117,7 +108,7 @@ pub const RULES: &[Rule] = &[
             draft.spend(&coins, 1);
         },
     ),
-    rule(
+    Rule::unstored(
         "no input beside others spends the null outpoint",
         "bad-txns-prevout-null",
         |world, draft| {

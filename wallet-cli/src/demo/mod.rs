@@ -19,6 +19,7 @@ pub mod punishment;
 pub mod report;
 pub mod scene;
 pub mod sketch;
+mod stage;
 pub mod story;
 mod tie;
 pub mod web;

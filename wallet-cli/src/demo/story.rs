@@ -24,6 +24,7 @@ use crate::demo::network::{Member, Network, NetworkPlan};
 use crate::demo::punishment::Punishment;
 use crate::demo::report::{Layer, Report, Step};
 use crate::demo::scene;
+use crate::demo::stage::Stage;
 use crate::failure::{Exit, Failure};
 use crate::money;
 use crate::output::{bar, spinner};
@@ -47,9 +48,8 @@ const PUNISHMENT_BLOCKS: u32 = 60;
 
 /// The story, and how far it has been told.
 pub struct Story {
-    json: bool,
+    stage: Stage,
     report: Report,
-    network: Option<Network>,
     channel_id: String,
     /// The height before the fraud.
     fraud_height: u32,
@@ -59,12 +59,12 @@ impl Story {
     /// A story to be told in words, or only in its report.
     pub fn new(json: bool) -> Story {
         let (report, channel_id) = (Report::default(), String::new());
-        Story { json, report, network: None, channel_id, fraud_height: 0 }
+        Story { stage: Stage::new(json), report, channel_id, fraud_height: 0 }
     }
 
     /// The report, and the network if it runs.
     pub fn end(self) -> (Report, Option<Network>) {
-        (self.report, self.network)
+        (self.report, self.stage.end())
     }
 
     /// Tells all of it.
@@ -87,52 +87,39 @@ impl Story {
         Ok(())
     }
 
-    fn say(&self, text: impl AsRef<str>) {
-        if !self.json {
-            // What cannot be written is told at the end, with the report.
-            let _ = crate::output::line(text.as_ref());
-        }
-    }
-
-    fn network(&self) -> Result<&Network, Failure> {
-        self.network.as_ref().ok_or_else(|| Failure::defect("the network is not started"))
-    }
-
     async fn start(&mut self) -> Result<(), Failure> {
-        self.say("1. A chain and two nodes, Alice and Bob, each a process of its own.");
-        let progress = spinner("starting");
-        let started = Network::start(NetworkPlan { name: "demo", nodes: 2, channeld_config: String::new() }).await;
-        progress.finish_and_clear();
-        let network = self.network.insert(started?);
+        self.stage.say("1. A chain and two nodes, Alice and Bob, each a process of its own.");
+        let plan = NetworkPlan { name: "demo", nodes: 2, channeld_config: String::new() };
+        let network = self.stage.start(plan).await?;
         let text = format!(
             "   l1-utxo at {}\n   alice   {}\n   bob     {}",
             network.chain.url(),
             network.alice.peer_address(),
             network.bob.peer_address()
         );
-        self.say(text);
+        self.stage.say(text);
         Ok(())
     }
 
     async fn fund(&mut self) -> Result<(), Failure> {
-        self.say("2. Blocks are mined; their coins are Alice's and Bob's.");
+        self.stage.say("2. Blocks are mined; their coins are Alice's and Bob's.");
         let progress = spinner("mining 105 blocks");
-        let network = self.network()?;
+        let network = self.stage.network()?;
         let funded = scene::fund(network).await;
         progress.finish_and_clear();
         funded?;
         for member in network.members() {
             let balances = member.balances().await?;
             let (spendable, immature) = (money::sat(balances.spendable_sat), money::sat(balances.immature_sat));
-            self.say(format!("   {:7} {spendable} to spend, {immature} immature", member.name));
+            self.stage.say(format!("   {:7} {spendable} to spend, {immature} immature", member.name));
         }
         Ok(())
     }
 
     async fn open(&mut self, capacity_sat: u64) -> Result<(), Failure> {
         let title = if self.channel_id.is_empty() { "3. Alice opens a channel" } else { "8. A second channel" };
-        self.say(format!("{title} of {}; half of it is Bob's.", money::sat(capacity_sat)));
-        let network = self.network()?;
+        self.stage.say(format!("{title} of {}; half of it is Bob's.", money::sat(capacity_sat)));
+        let network = self.stage.network()?;
         let progress = spinner("opening");
         let confirmed = |block| progress.set_message(format!("{block} confirmations"));
         let opened = scene::open(network, capacity_sat, capacity_sat / 2, confirmed).await;
@@ -145,14 +132,14 @@ impl Story {
             money::msat(channel.local_msat),
             money::msat(channel.remote_msat)
         );
-        self.say(text);
+        self.stage.say(text);
         self.channel_id = channel.channel_id;
         Ok(())
     }
 
     async fn micropayments(&mut self) -> Result<(), Failure> {
-        self.say(format!("4. {MICROPAYMENTS} micropayments of {} each way.", money::msat(MICROPAYMENT_MSAT)));
-        let network = self.network()?;
+        self.stage.say(format!("4. {MICROPAYMENTS} micropayments of {} each way.", money::msat(MICROPAYMENT_MSAT)));
+        let network = self.stage.network()?;
         let (mut latencies, mut elapsed) = (Latencies::default(), Duration::ZERO);
         for (payer, payee) in [(&network.alice, &network.bob), (&network.bob, &network.alice)] {
             let title = format!("   {} → {}", payer.name, payee.name);
@@ -166,7 +153,7 @@ impl Story {
             let report = pay_stream(&payer.client, plan, |done| progress.set_position(done)).await;
             progress.finish_and_clear();
             let report = report?;
-            self.say(format!(
+            self.stage.say(format!(
                 "{title}: {:.0} payments/s, committed after {:.2} ms (p50), {:.2} ms (p99)",
                 report.per_second(),
                 report.p50_ms(),
@@ -184,8 +171,8 @@ impl Story {
     }
 
     async fn invoice(&mut self) -> Result<(), Failure> {
-        self.say(format!("5. A coffee for {}: Bob's invoice, which Alice pays.", money::sat(COFFEE_SAT)));
-        let network = self.network()?;
+        self.stage.say(format!("5. A coffee for {}: Bob's invoice, which Alice pays.", money::sat(COFFEE_SAT)));
+        let network = self.stage.network()?;
         let request = CreateInvoiceRequest {
             request_id: request_id()?,
             amount_msat: Some(COFFEE_SAT * 1_000),
@@ -194,7 +181,7 @@ impl Story {
         };
         let answer = network.bob.client.invoice().create_invoice(request).await?.into_inner();
         let invoice = promised(answer.invoice, "invoice")?;
-        self.say(format!("{}{}", qr_code(&invoice.payment_request)?, invoice.payment_request));
+        self.stage.say(format!("{}{}", qr_code(&invoice.payment_request)?, invoice.payment_request));
         let started = Instant::now();
         let payment = pay_to_end(&network.alice.client, Payee::PaymentRequest(invoice.payment_request), None).await?;
         let seconds_to_final = started.elapsed().as_secs_f64();
@@ -203,15 +190,15 @@ impl Story {
             return Err(Failure::new(Exit::ShowFailed, message, "see the logs above"));
         }
         let (fee, millis) = (money::msat(payment.fee_msat), seconds_to_final * 1_000.0);
-        self.say(format!("   paid in {millis:.1} ms, fee {fee}, preimage {}", payment.preimage));
+        self.stage.say(format!("   paid in {millis:.1} ms, fee {fee}, preimage {}", payment.preimage));
         let l2 = &mut self.report.layers.l2;
         (l2.fee_sat, l2.seconds_to_final) = (payment.fee_msat.div_ceil(1_000), seconds_to_final);
         Ok(())
     }
 
     async fn close(&mut self) -> Result<(), Failure> {
-        self.say("6. Both close the channel together: one transaction, no delay.");
-        let network = self.network()?;
+        self.stage.say("6. Both close the channel together: one transaction, no delay.");
+        let network = self.stage.network()?;
         let progress = spinner("closing");
         let request = CloseChannelRequest {
             request_id: request_id()?,
@@ -227,15 +214,15 @@ impl Story {
         scene::in_mempool(network, &txid).await?;
         let blocks = scene::bury(network, &self.channel_id, FINAL_DEPTH * 3).await;
         progress.finish_and_clear();
-        self.say(format!("   {txid}, final after {} blocks", blocks?));
+        self.stage.say(format!("   {txid}, final after {} blocks", blocks?));
         Ok(())
     }
 
     async fn on_chain(&mut self) -> Result<(), Failure> {
-        self.say(format!(
+        self.stage.say(format!(
             "7. For comparison, {CHAIN_PAYMENTS} payments on the chain, until {FINAL_DEPTH} blocks deep."
         ));
-        let network = self.network()?;
+        let network = self.stage.network()?;
         let address = network.bob.address().await?;
         let (started, mut fees_sat) = (Instant::now(), 0);
         for _ in 0..CHAIN_PAYMENTS {
@@ -259,14 +246,14 @@ impl Story {
             fee_sat: fees_sat / CHAIN_PAYMENTS,
             seconds_to_final: seconds,
         };
-        self.say(format!("   final after {:.0} ms, fee {} each", seconds * 1_000.0, money::sat(l1.fee_sat)));
+        self.stage.say(format!("   final after {:.0} ms, fee {} each", seconds * 1_000.0, money::sat(l1.fee_sat)));
         self.report.layers.l1 = l1;
         Ok(())
     }
 
     async fn fraud(&mut self) -> Result<(), Failure> {
-        self.say("9. HTLCs stand both ways; Alice secretly keeps this state, pays, and then broadcasts it.");
-        let network = self.network()?;
+        self.stage.say("9. HTLCs stand both ways; Alice secretly keeps this state, pays, and then broadcasts it.");
+        let network = self.stage.network()?;
         let (alice, bob) = (&network.alice, &network.bob);
         hold(network, &self.channel_id, true).await?;
         let keep = async {
@@ -287,15 +274,15 @@ impl Story {
         let replayed = inject(&alice.client, fault).await?;
         scene::in_mempool(network, &replayed.txid).await?;
         let text = format!("   revoked commitment {} of Alice's is out: {}", kept.commitment_number, replayed.txid);
-        self.say(text);
+        self.stage.say(text);
         self.report.penalty.revoked_txid = replayed.txid;
         self.fraud_height = fraud_height;
         Ok(())
     }
 
     async fn penalty(&mut self) -> Result<(), Failure> {
-        self.say("10. Bob's node sees it and takes everything.");
-        let network = self.network()?;
+        self.stage.say("10. Bob's node sees it and takes everything.");
+        let network = self.stage.network()?;
         let progress = spinner("punishing");
         let blocks = scene::bury(network, &self.channel_id, PUNISHMENT_BLOCKS).await;
         progress.finish_and_clear();
@@ -309,18 +296,18 @@ impl Story {
             return Err(Failure::new(Exit::ShowFailed, message, "see the logs above"));
         }
         for txid in &punishment.txids {
-            self.say(format!("   penalty {txid}"));
+            self.stage.say(format!("   penalty {txid}"));
         }
         let (outputs, claimed) = (punishment.outputs, money::sat(punishment.claimed_sat));
-        self.say(format!("   {outputs} of Alice's outputs are his: {claimed}, final after {blocks} blocks"));
+        self.stage.say(format!("   {outputs} of Alice's outputs are his: {claimed}, final after {blocks} blocks"));
         self.report.penalty.penalty_txids = punishment.txids.into_iter().collect();
         self.report.penalty.claimed_sat = punishment.claimed_sat;
         Ok(())
     }
 
     async fn balance(&mut self) -> Result<(), Failure> {
-        self.say("11. The balance sheet.");
-        self.report.balance = balance::check(self.network()?).await?;
+        self.stage.say("11. The balance sheet.");
+        self.report.balance = balance::check(self.stage.network()?).await?;
         Ok(())
     }
 }

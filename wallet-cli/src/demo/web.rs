@@ -19,6 +19,7 @@ use crate::demo::network::{Member, Network, NetworkPlan};
 use crate::demo::report::{Step, WebReport};
 use crate::demo::scene;
 use crate::demo::sketch::{Line, Sketch};
+use crate::demo::stage::Stage;
 use crate::failure::{Exit, Failure};
 use crate::money;
 use crate::output::{bar, spinner};
@@ -35,11 +36,10 @@ const CLOSING_BLOCKS: u32 = 20;
 
 /// The story of a network, and how far it has been told.
 pub struct Web {
-    json: bool,
+    stage: Stage,
     nodes: usize,
     svg: Option<PathBuf>,
     report: WebReport,
-    network: Option<Network>,
     /// Between which nodes, by their places, and the channel's id.
     channels: Vec<(usize, usize, String)>,
 }
@@ -60,12 +60,12 @@ impl Web {
     /// A story to be told in words, or only in its report.
     pub fn new(json: bool, nodes: usize, svg: Option<PathBuf>) -> Web {
         let report = WebReport { nodes, ..WebReport::default() };
-        Web { json, nodes, svg, report, network: None, channels: Vec::new() }
+        Web { stage: Stage::new(json), nodes, svg, report, channels: Vec::new() }
     }
 
     /// The report, and the network if it runs.
     pub fn end(self) -> (WebReport, Option<Network>) {
-        (self.report, self.network)
+        (self.report, self.stage.end())
     }
 
     /// Tells all of it.
@@ -85,42 +85,32 @@ impl Web {
         Ok(())
     }
 
-    fn say(&self, text: impl AsRef<str>) {
-        if !self.json {
-            // What cannot be written is told at the end, with the report.
-            let _ = crate::output::line(text.as_ref());
-        }
-    }
-
-    fn network(&self) -> Result<&Network, Failure> {
-        self.network.as_ref().ok_or_else(|| Failure::defect("the network is not started"))
-    }
-
     async fn start(&mut self) -> Result<(), Failure> {
-        self.say(format!("1. A chain and {} nodes, each a process of its own.", self.nodes));
-        let progress = spinner("starting");
+        self.stage.say(format!("1. A chain and {} nodes, each a process of its own.", self.nodes));
         let plan = NetworkPlan { name: "web", nodes: self.nodes, channeld_config: String::new() };
-        let started = Network::start(plan).await;
-        progress.finish_and_clear();
-        let network = self.network.insert(started?);
+        let network = self.stage.start(plan).await?;
         let names: Vec<&str> = network.members().into_iter().map(|member| member.name.as_str()).collect();
         let text = format!("   {}", names.join(", "));
-        self.say(text);
+        self.stage.say(text);
         Ok(())
     }
 
     async fn fund(&mut self) -> Result<(), Failure> {
-        self.say("2. Two blocks' coins for each.");
+        self.stage.say("2. Two blocks' coins for each.");
         let progress = spinner("mining");
-        let funded = scene::fund(self.network()?).await;
+        let funded = scene::fund(self.stage.network()?).await;
         progress.finish_and_clear();
         funded
     }
 
     async fn open(&mut self) -> Result<(), Failure> {
         let plan = plan(self.nodes);
-        self.say(format!("3. {} channels of {}, half of each at either end.", plan.len(), money::sat(CAPACITY_SAT)));
-        let network = self.network()?;
+        self.stage.say(format!(
+            "3. {} channels of {}, half of each at either end.",
+            plan.len(),
+            money::sat(CAPACITY_SAT)
+        ));
+        let network = self.stage.network()?;
         let members = network.members();
         let progress = bar(plan.len() as u64, "opening");
         let mut channels = Vec::with_capacity(plan.len());
@@ -146,8 +136,8 @@ impl Web {
     }
 
     async fn gossip(&mut self) -> Result<(), Failure> {
-        self.say("4. The nodes tell each other of their channels.");
-        let network = self.network()?;
+        self.stage.say("4. The nodes tell each other of their channels.");
+        let network = self.stage.network()?;
         let progress = spinner("gossip");
         for member in network.members() {
             let what = format!("{} to know all channels", member.name);
@@ -160,8 +150,8 @@ impl Web {
 
     async fn payments(&mut self) -> Result<(), Failure> {
         let count = PAYMENTS_EACH * self.nodes;
-        self.say(format!("5. {count} payments of {} across the network.", money::sat(PAYMENT_SAT)));
-        let network = self.network()?;
+        self.stage.say(format!("5. {count} payments of {} across the network.", money::sat(PAYMENT_SAT)));
+        let network = self.stage.network()?;
         let members = network.members();
         let progress = bar(count as u64, "paying");
         let (mut latencies, mut succeeded, mut hops_max, mut fees_msat) = (Latencies::default(), 0, 0, 0);
@@ -197,7 +187,7 @@ impl Web {
             multihop.p50_ms,
             money::msat(fees_msat)
         );
-        self.say(text);
+        self.stage.say(text);
         if succeeded < count {
             let message = format!("{} of {count} payments failed", count - succeeded);
             return Err(Failure::new(Exit::ShowFailed, message, "see the logs above"));
@@ -206,7 +196,7 @@ impl Web {
     }
 
     async fn picture(&mut self) -> Result<(), Failure> {
-        let network = self.network()?;
+        let network = self.stage.network()?;
         let members = network.members();
         let mut sketch = Sketch { nodes: members.iter().map(|member| member.name.clone()).collect(), channels: vec![] };
         for (from, to, id) in &self.channels {
@@ -214,20 +204,20 @@ impl Web {
             let (capacity_sat, from_sat) = (channel.capacity_sat, channel.local_msat / 1_000);
             sketch.channels.push(Line { from: *from, to: *to, capacity_sat, from_sat });
         }
-        self.say(format!("6. The network:\n\n{}\n", sketch.to_terminal()));
+        self.stage.say(format!("6. The network:\n\n{}\n", sketch.to_terminal()));
         if let Some(path) = &self.svg {
             std::fs::write(path, sketch.to_svg()).map_err(|error| {
                 let message = format!("cannot write {}: {error}", path.display());
                 Failure::new(Exit::ShowFailed, message, "give a path that can be written to with --svg")
             })?;
-            self.say(format!("   also in {}", path.display()));
+            self.stage.say(format!("   also in {}", path.display()));
         }
         Ok(())
     }
 
     async fn close(&mut self) -> Result<(), Failure> {
-        self.say("7. All channels are closed by both their ends.");
-        let network = self.network()?;
+        self.stage.say("7. All channels are closed by both their ends.");
+        let network = self.stage.network()?;
         let members = network.members();
         let progress = spinner("closing");
         for (from, _, id) in &self.channels {
@@ -249,8 +239,8 @@ impl Web {
     }
 
     async fn balance(&mut self) -> Result<(), Failure> {
-        self.say("8. The balance sheet.");
-        self.report.balance = balance::check(self.network()?).await?;
+        self.stage.say("8. The balance sheet.");
+        self.report.balance = balance::check(self.stage.network()?).await?;
         Ok(())
     }
 }

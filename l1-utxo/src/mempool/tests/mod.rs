@@ -4,6 +4,7 @@ mod form;
 mod input;
 mod model;
 mod package;
+mod rehearsal;
 mod replace;
 mod truc;
 
