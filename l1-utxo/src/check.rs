@@ -235,7 +235,8 @@ fn verify(chain: &Chain, id: BlockId, block: &HashedBlock, undo: &BlockUndo) -> 
         median_time_past_at: &|height| chain.median_time_past_at(height),
         signatures: None,
     };
-    let in_context = check_block_in_context(block, entry.height, median_time_past).map_err(BlockError::from);
+    let in_context =
+        check_block_in_context(block, entry.height, median_time_past, chain.params()).map_err(BlockError::from);
     let verdict = in_context.and_then(|()| verify_block(block, &context, &spent));
     let invalid = |error| CheckError::Invalid { hash: entry.hash, height: entry.height, error: Box::new(error) };
     let connection = verdict.map_err(invalid)?;

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use bitcoin::ScriptBuf;
 use bitcoin::address::{Address, NetworkUnchecked};
+use bitcoin::{ScriptBuf, Work};
 use clap::{Parser, ValueEnum};
 use serde::Deserialize;
 
 use crate::check::{DEFAULT_LEVEL, Request};
+use crate::driver::LedgerOptions;
 use crate::mempool::Policy;
-use crate::net::Settings;
-use crate::params::{ADDRESS_NETWORK, Network};
+use crate::net::{MAX_USER_AGENT, Settings, user_agent};
+use crate::params::{ADDRESS_NETWORK, Activation, Network, activate_regtest_at};
 use crate::store::Indexes;
 
 /// What a node is told, on the command line or in a file.
@@ -44,7 +45,7 @@ pub struct Options {
     /// the port: 18444, devnet 19444]
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<String>,
-    /// Connect to this peer and to no other that was not named; may be given several times
+    /// Connect to this peer and to no other that was not named; may be given several times; none: to nobody by itself
     #[arg(long, value_name = "HOST:PORT")]
     pub connect: Vec<String>,
     /// Keep a connection to this peer, besides others; may be given several times
@@ -53,9 +54,36 @@ pub struct Options {
     /// Connections to peers at most, in both directions [default: 125]
     #[arg(long, value_name = "COUNT")]
     pub max_connections: Option<u64>,
-    /// Dial peers with the encrypted transport (BIP 324) first; who dials us chooses [default: false]
+    /// Dial peers with the encrypted transport (BIP 324) first; false: take no encrypted connections, either [default: take
+    /// them, dial in the clear]
     #[arg(long, value_name = "true|false")]
     pub v2_transport: Option<bool>,
+    /// Put this behind our name in what peers see of our software; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub ua_comment: Vec<String>,
+    /// Grant peers of an address or network more than others: noban, relay, forcerelay, mempool, download, addr, all;
+    /// with in or out for who dials; may be given several times
+    #[arg(long, value_name = "[PERMISSIONS@]ADDRESS")]
+    pub whitelist: Vec<String>,
+    /// Take no transactions from peers, and announce only our own users'
+    #[arg(long)]
+    pub blocks_only: bool,
+    /// Seconds that a peer may take for the handshake [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    pub peer_timeout: Option<u64>,
+    /// Fetch no chain with less work than this number in hexadecimal [default: 0]
+    #[arg(long, value_name = "HEX")]
+    pub minimum_chain_work: Option<String>,
+    /// Seconds by which the tip may be old before the node counts as far behind [default: 86400]
+    #[arg(long, value_name = "SECONDS")]
+    pub max_tip_age: Option<u64>,
+    /// Start with the clock standing at this time, in seconds since 1970, until setmocktime lets it run; regtest only
+    #[arg(long, value_name = "SECONDS")]
+    pub mock_time: Option<u64>,
+    /// Height from which a soft fork holds, for tests of what was before; regtest only; names: segwit, bip34, dersig, cltv,
+    /// csv; may be given several times
+    #[arg(long, value_name = "NAME@HEIGHT", hide = true)]
+    pub test_activation_height: Vec<String>,
     /// Mine in the background, a block every so often (500ms, 1s, 2m); on devnet 0s mines as fast as the work goes
     #[arg(long, value_name = "DURATION")]
     pub mine_every: Option<String>,
@@ -68,6 +96,9 @@ pub struct Options {
     /// Hours after which an unconfirmed transaction is dropped [default: 336]
     #[arg(long, value_name = "HOURS")]
     pub mempool_expiry: Option<u64>,
+    /// Keep unconfirmed transactions over a restart [default: true]
+    #[arg(long, value_name = "true|false")]
+    pub persist_mempool: Option<bool>,
     /// Feerate that every transaction must pay, in sat/kvB [default: 100]
     #[arg(long, value_name = "SAT_PER_KVB")]
     pub min_relay_feerate: Option<u64>,
@@ -219,8 +250,8 @@ pub struct Config {
     pub mine: Option<Mine>,
     /// The mempool's rules.
     pub policy: Policy,
-    /// The indexes to keep.
-    pub indexes: Indexes,
+    /// Memory, indexes, and when the node counts as far behind.
+    pub ledger: LedgerOptions,
     /// Whether REST is served.
     pub rest: bool,
     /// What is published by ZeroMQ.
@@ -285,6 +316,15 @@ impl Options {
             add_node: if self.add_node.is_empty() { file.add_node } else { self.add_node },
             max_connections: self.max_connections.or(file.max_connections),
             v2_transport: self.v2_transport.or(file.v2_transport),
+            ua_comment: or_list(self.ua_comment, file.ua_comment),
+            whitelist: or_list(self.whitelist, file.whitelist),
+            blocks_only: self.blocks_only || file.blocks_only,
+            peer_timeout: self.peer_timeout.or(file.peer_timeout),
+            minimum_chain_work: self.minimum_chain_work.or(file.minimum_chain_work),
+            max_tip_age: self.max_tip_age.or(file.max_tip_age),
+            mock_time: self.mock_time.or(file.mock_time),
+            test_activation_height: or_list(self.test_activation_height, file.test_activation_height),
+            persist_mempool: self.persist_mempool.or(file.persist_mempool),
             mine_every: self.mine_every.or(file.mine_every),
             mine_to: self.mine_to.or(file.mine_to),
             max_mempool: self.max_mempool.or(file.max_mempool),
@@ -307,6 +347,13 @@ impl Options {
 
     fn complete(self) -> Result<Config, ConfigError> {
         let network = network(self.network.as_deref())?;
+        if let Some(first) = self.test_activation_height.first() {
+            let activation = self.activation()?;
+            // It must come before anything that asks for the network's constants.
+            if network != Network::Regtest || !activate_regtest_at(activation) {
+                return Err(value("test-activation-height", first, "only regtest's can be set, and only at the start"));
+            }
+        }
         let data_dir = data_dir(self.data_dir.clone())?;
         Ok(Config {
             network,
@@ -316,7 +363,7 @@ impl Options {
             peers: self.peers(network, &data_dir)?,
             mine: self.mine(network)?,
             policy: self.policy()?,
-            indexes: Indexes { filters: self.block_filter_index, transactions: self.txindex },
+            ledger: self.ledger(network)?,
             rest: self.rest,
             publications: self.publications()?,
             log: self.log.unwrap_or_else(|| DEFAULT_LOG.into()),
@@ -338,8 +385,11 @@ impl Options {
 
     fn peers(&self, network: Network, data_dir: &Path) -> Result<Settings, ConfigError> {
         const DEFAULT_CONNECTIONS: u64 = 125;
+        const DEFAULT_PEER_TIMEOUT: u64 = 60;
         let listen = self.listen.as_deref().map(|text| listen_address(text, network)).transpose()?;
-        for (key, names) in [("connect", &self.connect), ("add-node", &self.add_node)] {
+        let is_alone = self.connect == [ALONE];
+        let connect = if is_alone { Vec::new() } else { self.connect.clone() };
+        for (key, names) in [("connect", &connect), ("add-node", &self.add_node)] {
             if let Some(name) = names.iter().find(|name| !is_peer_name(name)) {
                 return Err(value(key, name, "expected HOST:PORT, like 127.0.0.1:18444 or node.example:18444"));
             }
@@ -347,12 +397,72 @@ impl Options {
         let max_connections = within("max-connections", self.max_connections, 1..=4_096)?;
         Ok(Settings {
             listen: listen.into_iter().collect(),
-            connect: self.connect.clone(),
+            connect,
+            is_alone,
             add: self.add_node.clone(),
             max_connections: usize::try_from(max_connections.unwrap_or(DEFAULT_CONNECTIONS)).unwrap_or(usize::MAX),
-            v2_transport: self.v2_transport.unwrap_or(false),
+            v2_transport: self.v2_transport,
+            user_agent: self.user_agent()?,
+            whitelist: self
+                .whitelist
+                .iter()
+                .map(|line| line.parse().map_err(|error| value("whitelist", line, error)))
+                .collect::<Result<_, _>>()?,
+            peer_timeout: Duration::from_secs(self.peer_timeout.unwrap_or(DEFAULT_PEER_TIMEOUT)),
+            blocks_only: self.blocks_only,
             serves_filters: self.block_filter_index,
             dir: data_dir.join(network.name()),
+        })
+    }
+
+    fn activation(&self) -> Result<Activation, ConfigError> {
+        let mut activation = Activation::default();
+        for text in &self.test_activation_height {
+            let bad = |problem| value("test-activation-height", text, problem);
+            let (name, height) = text.split_once('@').ok_or_else(|| bad("expected NAME@HEIGHT, like csv@432"))?;
+            let height = height.parse::<u32>().ok().filter(|height| *height < i32::MAX.cast_unsigned());
+            let height = height.ok_or_else(|| bad("the height is no number that a block can have"))?;
+            match name {
+                "bip34" => activation.bip34 = height,
+                "dersig" => activation.dersig = height,
+                "cltv" => activation.cltv = height,
+                "csv" => activation.csv = height,
+                "segwit" => activation.segwit = height,
+                _ => return Err(bad("names are segwit, bip34, dersig, cltv and csv")),
+            }
+        }
+        Ok(activation)
+    }
+
+    fn user_agent(&self) -> Result<String, ConfigError> {
+        let is_safe = |character: char| character.is_ascii_alphanumeric() || " .,;-_?@".contains(character);
+        if let Some(comment) = self.ua_comment.iter().find(|comment| !comment.chars().all(is_safe)) {
+            return Err(value("ua-comment", comment, "contains unsafe characters"));
+        }
+        let agent = user_agent(&self.ua_comment);
+        if agent.len() > MAX_USER_AGENT {
+            let problem =
+                format!("makes {} characters of {MAX_USER_AGENT}: use fewer or shorter comments", agent.len());
+            return Err(value("ua-comment", &self.ua_comment.join("; "), problem));
+        }
+        Ok(agent)
+    }
+
+    fn ledger(&self, network: Network) -> Result<LedgerOptions, ConfigError> {
+        const MAX_SECONDS: u64 = 1 << 40;
+        let default = LedgerOptions::default();
+        let seconds = within("mock-time", self.mock_time, 1..=u64::from(u32::MAX))?;
+        if let Some(seconds) = seconds.filter(|_| !network.params().is_mockable) {
+            return Err(value("mock-time", &seconds.to_string(), "only regtest's clock can be set"));
+        }
+        let max_tip_age = within("max-tip-age", self.max_tip_age, 0..=MAX_SECONDS)?;
+        Ok(LedgerOptions {
+            indexes: Indexes { filters: self.block_filter_index, transactions: self.txindex },
+            max_tip_age: max_tip_age.map_or(default.max_tip_age, u64::cast_signed),
+            minimum_work: self.minimum_chain_work.as_deref().map_or(Ok(default.minimum_work), work)?,
+            mock_time: seconds.map(u64::cast_signed),
+            keeps_mempool: self.persist_mempool.unwrap_or(default.keeps_mempool),
+            ..default
         })
     }
 
@@ -414,6 +524,17 @@ impl Options {
 /// The command line's list, or the file's where that is empty.
 fn or_list(first: Vec<String>, second: Vec<String>) -> Vec<String> {
     if first.is_empty() { second } else { first }
+}
+
+/// In place of a peer's name.
+const ALONE: &str = "none";
+
+/// A number of 256 bits in hexadecimal, with or without `0x` and zeros before it.
+fn work(text: &str) -> Result<Work, ConfigError> {
+    let digits = text.trim_start_matches("0x");
+    let bytes = hex::decode(format!("{digits:0>64}")).ok().and_then(|bytes| bytes.try_into().ok());
+    let bad = || value("minimum-chain-work", text, "expected a number in hexadecimal, like 0x65");
+    bytes.map(Work::from_be_bytes).ok_or_else(bad)
 }
 
 fn zmq_address(topic: Topic, text: &str) -> Result<String, ConfigError> {
@@ -540,6 +661,13 @@ mod tests {
             (&["--connect", "a b"], "connect = \"a b\""),
             (&["--add-node", "host:port"], "add-node = \"host:port\""),
             (&["--max-connections", "0"], "max-connections = \"0\""),
+            (&["--test-activation-height", "csv"], "expected NAME@HEIGHT"),
+            (&["--test-activation-height", "p2sh@2"], "names are segwit"),
+            (&["--whitelist", "oops@127.0.0.1"], "Invalid P2P permission: 'oops'"),
+            (&["--whitelist", "noban@here"], "whitelist = \"noban@here\""),
+            (&["--ua-comment", "a/b"], "ua-comment = \"a/b\""),
+            (&["--minimum-chain-work", "many"], "minimum-chain-work = \"many\""),
+            (&["--mock-time", "1", "--network", "devnet"], "mock-time = \"1\""),
             (&["--mine-every", "soon"], "mine-every = \"soon\""),
             (&["--mine-every", "0s"], "mine-every = \"0s\""),
             (&["--mine-to", "x"], "mine-to = \"x\""),

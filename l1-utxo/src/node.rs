@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::driver::{Driver, Handle, Ledger, LedgerError, LedgerOptions, mine_in_background};
+use crate::driver::{Driver, Handle, Ledger, LedgerError, mine_in_background};
 use crate::net::{NetError, Network};
 use crate::rpc::auth::{Auth, Cookie};
 use crate::rpc::notify::{Notifier, NotifyError};
@@ -107,7 +107,7 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
 
 async fn load(claim: Claim, config: &Config) -> Result<Ledger, NodeError> {
     let (network, policy) = (config.network, config.policy);
-    let options = LedgerOptions { indexes: config.indexes, ..LedgerOptions::default() };
+    let options = config.ledger;
     let load = move || {
         let mut ledger = Ledger::load_claimed(claim, network, policy, options)?;
         ledger.catch_up()?;

@@ -1,13 +1,13 @@
 //! What tells one network from another: magic, ports, genesis, proof-of-work limit, retargeting and subsidy.
 //!
 //! `regtest` is Bitcoin Core's, byte for byte (`kernel/chainparams.cpp`, `CRegTestParams`). `devnet` is our own network with
-//! real retargeting at a short block interval. All soft forks are active from height 1 in both (segwit from 0).
-//! Nothing here is computed from a clock, a file or an option.
+//! real retargeting at a short block interval. All soft forks are active from height 1 in both (segwit from 0) by default.
+//! Nothing here is computed from a clock or a file; of the options only regtest's activation heights come in, once.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version};
@@ -33,6 +33,36 @@ pub enum Network {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown network \"{0}\": expected regtest or devnet")]
 pub struct UnknownNetwork(pub String);
+
+/// The heights from which the buried soft forks hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Activation {
+    /// The coinbase begins with the height, and versions below 2 are refused.
+    pub bip34: u32,
+    /// Strict signatures (BIP 66), and versions below 3 are refused.
+    pub dersig: u32,
+    /// `OP_CHECKLOCKTIMEVERIFY` (BIP 65), and versions below 4 are refused.
+    pub cltv: u32,
+    /// Relative lock times (BIP 68, 112), and absolute ones by median time (BIP 113).
+    pub csv: u32,
+    /// Commitments to witnesses (BIP 141, 147). Witness programs and taproot are enforced on every block.
+    pub segwit: u32,
+}
+
+impl Default for Activation {
+    fn default() -> Self {
+        Self { bip34: 1, dersig: 1, cltv: 1, csv: 1, segwit: 0 }
+    }
+}
+
+/// What regtest was told before its constants were asked for.
+static REGTEST_ACTIVATION: OnceLock<Activation> = OnceLock::new();
+
+/// Moves regtest's activation heights (Core: `-testactivationheight`): before anything else, and once a process. `false`:
+/// it is too late.
+pub fn activate_regtest_at(activation: Activation) -> bool {
+    *REGTEST_ACTIVATION.get_or_init(|| activation) == activation
+}
 
 /// The constants of one network.
 #[derive(Clone, Debug)]
@@ -68,6 +98,8 @@ pub struct Params {
     pub max_future_block_time: u32,
     /// Blocks between two halvings of the subsidy.
     pub subsidy_halving_interval: u32,
+    /// The heights of the soft forks.
+    pub activation: Activation,
     /// Whether `setmocktime` is served.
     pub is_mockable: bool,
 }
@@ -136,6 +168,7 @@ fn regtest() -> Params {
         max_timewarp: None,
         max_future_block_time: 2 * 60 * 60,
         subsidy_halving_interval: 150,
+        activation: *REGTEST_ACTIVATION.get_or_init(Activation::default),
         is_mockable: true,
     }
 }
@@ -160,6 +193,7 @@ fn devnet() -> Params {
         max_timewarp: Some(10),
         max_future_block_time: 60,
         subsidy_halving_interval: 210_000,
+        activation: Activation::default(),
         is_mockable: false,
     }
 }

@@ -17,7 +17,7 @@ use crate::consensus::sigop::sigop_cost;
 use crate::consensus::subsidy::block_subsidy;
 use crate::consensus::transaction::{MAX_MONEY, value_out, verify_inputs};
 use crate::consensus::{BlockError, BodyError, HashedBlock, TransactionError};
-use crate::params::Params;
+use crate::params::{Activation, Params};
 
 /// From this many of them on, look-ups and inputs are spread over the cores.
 const PARALLEL_FROM: usize = 16;
@@ -60,6 +60,7 @@ pub fn verify_block(
     view: &dyn CoinView,
 ) -> Result<Connection, BlockError> {
     verify_bip30(block, view)?;
+    let flags = script_flags(context.height, &context.params.activation);
     let mut found = find_coins(block, context.height, view);
     let mut taken = BTreeSet::new();
     let mut spent = Vec::with_capacity(found.len());
@@ -74,10 +75,12 @@ pub fn verify_block(
             if fees > MAX_MONEY {
                 return Err(BodyError::AccumulatedFeeOutOfRange.into());
             }
-            verify_sequence_locks(transaction, &coins, context)?;
+            if context.height >= context.params.activation.csv {
+                verify_sequence_locks(transaction, &coins, context)?;
+            }
         }
         let prevouts: Vec<&TxOut> = coins.iter().map(|coin| &coin.output).collect();
-        sigops += sigop_cost(transaction, &prevouts, ScriptFlags::CONSENSUS);
+        sigops += sigop_cost(transaction, &prevouts, flags);
         if sigops > MAX_BLOCK_SIGOPS_COST {
             return Err(BodyError::SigopCost.into());
         }
@@ -85,9 +88,21 @@ pub fn verify_block(
             spent.push(coins);
         }
     }
-    verify_scripts(block, &spent, context.signatures)?;
+    verify_scripts(block, &spent, flags, context.signatures)?;
     verify_coinbase_amount(block, context, fees)?;
     Ok(Connection { undo: BlockUndo { spent }, fees: Amount::from_sat(fees) })
+}
+
+/// The script rules of the block at a height (Core: `GetBlockScriptFlags`).
+pub fn script_flags(height: u32, from: &Activation) -> ScriptFlags {
+    let forks = [
+        (ScriptFlags::DERSIG, from.dersig),
+        (ScriptFlags::CHECKLOCKTIMEVERIFY, from.cltv),
+        (ScriptFlags::CHECKSEQUENCEVERIFY, from.csv),
+        (ScriptFlags::NULLDUMMY, from.segwit),
+    ];
+    let inactive = forks.into_iter().filter(|(_, from)| height < *from);
+    inactive.fold(ScriptFlags::CONSENSUS, |flags, (fork, _)| flags.without(fork))
 }
 
 /// BIP 30, on every block as on Core's regtest (that BIP 34 already implies it here is no reason to trust it).
@@ -161,6 +176,7 @@ fn verify_sequence_locks(
 fn verify_scripts(
     block: &HashedBlock,
     spent: &[Vec<Coin>],
+    flags: ScriptFlags,
     signatures: Option<&SignatureCache>,
 ) -> Result<(), BlockError> {
     let failure = |(transaction, coins): (&Transaction, &Vec<Coin>)| {
@@ -170,7 +186,7 @@ fn verify_scripts(
             None => cache,
         };
         let verify = |input: usize| {
-            let error = verify_input(&cache, input, ScriptFlags::CONSENSUS).err()?;
+            let error = verify_input(&cache, input, flags).err()?;
             let (txid, wtxid) = (transaction.compute_txid(), transaction.compute_wtxid());
             let spending = transaction.input[input].previous_output;
             Some(BlockError::Script { txid, wtxid, input: input as u32, spending, error })

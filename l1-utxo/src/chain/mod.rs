@@ -21,7 +21,7 @@ pub(crate) mod tests;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bitcoin::{Block, BlockHash, OutPoint};
+use bitcoin::{Block, BlockHash, OutPoint, Work};
 
 use crate::consensus::script::SignatureCache;
 use crate::consensus::{BlockError, HashedBlock};
@@ -29,7 +29,7 @@ use crate::params::Params;
 
 pub use coin::{Coin, CoinView, is_unspendable};
 pub use coins::{CoinsCache, CoinsTip, SaltedState};
-pub use connect::{BlockUndo, ConnectContext, Connection, verify_block};
+pub use connect::{BlockUndo, ConnectContext, Connection, script_flags, verify_block};
 pub use index::{BlockId, BlockIndex, Entry, IndexRow, Position};
 pub use muhash::MuHash;
 pub use reorg::ChainEvent;
@@ -101,6 +101,7 @@ pub struct Chain {
     /// Entries that the store does not have as they are.
     dirty_index: BTreeSet<BlockId>,
     signatures: Option<Arc<SignatureCache>>,
+    minimum_work: Work,
 }
 
 /// What a flush must write, in one batch, after blocks and undo data are synced.
@@ -233,7 +234,7 @@ impl Chain {
         check_block(block, self.params, false)?;
         let tip = self.tip_entry();
         check_header_in_context(&block.block().header, &self.header_context(self.tip(), now), self.params)?;
-        check_block_in_context(block, tip.height + 1, tip.median_time_past)?;
+        check_block_in_context(block, tip.height + 1, tip.median_time_past, self.params)?;
         self.verify_on_tip(archive, block)
     }
 

@@ -76,6 +76,7 @@ impl Chain {
             precious: (-1, Work::from_be_bytes([0; 32])),
             dirty_index: BTreeSet::new(),
             signatures: None,
+            minimum_work: Work::from_be_bytes([0; 32]),
         };
         for row in rows {
             chain.load(row)?;
@@ -181,8 +182,22 @@ impl Chain {
         Ok(id)
     }
 
+    /// Chains with less work than this are not worth memory, whatever the tip.
+    pub const fn require_work(&mut self, work: Work) {
+        self.minimum_work = work;
+    }
+
+    /// The work that our user requires of every chain.
+    pub const fn minimum_work(&self) -> Work {
+        self.minimum_work
+    }
+
     /// The work of the active chain 144 blocks of the tip's difficulty ago: what has less is not worth memory.
     pub fn anti_dos_work(&self) -> Work {
+        self.work_near_tip().max(self.minimum_work)
+    }
+
+    fn work_near_tip(&self) -> Work {
         let tip = self.tip_entry();
         let proof = pow::block_proof(tip.header.bits);
         let mut work = tip.chain_work;
@@ -227,12 +242,13 @@ impl Chain {
     fn check_in_context(&self, id: BlockId, block: &HashedBlock) -> Result<(), BlockError> {
         let entry = self.entry(id);
         let median_time_past = entry.parent.map_or(0, |parent| self.entry(parent).median_time_past);
-        Ok(check_block_in_context(block, entry.height, median_time_past)?)
+        Ok(check_block_in_context(block, entry.height, median_time_past, self.params)?)
     }
 
     fn is_worth_storing(&self, id: BlockId) -> bool {
         let (entry, tip) = (self.entry(id), self.tip_entry());
-        entry.chain_work >= tip.chain_work && entry.height <= tip.height + RECENT_BLOCKS
+        let is_better = entry.chain_work >= tip.chain_work.max(self.minimum_work);
+        is_better && entry.height <= tip.height + RECENT_BLOCKS
     }
 
     fn receive(&mut self, id: BlockId, transaction_count: u32, position: super::Position) {

@@ -155,18 +155,25 @@ fn compare_merkle_root(block: &HashedBlock) -> Result<(), BodyError> {
 }
 
 /// The rules that need the block's place in the chain: its `height`, and the median time past of its parent.
-pub fn check_block_in_context(block: &HashedBlock, height: u32, median_time_past: u32) -> Result<(), BodyError> {
-    if !block.transactions().iter().all(|tx| is_final(tx, height, median_time_past)) {
+pub fn check_block_in_context(
+    block: &HashedBlock,
+    height: u32,
+    median_time_past: u32,
+    params: &Params,
+) -> Result<(), BodyError> {
+    let from = &params.activation;
+    let cutoff = if height >= from.csv { median_time_past } else { block.block.header.time };
+    if !block.transactions().iter().all(|tx| is_final(tx, height, cutoff)) {
         return Err(BodyError::NonFinal);
     }
     // BIP 34
     let expected = Builder::new().push_int(i64::from(height)).into_script();
     let coinbase = block.transactions().first().ok_or(BodyError::Length)?;
     let script_sig = coinbase.input.first().map_or(&[][..], |input| input.script_sig.as_bytes());
-    if !script_sig.starts_with(expected.as_bytes()) {
+    if height >= from.bip34 && !script_sig.starts_with(expected.as_bytes()) {
         return Err(BodyError::CoinbaseHeight);
     }
-    check_witness_commitment(block)?;
+    check_witnesses(block, height, params)?;
     // Only now: the weight of the coinbase's witness is known to be committed to.
     if block.stripped_size() * (WITNESS_SCALE_FACTOR - 1) + block.total_size() > MAX_BLOCK_WEIGHT {
         return Err(BodyError::Weight);
@@ -222,11 +229,22 @@ fn check_witness_commitment(block: &HashedBlock) -> Result<(), BodyError> {
     *block.witness.get_or_init(|| compare_witness_commitment(block))
 }
 
+/// The same at a height where there may be no commitments yet: no witnesses, then.
+fn check_witnesses(block: &HashedBlock, height: u32, params: &Params) -> Result<(), BodyError> {
+    if height >= params.activation.segwit {
+        return check_witness_commitment(block);
+    }
+    if has_witness(block) { Err(BodyError::UnexpectedWitness) } else { Ok(()) }
+}
+
+fn has_witness(block: &HashedBlock) -> bool {
+    block.transactions().iter().any(|tx| tx.input.iter().any(|input| !input.witness.is_empty()))
+}
+
 fn compare_witness_commitment(block: &HashedBlock) -> Result<(), BodyError> {
     let transactions = block.transactions();
     let Some((coinbase, index)) = transactions.first().and_then(|tx| Some((tx, witness_commitment_index(tx)?))) else {
-        let has_witness = transactions.iter().any(|tx| tx.input.iter().any(|input| !input.witness.is_empty()));
-        return if has_witness { Err(BodyError::UnexpectedWitness) } else { Ok(()) };
+        return if has_witness(block) { Err(BodyError::UnexpectedWitness) } else { Ok(()) };
     };
     let witness = coinbase.input.first().map(|input| &input.witness).ok_or(BodyError::WitnessNonceSize)?;
     let reserved: &[u8; 32] = match (witness.len(), witness.nth(0).map(TryInto::try_into)) {
@@ -243,8 +261,8 @@ fn compare_witness_commitment(block: &HashedBlock) -> Result<(), BodyError> {
 }
 
 /// Whether the body surely is not the one that the header's miner made, so that whoever sent it is to blame and the
-/// block is asked for again (Core: `IsBlockMutated`).
-pub fn is_mutated(block: &HashedBlock) -> bool {
+/// block is asked for again (Core: `IsBlockMutated`). `height` is that of its header.
+pub fn is_mutated(block: &HashedBlock, height: u32, params: &Params) -> bool {
     if check_merkle_root(block).is_err() {
         return true;
     }
@@ -252,7 +270,7 @@ pub fn is_mutated(block: &HashedBlock) -> bool {
         // A transaction of 64 bytes can pass for an inner node of the merkle tree.
         return block.transactions().iter().any(|tx| tx.base_size() == 64);
     }
-    check_witness_commitment(block).is_err()
+    check_witnesses(block, height, params).is_err()
 }
 
 #[cfg(test)]
@@ -280,10 +298,10 @@ mod tests {
     #[test]
     fn weight_is_bounded_with_witnesses() {
         let small = committed(vec![0; 3_900_000]);
-        assert_eq!(check_block_in_context(&small, 1, 0), Ok(()));
+        assert_eq!(check_block_in_context(&small, 1, 0, Network::Regtest.params()), Ok(()));
         assert_eq!(small.total_size(), small.block().total_size());
         let large = committed(vec![0; 4_000_000]);
-        assert_eq!(check_block_in_context(&large, 1, 0), Err(BodyError::Weight));
+        assert_eq!(check_block_in_context(&large, 1, 0, Network::Regtest.params()), Err(BodyError::Weight));
     }
 
     #[test]
@@ -292,20 +310,20 @@ mod tests {
         let mut other = block.txdata[0].output[1].clone();
         other.script_pubkey = ScriptBuf::from_bytes([&COMMITMENT_PREFIX[..], &[7; 32]].concat());
         block.txdata[0].output.insert(1, other.clone());
-        assert_eq!(check_block_in_context(&HashedBlock::new(block.clone()), 1, 0), Ok(()));
+        assert_eq!(check_block_in_context(&HashedBlock::new(block.clone()), 1, 0, Network::Regtest.params()), Ok(()));
         block.txdata[0].output.push(other);
-        let verdict = check_block_in_context(&HashedBlock::new(block), 1, 0);
+        let verdict = check_block_in_context(&HashedBlock::new(block), 1, 0, Network::Regtest.params());
         assert_eq!(verdict, Err(BodyError::WitnessMerkleMismatch));
     }
 
     #[test]
     fn bodies_that_are_not_the_miners_are_known() {
         let good = committed(vec![1]);
-        assert!(!is_mutated(&good));
+        assert!(!is_mutated(&good, 1, Network::Regtest.params()));
         let mut block = good.into_block();
         block.txdata[1].input[0].witness.push([2]);
-        assert!(is_mutated(&HashedBlock::new(block.clone())));
+        assert!(is_mutated(&HashedBlock::new(block.clone()), 1, Network::Regtest.params()));
         block.txdata.swap(0, 1);
-        assert!(is_mutated(&HashedBlock::new(block)));
+        assert!(is_mutated(&HashedBlock::new(block), 1, Network::Regtest.params()));
     }
 }

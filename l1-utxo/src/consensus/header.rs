@@ -42,9 +42,12 @@ pub fn check_header_in_context(header: &Header, context: &HeaderContext, params:
     if u64::from(header.time) > context.now.saturating_add(u64::from(params.max_future_block_time)) {
         return Err(HeaderError::TimeTooNew);
     }
-    // BIP 34, 65 and 66 are active from height 1: versions 2, 3 and 4.
-    let version = header.version.to_consensus();
-    if version < 4 {
+    // BIP 34, 66 and 65: versions 2, 3 and 4.
+    let (version, height, from) = (header.version.to_consensus(), context.parent.height + 1, params.activation);
+    if [(2, from.bip34), (3, from.dersig), (4, from.cltv)]
+        .iter()
+        .any(|(least, from)| version < *least && height >= *from)
+    {
         return Err(HeaderError::BadVersion(version));
     }
     Ok(())

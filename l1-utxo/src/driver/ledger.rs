@@ -5,14 +5,14 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bitcoin::block::Header;
-use bitcoin::{BlockHash, OutPoint};
+use bitcoin::{BlockHash, OutPoint, Work};
 use tokio::sync::{broadcast, watch};
 
 use super::network::NetworkSide;
-use super::{Notice, Tip};
+use super::{Clock, Notice, Tip};
 use crate::chain::{
     AcceptError, Acceptance, BlockId, BlockUndo, Chain, ChainError, Coin, CoinView, Connection, Source,
 };
@@ -63,6 +63,14 @@ pub struct LedgerOptions {
     pub store: StoreOptions,
     /// The indexes to keep.
     pub indexes: Indexes,
+    /// Seconds by which the tip may be old without the node counting as far behind.
+    pub max_tip_age: i64,
+    /// Chains with less work than this are not fetched.
+    pub minimum_work: Work,
+    /// Seconds since 1970 where the clock stands still from the start.
+    pub mock_time: Option<i64>,
+    /// Whether the mempool is saved at a stop and read at the start.
+    pub keeps_mempool: bool,
 }
 
 impl Default for LedgerOptions {
@@ -74,6 +82,10 @@ impl Default for LedgerOptions {
             flush_interval: Duration::from_secs(30),
             store: StoreOptions::default(),
             indexes: Indexes::default(),
+            max_tip_age: 24 * 60 * 60,
+            minimum_work: Work::from_be_bytes([0; 32]),
+            mock_time: None,
+            keeps_mempool: true,
         }
     }
 }
@@ -112,7 +124,7 @@ pub struct Ledger {
     options: LedgerOptions,
     tips: watch::Sender<Tip>,
     notices: broadcast::Sender<Notice>,
-    mock_time: Option<i64>,
+    clock: Clock,
     flushed_at: Instant,
     has_unsynced: bool,
     failure: Option<LedgerError>,
@@ -162,8 +174,11 @@ impl Ledger {
         let signatures = Arc::new(SignatureCache::new(options.signature_cache, signature_salt));
         let mut chain = recovered.into_chain(params, u64::from_le_bytes(*salt))?;
         chain.use_signature_cache(Some(Arc::clone(&signatures)));
+        chain.require_work(options.minimum_work);
         chain.store_genesis(&mut store)?;
         let tip = tip_of(&chain);
+        let clock = Clock::default();
+        clock.set(options.mock_time);
         let indexes = store.open_indexes(options.indexes)?;
         Ok(Self {
             chain,
@@ -173,7 +188,7 @@ impl Ledger {
             options,
             tips: watch::Sender::new(tip),
             notices: broadcast::Sender::new(MAX_NOTICES),
-            mock_time: None,
+            clock,
             flushed_at: Instant::now(),
             has_unsynced: false,
             failure: None,
@@ -195,7 +210,9 @@ impl Ledger {
         self.settle(None)?;
         self.flush()?;
         self.find_indexed()?;
-        self.load_mempool();
+        if self.options.keeps_mempool {
+            self.load_mempool();
+        }
         tracing::info!(height = self.tip().height, hash = %self.tip().hash, "chain loaded");
         Ok(())
     }
@@ -268,24 +285,26 @@ impl Ledger {
 
     /// Seconds since 1970: what was set, or the system's clock.
     pub fn now(&self) -> i64 {
-        self.mock_time.unwrap_or_else(|| {
-            let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
-        })
+        self.clock.now()
     }
 
-    fn clock(&self) -> u64 {
+    fn unsigned_now(&self) -> u64 {
         u64::try_from(self.now()).unwrap_or(0)
     }
 
+    /// The clock, for those outside.
+    pub(super) const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// What the clock was set to.
-    pub(super) const fn mock_time(&self) -> Option<i64> {
-        self.mock_time
+    pub(super) fn mock_time(&self) -> Option<i64> {
+        self.clock.mock()
     }
 
     /// Sets the clock, or lets it run again (`setmocktime`).
-    pub const fn set_mock_time(&mut self, time: Option<i64>) {
-        self.mock_time = time;
+    pub fn set_mock_time(&self, time: Option<i64>) {
+        self.clock.set(time);
     }
 
     /// A coin of the active chain.
@@ -325,7 +344,7 @@ impl Ledger {
 
     /// Takes in a header that we asked for.
     pub fn accept_header(&mut self, header: &Header) -> Result<BlockId, HeaderError> {
-        let now = self.clock();
+        let now = self.unsigned_now();
         self.chain.accept_header(header, now, Source::Requested)
     }
 
@@ -340,7 +359,7 @@ impl Ledger {
         block: Arc<HashedBlock>,
         source: Source,
     ) -> Result<(Submission, Vec<(BlockId, BlockError)>), LedgerError> {
-        let now = self.clock();
+        let now = self.unsigned_now();
         let id = match self.chain.accept_block(&mut self.store, &block, now, source) {
             Ok(Acceptance::New(id)) => id,
             Ok(Acceptance::Known(id) | Acceptance::Ignored(id)) => return Ok((Submission::Duplicate(id), Vec::new())),
@@ -359,17 +378,17 @@ impl Ledger {
 
     /// Core's `IsInitialBlockDownload`: the tip is more than a day old. Once it is not, this stays so until the next start.
     pub fn is_initial_download(&self) -> bool {
-        const MAX_TIP_AGE: i64 = 24 * 60 * 60;
         if !self.was_fresh.get() {
-            let age = self.now() - i64::from(self.chain.tip_entry().header.time);
-            self.was_fresh.set(age <= MAX_TIP_AGE);
+            let tip = self.chain.tip_entry();
+            let age = self.now() - i64::from(tip.header.time);
+            self.was_fresh.set(age <= self.options.max_tip_age && tip.chain_work >= self.options.minimum_work);
         }
         !self.was_fresh.get()
     }
 
     /// Checks a block as the next of the active chain, without its proof of work; nothing changes.
     pub fn check_template(&self, block: &HashedBlock) -> Result<Connection, BlockError> {
-        self.chain.check_template(&self.store, block, self.clock())
+        self.chain.check_template(&self.store, block, self.unsigned_now())
     }
 
     /// Marks a block as invalid by hand, and leaves its chain. Without effect on block 0.
@@ -470,7 +489,7 @@ impl Ledger {
     /// A clean stop: all is flushed, the mempool saved, and the next start has nothing to replay.
     pub fn close(mut self) -> Result<(), LedgerError> {
         self.flush()?;
-        if self.has_loaded_mempool {
+        if self.has_loaded_mempool && self.options.keeps_mempool {
             self.save_mempool()?;
         }
         Ok(self.store.settle()?)

@@ -76,6 +76,7 @@ impl Ledger {
             min_time,
             time: now.max(min_time),
             subsidy: block_subsidy(height, params.subsidy_halving_interval),
+            has_witnesses: height >= params.activation.segwit,
         }
     }
 

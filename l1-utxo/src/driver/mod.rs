@@ -14,8 +14,9 @@ mod reorg;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bitcoin::BlockHash;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -67,6 +68,31 @@ pub struct Handle {
     mailbox: mpsc::Sender<Work>,
     tips: watch::Receiver<Tip>,
     notices: broadcast::Sender<Notice>,
+    clock: Clock,
+}
+
+/// The node's clock: the system's, or where it was set to stand still.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Arc<AtomicI64>);
+
+impl Clock {
+    /// Seconds since 1970.
+    pub fn now(&self) -> i64 {
+        self.mock().unwrap_or_else(|| {
+            let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
+        })
+    }
+
+    /// Where it was set to.
+    pub fn mock(&self) -> Option<i64> {
+        Some(self.0.load(Ordering::Relaxed)).filter(|time| *time != 0)
+    }
+
+    /// Sets it, or lets it run again.
+    pub fn set(&self, time: Option<i64>) {
+        self.0.store(time.unwrap_or(0), Ordering::Relaxed);
+    }
 }
 
 /// The validation thread itself: whoever composes the node keeps it, and stops it last.
@@ -111,6 +137,11 @@ impl Handle {
         let work = Box::new(move |ledger: &mut Ledger| drop(reply.send(work(ledger))));
         self.mailbox.send(work).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
+    }
+
+    /// The node's clock.
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The tip that was published last.
@@ -158,10 +189,10 @@ impl Driver {
     pub fn start(ledger: Ledger) -> (Self, Handle) {
         let (mailbox, requests) = mpsc::channel(MAILBOX);
         let (stop, stopping) = watch::channel(false);
-        let (tips, notices) = (ledger.tips(), ledger.notices());
+        let (tips, notices, clock) = (ledger.tips(), ledger.notices(), ledger.clock().clone());
         let runtime = tokio::runtime::Handle::current();
         let thread = std::thread::spawn(move || serve(ledger, requests, stopping, &runtime));
-        (Self { stop, thread }, Handle { mailbox, tips, notices })
+        (Self { stop, thread }, Handle { mailbox, tips, notices, clock })
     }
 
     /// Lets the request under way finish, flushes all, and waits for the thread's end. Requests that still wait are

@@ -48,6 +48,8 @@ pub struct Parent {
     pub time: u32,
     /// The subsidy of the block to be.
     pub subsidy: Amount,
+    /// Whether witnesses may be in the block to be.
+    pub has_witnesses: bool,
 }
 
 /// A transaction that goes into the block.
@@ -203,7 +205,9 @@ fn coinbase(parent: &Parent, script_pubkey: ScriptBuf, value: Amount) -> Transac
         script_sig = script_sig.push_int(0);
     }
     let mut witness = Witness::new();
-    witness.push([0u8; 32]);
+    if parent.has_witnesses {
+        witness.push([0u8; 32]);
+    }
     Transaction {
         version: transaction::Version::TWO,
         lock_time: LockTime::from_height(parent.height.saturating_sub(1)).unwrap_or(LockTime::ZERO),
@@ -237,11 +241,12 @@ mod tests {
                 min_time: 2,
                 time: 2,
                 subsidy: Amount::ONE_BTC,
+                has_witnesses: true,
             };
             let draft = draft(parent, &Mempool::new(Policy::default()));
             let block = HashedBlock::new(draft.into_block(ScriptBuf::new()));
             assert_eq!(check_block(&block, params, false), Ok(()));
-            assert_eq!(check_block_in_context(&block, height, 1), Ok(()), "height {height}");
+            assert_eq!(check_block_in_context(&block, height, 1, params), Ok(()), "height {height}");
         }
     }
 }

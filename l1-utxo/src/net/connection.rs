@@ -1,22 +1,20 @@
 //! The life of one connection: bytes to messages, messages to the machine, and back, each side at its own pace.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::meter::{Meter, Metered};
 use super::peer::Peer;
 use super::transport::{self, Reader, TransportError, Writer};
-use super::{Inner, listen, lock};
+use super::{Inner, lock};
 use crate::driver::{Ledger, Stopped};
 use crate::sync::wire::{self, Message};
-use crate::sync::{Connection, Origin, Packet};
+use crate::sync::{Connection, Origin, Packet, Transport};
 
-/// How long it may take to find out how the other side speaks.
-const TRANSPORT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of messages that were read and wait for the machine (Core: `-maxreceivebuffer`).
 const RECEIVE_LIMIT: usize = 5_000_000;
 /// Messages that wait at most.
@@ -44,104 +42,93 @@ struct Waiting {
     _room: OwnedSemaphorePermit,
 }
 
-/// Speaks with a peer that dialled us, until the connection ends. `key` is its place among those that have said nothing.
-pub(super) async fn serve(inner: Arc<Inner>, stream: TcpStream, key: u64) {
-    // Without it small messages would wait for acknowledgements; not to have it is no reason to give up.
-    let _ = stream.set_nodelay(true);
-    let (Ok(address), local) = (stream.peer_addr(), stream.local_addr().ok()) else { return };
-    let magic = inner.network.params().magic;
-    let mut stopping = inner.stopping.clone();
-    let opened = tokio::select! {
-        opened = tokio::time::timeout(TRANSPORT_TIMEOUT, transport::accepted(stream, magic)) => opened,
-        _ = stopping.wait_for(|stop| *stop) => return,
-    };
-    lock(&inner.opening).remove(&key);
-    match opened {
-        Ok(Ok((reader, writer, is_v2))) => {
-            if !listen::make_room(&inner).await {
-                tracing::debug!(%address, "no place for another peer");
-                return;
-            }
-            let connection = Connection { address, origin: Origin::Inbound, is_v2 };
-            run(&inner, connection, local, reader, writer).await;
-        }
-        Ok(Err(error)) => tracing::debug!(%address, %error, "a connection did not begin"),
-        Err(_) => tracing::debug!(%address, "a connection did not begin in time"),
-    }
-}
-
-/// Speaks with a peer that we dialled, until the connection ends; whether it began at all.
-pub(super) async fn dialled(inner: &Arc<Inner>, stream: TcpStream, origin: Origin, is_v2: bool) -> bool {
-    // As above.
-    let _ = stream.set_nodelay(true);
-    let (Ok(address), local) = (stream.peer_addr(), stream.local_addr().ok()) else { return false };
-    let magic = inner.network.params().magic;
-    match tokio::time::timeout(TRANSPORT_TIMEOUT, transport::dialled(stream, magic, is_v2)).await {
-        Ok(Ok((reader, writer))) => {
-            run(inner, Connection { address, origin, is_v2 }, local, reader, writer).await;
-            true
-        }
-        Ok(Err(error)) => {
-            tracing::debug!(%address, %error, "a connection did not begin");
-            false
-        }
-        Err(_) => false,
-    }
-}
-
-async fn run(
-    inner: &Arc<Inner>,
-    connection: Connection,
-    local: Option<std::net::SocketAddr>,
-    reader: Reader,
-    writer: Writer,
-) {
+/// Registers a connection; what is to be sent waits until it is known how the other side speaks.
+pub(super) fn register(inner: &Inner, connection: Connection, local: Option<SocketAddr>) -> Registered {
     let id = inner.new_id();
-    let (peer, packets) = Peer::new(id, connection, local);
+    let (peer, packets) = Peer::new(id, connection, local, inner.node.clock().clone());
     let peer = Arc::new(peer);
     lock(&inner.peers).insert(id, Arc::clone(&peer));
-    if let Err(error) = converse(inner, &peer, reader, writer, packets).await {
-        tracing::debug!(peer = id.0, address = %connection.address, %error, "connection ended");
+    Registered { peer, packets }
+}
+
+/// A connection that `getpeerinfo` knows, before its first byte.
+pub(super) struct Registered {
+    peer: Arc<Peer>,
+    packets: mpsc::UnboundedReceiver<Packet>,
+}
+
+/// Speaks with a peer until the connection ends; whether it became clear how to.
+pub(super) async fn run(inner: Arc<Inner>, stream: TcpStream, registered: Registered) -> bool {
+    // Without it small messages would wait for acknowledgements; not to have it is no reason to give up.
+    let _ = stream.set_nodelay(true);
+    let Registered { peer, packets } = registered;
+    let id = peer.id;
+    if let Err(error) = converse(&inner, &peer, stream, packets).await {
+        tracing::debug!(peer = id.0, address = %peer.connection.address, %error, "connection ended");
     }
     lock(&inner.peers).remove(&id);
     let forget = move |ledger: &mut Ledger| ledger.with_network(|machine, _| machine.disconnected(id));
     // An error: the validation thread is gone, and with it the machine.
     let _ = inner.node.run(forget).await;
     inner.dialling.notify_one();
+    peer.has_begun()
 }
 
 async fn converse(
-    inner: &Inner,
-    peer: &Peer,
-    reader: Reader,
-    writer: Writer,
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    stream: TcpStream,
     packets: mpsc::UnboundedReceiver<Packet>,
 ) -> Result<(), End> {
     let (id, connection) = (peer.id, peer.connection);
     let begin =
         move |ledger: &mut Ledger| ledger.with_network(|machine, ledger| machine.connected(id, connection, ledger));
     inner.node.run(begin).await?;
-    let (messages, waiting) = mpsc::channel(MAX_WAITING);
     let mut closing = peer.closing();
     let mut stopping = inner.stopping.clone();
-    // Each is a future of this task: when one ends, so do the others.
     tokio::select! {
-        end = read_all(inner, peer, reader, messages) => end,
-        end = write_all(inner, peer, writer, packets) => end,
-        end = feed(inner, peer, waiting) => end,
+        end = talk(inner, peer, stream, packets) => end,
         _ = closing.wait_for(|is_closing| *is_closing) => Ok(()),
         _ = stopping.wait_for(|stop| *stop) => Ok(()),
     }
 }
 
+async fn talk(
+    inner: &Arc<Inner>,
+    peer: &Arc<Peer>,
+    stream: TcpStream,
+    packets: mpsc::UnboundedReceiver<Packet>,
+) -> Result<(), End> {
+    let magic = inner.network.params().magic;
+    let meter = Meter { inner: Arc::clone(inner), peer: Arc::clone(peer) };
+    let (reader, writer) = stream.into_split();
+    let (reader, writer) = (Box::new(Metered::new(reader, meter.clone())), Box::new(Metered::new(writer, meter)));
+    let connection = peer.connection;
+    // The handshake's time is the machine's to watch.
+    let (reader, writer, is_v2) = match (connection.origin, connection.transport) {
+        (Origin::Inbound, _) => transport::accepted(reader, writer, magic, inner.takes_encrypted()).await?,
+        (_, Transport::V1) => transport::dialled(reader, writer, magic, false).await.map(|(r, w)| (r, w, false))?,
+        _ => transport::dialled(reader, writer, magic, true).await.map(|(r, w)| (r, w, true))?,
+    };
+    let (id, transport) = (peer.id, if is_v2 { Transport::V2 } else { Transport::V1 });
+    peer.begin();
+    inner.node.run(move |ledger| ledger.with_network(|machine, _| machine.opened(id, transport))).await?;
+    let (messages, waiting) = mpsc::channel(MAX_WAITING);
+    // Each is a future of this task: when one ends, so do the others.
+    tokio::select! {
+        end = read_all(peer, reader, messages) => end,
+        end = write_all(inner, peer, writer, packets) => end,
+        end = feed(inner, peer, waiting) => end,
+    }
+}
+
 /// Reads messages as long as there is room for them.
-async fn read_all(inner: &Inner, peer: &Peer, mut reader: Reader, messages: mpsc::Sender<Waiting>) -> Result<(), End> {
+async fn read_all(peer: &Peer, mut reader: Reader, messages: mpsc::Sender<Waiting>) -> Result<(), End> {
     let room = Arc::new(Semaphore::new(RECEIVE_LIMIT));
     loop {
         let incoming = reader.next().await?;
         let command = incoming.command.as_deref().unwrap_or("*other*");
         peer.count_received(command, incoming.size);
-        inner.received.fetch_add(incoming.size as u64, Ordering::Relaxed);
         if incoming.command.is_none() {
             tracing::debug!(peer = peer.id.0, "a message with a wrong checksum or name was skipped");
             continue;
@@ -191,7 +178,6 @@ async fn write_all(
             writer.flush().await?;
         }
         peer.count_sent(&packet, size);
-        inner.sent.fetch_add(size as u64, Ordering::Relaxed);
         // As the machine counts: by the content.
         unreported += packet.payload.len() + 24;
         if unreported >= REPORT_STEP {

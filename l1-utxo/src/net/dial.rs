@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::{Inner, Network, connection, lock, now};
-use crate::sync::Origin;
+use super::{Inner, Network, connection, lock};
+use crate::sync::{Connection, Origin, Transport};
 
 /// How long a peer may take to accept.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -18,6 +18,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LAST_PAUSE: Duration = Duration::from_secs(10);
 /// Peers that we choose ourselves.
 const AUTOMATIC: usize = 8;
+const BLOCK_RELAY: usize = 2;
 const SEEK_INTERVAL: Duration = Duration::from_secs(5);
 /// Nodes that our user may have added.
 const MAX_ADDED: usize = 1_000;
@@ -78,13 +79,29 @@ impl Network {
     }
 
     /// Tries once, whatever comes of it.
-    pub fn try_once(&self, name: &str) {
+    pub fn try_once(&self, name: &str, is_v2: bool) {
         let (inner, name) = (Arc::clone(&self.inner), name.to_owned());
         tokio::spawn(async move {
             if let Some(address) = resolve(&inner, &name).await {
-                dial(&inner, address, Origin::Manual).await;
+                dial(&inner, address, Origin::Manual, is_v2).await;
             }
         });
+    }
+
+    /// Dials an address as if we had chosen it for this purpose (RPC `addconnection`); `false`: there are enough of the kind.
+    pub fn open(&self, address: SocketAddr, origin: Origin, is_v2: bool) -> bool {
+        let most = match origin {
+            Origin::Automatic => AUTOMATIC,
+            Origin::BlockRelay => BLOCK_RELAY,
+            _ => usize::MAX,
+        };
+        let count = lock(&self.inner.peers).values().filter(|peer| peer.connection.origin == origin).count();
+        if count >= most {
+            return false;
+        }
+        let inner = Arc::clone(&self.inner);
+        tokio::spawn(async move { dial(&inner, address, origin, is_v2).await });
+        true
     }
 
     /// The nodes that our user added, each with the connection to it, if there is one: whether it was dialled by us.
@@ -116,17 +133,21 @@ async fn resolve(inner: &Inner, name: &str) -> Option<SocketAddr> {
 }
 
 /// Connects and speaks until the connection ends; whether there was one.
-async fn dial(inner: &Arc<Inner>, address: SocketAddr, origin: Origin) -> bool {
+async fn dial(inner: &Arc<Inner>, address: SocketAddr, origin: Origin, is_v2: bool) -> bool {
     if !inner.is_active.load(Ordering::Relaxed) || (origin != Origin::Manual && inner.is_banned(address.ip())) {
         return false;
     }
-    lock(&inner.book).tried(address, now());
+    lock(&inner.book).tried(address, inner.now());
     // Who does not know the encrypted transport closes the connection: once more in the clear, then.
-    let ways = if inner.settings.v2_transport { &[true, false][..] } else { &[false] };
+    let ways = if is_v2 { &[true, false][..] } else { &[false] };
     for is_v2 in ways.iter().copied() {
         match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                if connection::dialled(inner, stream, origin, is_v2).await {
+                let transport = if is_v2 { Transport::Detecting } else { Transport::V1 };
+                let permissions = inner.permissions(address.ip(), false);
+                let connection = Connection { address, origin, transport, permissions };
+                let registered = connection::register(inner, connection, stream.local_addr().ok());
+                if connection::run(Arc::clone(inner), stream, registered).await {
                     return true;
                 }
             }
@@ -172,6 +193,7 @@ pub(super) async fn serve_added(inner: Arc<Inner>) {
 }
 
 async fn attempt(inner: Arc<Inner>, name: String) {
+    let is_v2 = inner.settings.v2_transport == Some(true);
     let address = resolve(&inner, &name).await;
     let set = |change: &dyn Fn(&mut Added)| {
         if let Some(node) = lock(&inner.added).iter_mut().find(|node| node.name == name) {
@@ -181,7 +203,7 @@ async fn attempt(inner: Arc<Inner>, name: String) {
     set(&|node| node.address = address);
     let is_taken = |address: SocketAddr| lock(&inner.peers).values().any(|peer| peer.connection.address == address);
     let was_connected = match address {
-        Some(address) if !is_taken(address) => dial(&inner, address, Origin::Manual).await,
+        Some(address) if !is_taken(address) => dial(&inner, address, Origin::Manual, is_v2).await,
         _ => false,
     };
     set(&|node| {
@@ -194,7 +216,7 @@ async fn attempt(inner: Arc<Inner>, name: String) {
 /// Connects to nodes of the address book, unless our user named those to connect to.
 pub(super) async fn seek(inner: Arc<Inner>) {
     let mut stopping = inner.stopping.clone();
-    while inner.settings.connect.is_empty() {
+    while inner.settings.connect.is_empty() && !inner.settings.is_alone {
         tokio::select! {
             () = tokio::time::sleep(SEEK_INTERVAL) => {}
             _ = stopping.wait_for(|stop| *stop) => return,
@@ -212,10 +234,10 @@ pub(super) async fn seek(inner: Arc<Inner>) {
             continue;
         }
         let is_unfit = |address: &SocketAddr| taken.contains(&address.ip()) || inner.is_banned(address.ip());
-        let chosen = lock(&inner.book).choose(u64::from_le_bytes(chance), now(), is_unfit);
+        let chosen = lock(&inner.book).choose(u64::from_le_bytes(chance), inner.now(), is_unfit);
         if let Some(address) = chosen {
-            let inner = Arc::clone(&inner);
-            tokio::spawn(async move { dial(&inner, address, Origin::Automatic).await });
+            let (inner, is_v2) = (Arc::clone(&inner), inner.settings.v2_transport == Some(true));
+            tokio::spawn(async move { dial(&inner, address, Origin::Automatic, is_v2).await });
         }
     }
 }

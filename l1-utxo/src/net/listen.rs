@@ -9,12 +9,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{Inner, NetError, connection, lock};
 use crate::driver::Ledger;
-use crate::sync::{Origin, choose_eviction};
+use crate::sync::{Connection, Origin, Permissions, Transport, choose_eviction};
 
 /// Places kept for connections that we make ourselves (Core: 8 full, 2 for blocks only, 1 to try addresses).
 const OUTBOUND_PLACES: usize = 11;
-/// Connections that have not said a word yet.
-const MAX_OPENING: usize = 64;
 /// How long to wait after the system could not accept (it may have no descriptors left).
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -38,7 +36,7 @@ async fn serve(inner: Arc<Inner>, listener: TcpListener) {
             _ = stopping.wait_for(|stop| *stop) => return,
         };
         match accepted {
-            Ok((stream, address)) => admit(&inner, stream, address),
+            Ok((stream, address)) => admit(&inner, stream, address).await,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(PAUSE).await;
@@ -47,30 +45,24 @@ async fn serve(inner: Arc<Inner>, listener: TcpListener) {
     }
 }
 
-/// Core: `CreateNodeFromAcceptedSocket`.
-fn admit(inner: &Arc<Inner>, stream: TcpStream, address: SocketAddr) {
-    if !inner.is_active.load(Ordering::Relaxed) || inner.is_banned(address.ip()) {
+/// Core: `CreateNodeFromAcceptedSocket`. One at a time, so that there are never more than there are places.
+async fn admit(inner: &Arc<Inner>, stream: TcpStream, address: SocketAddr) {
+    let permissions = inner.permissions(address.ip(), true);
+    let is_trusted = permissions.has(Permissions::NO_BAN);
+    if !inner.is_active.load(Ordering::Relaxed) || (inner.is_banned(address.ip()) && !is_trusted) {
         return;
     }
     let places = inner.places();
-    if inner.inbound() + 1 >= places && lock(&inner.bans).is_discouraged(address.ip()) {
+    if inner.inbound() + 1 >= places && !is_trusted && lock(&inner.bans).is_discouraged(address.ip()) {
         return;
     }
-    let mut opening = lock(&inner.opening);
-    // Whoever connects and says nothing makes room for the next one.
-    while opening.len() >= MAX_OPENING {
-        if let Some((_, oldest)) = opening.pop_first() {
-            oldest.abort();
-        }
+    if inner.inbound() >= places && !evict(inner).await {
+        tracing::debug!(%address, "no place for another peer");
+        return;
     }
-    let key = inner.next_opening.fetch_add(1, Ordering::Relaxed);
-    let task = tokio::spawn(connection::serve(Arc::clone(inner), stream, key));
-    opening.insert(key, task.abort_handle());
-}
-
-/// Makes room for a peer that has begun to speak; whether there is any.
-pub(super) async fn make_room(inner: &Inner) -> bool {
-    inner.inbound() < inner.places() || evict(inner).await
+    let connection = Connection { address, origin: Origin::Inbound, transport: Transport::Detecting, permissions };
+    let registered = connection::register(inner, connection, stream.local_addr().ok());
+    tokio::spawn(connection::run(Arc::clone(inner), stream, registered));
 }
 
 /// Sends the least useful inbound peer away; whether there was one that may go.

@@ -10,26 +10,28 @@ mod connection;
 mod dial;
 mod frame;
 mod listen;
+mod meter;
 mod peer;
 mod transport;
+mod whitelist;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 
 use crate::chain::BlockId;
 use crate::driver::{Handle, Stopped};
 use crate::params::Network as ChainNetwork;
 use crate::sync::{
-    Action, KnownAddress, Machine, Options, Origin, PeerId, PeerInfo, SERVICE_COMPACT_FILTERS, SERVICE_P2P_V2,
-    SERVICES, TICK,
+    Action, KnownAddress, Machine, Options, Origin, Orphan, Packet, PeerId, PeerInfo, Permissions,
+    SERVICE_COMPACT_FILTERS, SERVICE_P2P_V2, SERVICES, TICK,
 };
 use ban::Bans;
 use book::Book;
@@ -39,9 +41,16 @@ pub use ban::{Ban, DEFAULT_BAN, InvalidSubnet, Subnet};
 pub use dial::{AddNodeError, Added};
 pub use frame::FrameError;
 pub use peer::Traffic;
+pub use whitelist::{WhitelistError, Whitelisted};
 
-/// Our software, as peers and RPC clients see it: Core's name, for LND compares what follows it.
-pub const USER_AGENT: &str = "/Satoshi:31.0.0(l1-utxo)/";
+/// Our software, as peers and RPC clients see it: Core's name, for LND compares what follows it; then what our user adds.
+pub fn user_agent(comments: &[String]) -> String {
+    let all: Vec<&str> = std::iter::once("l1-utxo").chain(comments.iter().map(String::as_str)).collect();
+    format!("/Satoshi:31.0.0({})/", all.join("; "))
+}
+
+/// Characters of a user agent at most (Core: `MAX_SUBVERSION_LENGTH`).
+pub const MAX_USER_AGENT: usize = 256;
 /// How often the address book is written if it has changed.
 const SAVE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 /// Addresses that `getaddr` is answered with.
@@ -54,12 +63,22 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// Connect to these only.
     pub connect: Vec<String>,
+    /// Connect to nobody that our user did not name.
+    pub is_alone: bool,
     /// Connect to these, too.
     pub add: Vec<String>,
     /// Connections at most, in both directions.
     pub max_connections: usize,
-    /// Whether to dial with the encrypted transport first; who dials us chooses for himself.
-    pub v2_transport: bool,
+    /// Whether to dial with the encrypted transport first; who dials us chooses for himself, unless this is `false`.
+    pub v2_transport: Option<bool>,
+    /// Our software, as peers see it.
+    pub user_agent: String,
+    /// What peers of certain addresses may do.
+    pub whitelist: Vec<Whitelisted>,
+    /// How long a connection lasts before its silence counts against it.
+    pub peer_timeout: Duration,
+    /// Whether transactions of others are not wanted.
+    pub blocks_only: bool,
     /// Whether the node keeps block filters for light clients.
     pub serves_filters: bool,
     /// Where bans and addresses are kept.
@@ -111,9 +130,6 @@ struct Inner {
     /// Wakes those who dial: something was added, or a connection ended.
     dialling: Notify,
     next_id: AtomicU64,
-    /// Connections of which it is not yet known how they speak.
-    opening: Mutex<BTreeMap<u64, AbortHandle>>,
-    next_opening: AtomicU64,
     salt: u64,
     sent: AtomicU64,
     received: AtomicU64,
@@ -125,12 +141,6 @@ struct Inner {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is behind these locks is whole after every statement.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Seconds since 1970.
-fn now() -> i64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
 }
 
 impl Network {
@@ -153,8 +163,6 @@ impl Network {
             added: Mutex::new(added),
             dialling: Notify::new(),
             next_id: AtomicU64::new(0),
-            opening: Mutex::new(BTreeMap::new()),
-            next_opening: AtomicU64::new(0),
             salt,
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -204,6 +212,21 @@ impl Network {
         (inbound, peers.len() - inbound)
     }
 
+    /// Our software, as peers see it.
+    pub fn user_agent(&self) -> &str {
+        &self.inner.settings.user_agent
+    }
+
+    /// Whether we dial with the encrypted transport first.
+    pub fn dials_encrypted(&self) -> bool {
+        self.inner.settings.v2_transport == Some(true)
+    }
+
+    /// Whether transactions of others are wanted.
+    pub fn relays_transactions(&self) -> bool {
+        !self.inner.settings.blocks_only
+    }
+
     /// Bytes sent and received since the start.
     pub fn totals(&self) -> (u64, u64) {
         (self.inner.sent.load(Ordering::Relaxed), self.inner.received.load(Ordering::Relaxed))
@@ -217,6 +240,17 @@ impl Network {
     /// Sends a ping to every peer.
     pub async fn ping(&self) -> Result<(), Stopped> {
         self.with_machine(Machine::ping_all).await
+    }
+
+    /// Transactions whose parents are missing.
+    pub async fn orphans(&self) -> Result<Vec<Orphan>, Stopped> {
+        self.with_machine(|machine| machine.orphan_transactions()).await
+    }
+
+    /// Sends a peer a message as it is given; `false`: there is no such peer.
+    pub fn send(&self, id: PeerId, command: &str, payload: Vec<u8>) -> bool {
+        let packet = Packet { command: Cow::Owned(command.to_owned()), payload };
+        lock(&self.inner.peers).get(&id).inspect(|peer| peer.send(packet)).is_some()
     }
 
     /// Asks a peer for a block.
@@ -299,14 +333,19 @@ impl Inner {
     async fn attach(self: &Arc<Self>, seed: [u8; 16]) -> Result<(), Stopped> {
         let inner = Arc::clone(self);
         let (params, services) = (self.network.params(), self.services());
+        let settings = &self.settings;
+        let (user_agent, peer_timeout) = (settings.user_agent.clone(), settings.peer_timeout);
+        let blocks_only = settings.blocks_only;
         self.node
             .run(move |ledger| {
                 let policy = *ledger.mempool().policy();
                 let options = Options {
-                    user_agent: USER_AGENT.to_owned(),
+                    user_agent,
                     services,
                     min_relay_feerate: policy.min_relay_feerate,
                     incremental_feerate: policy.incremental_feerate,
+                    peer_timeout,
+                    blocks_only,
                 };
                 ledger.attach_network(Machine::new(params, options, seed), Box::new(move |action| inner.act(action)));
             })
@@ -315,7 +354,8 @@ impl Inner {
 
     const fn services(&self) -> u64 {
         let filters = if self.settings.serves_filters { SERVICE_COMPACT_FILTERS } else { 0 };
-        SERVICES | SERVICE_P2P_V2 | filters
+        let encrypted = if matches!(self.settings.v2_transport, Some(false)) { 0 } else { SERVICE_P2P_V2 };
+        SERVICES | encrypted | filters
     }
 
     /// Does what the machine wants; called on the validation thread, so it never waits.
@@ -334,7 +374,7 @@ impl Inner {
             }
             Action::Discourage(address) => lock(&self.bans).discourage(address.ip()),
             Action::Learn(addresses) => lock(&self.book).learn(&addresses),
-            Action::Good(address) => lock(&self.book).good(address, now()),
+            Action::Good(address) => lock(&self.book).good(address, self.now()),
         }
     }
 
@@ -344,8 +384,21 @@ impl Inner {
         meant.map(|peer| peer.close()).count() > 0
     }
 
+    fn permissions(&self, ip: IpAddr, is_inbound: bool) -> Permissions {
+        whitelist::granted(&self.settings.whitelist, ip, is_inbound)
+    }
+
+    fn takes_encrypted(&self) -> bool {
+        self.settings.v2_transport != Some(false)
+    }
+
     fn is_banned(&self, ip: IpAddr) -> bool {
-        lock(&self.bans).is_banned(ip, now())
+        lock(&self.bans).is_banned(ip, self.now())
+    }
+
+    /// Seconds since 1970 by the node's clock.
+    fn now(&self) -> i64 {
+        self.node.clock().now()
     }
 
     fn is_stopping(&self) -> bool {

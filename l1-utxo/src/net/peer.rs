@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::{lock, now};
+use super::lock;
+use crate::driver::Clock;
 use crate::sync::{Connection, Packet, PeerId};
 
 /// Names of messages that are counted apart; the rest is "*other*".
@@ -33,6 +34,7 @@ pub(super) struct Peer {
     pub(super) id: PeerId,
     pub(super) connection: Connection,
     local: Option<SocketAddr>,
+    clock: Clock,
     outbox: mpsc::UnboundedSender<Packet>,
     closing: watch::Sender<bool>,
     /// Bytes given to the writer and not yet written.
@@ -41,6 +43,7 @@ pub(super) struct Peer {
     sent: AtomicU64,
     received: AtomicU64,
     last_send: AtomicI64,
+    has_begun: AtomicBool,
     last_receive: AtomicI64,
     by_message: Mutex<[BTreeMap<String, u64>; 2]>,
 }
@@ -50,12 +53,14 @@ impl Peer {
         id: PeerId,
         connection: Connection,
         local: Option<SocketAddr>,
+        clock: Clock,
     ) -> (Self, mpsc::UnboundedReceiver<Packet>) {
         let (outbox, packets) = mpsc::unbounded_channel();
         let peer = Self {
             id,
             connection,
             local,
+            clock,
             outbox,
             closing: watch::Sender::new(false),
             queued: AtomicUsize::new(0),
@@ -63,6 +68,7 @@ impl Peer {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             last_send: AtomicI64::new(0),
+            has_begun: AtomicBool::new(false),
             last_receive: AtomicI64::new(0),
             by_message: Mutex::default(),
         };
@@ -92,15 +98,30 @@ impl Peer {
     pub(super) fn count_sent(&self, packet: &Packet, bytes: usize) {
         self.queued.fetch_sub(packet.payload.len(), Ordering::Relaxed);
         self.drained.notify_one();
-        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.last_send.store(now(), Ordering::Relaxed);
-        self.count(0, packet.command, bytes);
+        self.count(0, &packet.command, bytes);
     }
 
     pub(super) fn count_received(&self, command: &str, bytes: usize) {
-        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.last_receive.store(now(), Ordering::Relaxed);
         self.count(1, command, bytes);
+    }
+
+    pub(super) fn add_sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.last_send.store(self.clock.now(), Ordering::Relaxed);
+    }
+
+    pub(super) fn add_received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.last_receive.store(self.clock.now(), Ordering::Relaxed);
+    }
+
+    /// It is known how the other side speaks.
+    pub(super) fn begin(&self) {
+        self.has_begun.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Relaxed)
     }
 
     fn count(&self, direction: usize, command: &str, bytes: usize) {

@@ -7,8 +7,6 @@ use std::io;
 use bip324::futures::ProtocolSessionReader;
 use bip324::{InboundCipher, OutboundCipher, PacketType, Role};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::frame::{self, FrameError, FrameHeader, HEADER_SIZE};
 use crate::sync::Packet;
@@ -73,8 +71,8 @@ pub(super) enum TransportError {
     Forged,
 }
 
-type Source = Box<dyn AsyncRead + Send + Sync + Unpin>;
-type Sink = Box<dyn AsyncWrite + Send + Sync + Unpin>;
+pub(super) type Source = Box<dyn AsyncRead + Send + Sync + Unpin>;
+pub(super) type Sink = Box<dyn AsyncWrite + Send + Sync + Unpin>;
 
 /// The incoming half.
 pub(super) enum Reader {
@@ -101,25 +99,25 @@ pub(super) struct Incoming {
 
 /// Opens a connection that we dialled.
 pub(super) async fn dialled(
-    stream: TcpStream,
+    reader: Source,
+    writer: Sink,
     magic: [u8; 4],
     is_v2: bool,
 ) -> Result<(Reader, Writer), TransportError> {
-    let (reader, writer) = stream.into_split();
-    if is_v2 {
-        encrypt(Box::new(reader), writer, magic, Role::Initiator).await
-    } else {
-        Ok(plain(Box::new(reader), writer, magic))
-    }
+    if is_v2 { encrypt(reader, writer, magic, Role::Initiator).await } else { Ok(plain(reader, writer, magic)) }
 }
 
 /// Opens a connection that the other side dialled; whether it is encrypted.
-pub(super) async fn accepted(stream: TcpStream, magic: [u8; 4]) -> Result<(Reader, Writer, bool), TransportError> {
-    let (mut reader, writer) = stream.into_split();
+pub(super) async fn accepted(
+    mut reader: Source,
+    writer: Sink,
+    magic: [u8; 4],
+    takes_encrypted: bool,
+) -> Result<(Reader, Writer, bool), TransportError> {
     let prefix = prefix(&mut reader, magic).await?;
     let is_plain = prefix.len() == PREFIX && prefix.starts_with(&magic) && prefix.ends_with(VERSION);
     // Another network's `version` could be a key only by a miracle.
-    if !is_plain && prefix.ends_with(VERSION) {
+    if !is_plain && (prefix.ends_with(VERSION) || !takes_encrypted) {
         return Err(FrameError::Magic.into());
     }
     let source = Box::new(io::Cursor::new(prefix).chain(reader));
@@ -132,7 +130,7 @@ pub(super) async fn accepted(stream: TcpStream, magic: [u8; 4]) -> Result<(Reade
 }
 
 /// As many bytes as are needed to know that this is not the beginning of a plain connection.
-async fn prefix(reader: &mut OwnedReadHalf, magic: [u8; 4]) -> io::Result<Vec<u8>> {
+async fn prefix(reader: &mut Source, magic: [u8; 4]) -> io::Result<Vec<u8>> {
     let wanted: Vec<u8> = magic.iter().chain(VERSION).copied().collect();
     let mut prefix = vec![0; PREFIX];
     let mut length = 0;
@@ -146,21 +144,21 @@ async fn prefix(reader: &mut OwnedReadHalf, magic: [u8; 4]) -> io::Result<Vec<u8
     Ok(prefix)
 }
 
-fn plain(source: Source, writer: OwnedWriteHalf, magic: [u8; 4]) -> (Reader, Writer) {
+fn plain(source: Source, writer: Sink, magic: [u8; 4]) -> (Reader, Writer) {
     let source = BufReader::with_capacity(BUFFER, source);
-    let sink = BufWriter::with_capacity(BUFFER, Box::new(writer) as Sink);
+    let sink = BufWriter::with_capacity(BUFFER, writer);
     (Reader::V1 { source, magic }, Writer::V1 { sink, magic })
 }
 
 async fn encrypt(
     source: Source,
-    mut writer: OwnedWriteHalf,
+    mut writer: Sink,
     magic: [u8; 4],
     role: Role,
 ) -> Result<(Reader, Writer), TransportError> {
     let (inbound, outbound, source) = bip324::futures::handshake(magic, role, None, None, source, &mut writer).await?;
     let source = BufReader::with_capacity(BUFFER, source);
-    let sink = BufWriter::with_capacity(BUFFER, Box::new(writer) as Sink);
+    let sink = BufWriter::with_capacity(BUFFER, writer);
     Ok((Reader::V2 { source, cipher: Box::new(inbound) }, Writer::V2 { sink, cipher: Box::new(outbound) }))
 }
 
@@ -238,7 +236,7 @@ impl Writer {
     pub(super) async fn put(&mut self, packet: &Packet) -> io::Result<usize> {
         match self {
             Self::V1 { sink, magic } => {
-                sink.write_all(&frame::header(packet.command, &packet.payload, *magic)).await?;
+                sink.write_all(&frame::header(&packet.command, &packet.payload, *magic)).await?;
                 sink.write_all(&packet.payload).await?;
                 Ok(HEADER_SIZE + packet.payload.len())
             }
@@ -269,9 +267,16 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpStream;
+
     use super::*;
 
     const MAGIC: [u8; 4] = [0xfa, 0xbf, 0xb5, 0xda];
+
+    fn split(stream: TcpStream) -> (Source, Sink) {
+        let (reader, writer) = stream.into_split();
+        (Box::new(reader), Box::new(writer))
+    }
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -285,14 +290,16 @@ mod tests {
         for wants_v2 in [false, true] {
             let (one, two) = pair().await;
             let dial = async {
-                let (reader, mut writer) = dialled(one, MAGIC, wants_v2).await.unwrap();
+                let (reader, writer) = split(one);
+                let (reader, mut writer) = dialled(reader, writer, MAGIC, wants_v2).await.unwrap();
                 // Who is asked in the clear waits for the first message.
-                writer.put(&Packet { command: "version", payload: vec![1; 100] }).await.unwrap();
+                writer.put(&Packet { command: "version".into(), payload: vec![1; 100] }).await.unwrap();
                 writer.flush().await.unwrap();
                 (reader, writer)
             };
             let accept = async {
-                let (mut reader, writer, is_v2) = accepted(two, MAGIC).await.unwrap();
+                let (reader, writer) = split(two);
+                let (mut reader, writer, is_v2) = accepted(reader, writer, MAGIC, true).await.unwrap();
                 assert_eq!(is_v2, wants_v2);
                 let first = reader.next().await.unwrap();
                 assert_eq!((first.command.as_deref(), first.payload.len()), (Some("version"), 100));
@@ -300,7 +307,7 @@ mod tests {
             };
             let ((mut reader, _a), (_b, mut writer)) = tokio::join!(dial, accept);
             for (command, size) in [("block", 3_000_000), ("wtxidrelay", 0), ("ping", 8)] {
-                let packet = Packet { command, payload: vec![7; size] };
+                let packet = Packet { command: command.into(), payload: vec![7; size] };
                 let (sent, came) = tokio::join!(
                     async {
                         let sent = writer.put(&packet).await.unwrap();
@@ -319,7 +326,8 @@ mod tests {
     async fn strangers_are_sent_away_at_once() {
         let (mut one, two) = pair().await;
         one.write_all(&[&[1, 2, 3, 4][..], VERSION].concat()).await.unwrap();
-        assert!(matches!(accepted(two, MAGIC).await, Err(TransportError::Frame(FrameError::Magic))));
+        let (reader, writer) = split(two);
+        assert!(matches!(accepted(reader, writer, MAGIC, true).await, Err(TransportError::Frame(FrameError::Magic))));
         // Garbage that is no key ends within bounds, too.
         let (mut one, two) = pair().await;
         let garbage = async {
@@ -329,7 +337,8 @@ mod tests {
             let _ = one.read_to_end(&mut sink).await;
             sent
         };
-        let (_, accepted) = tokio::join!(garbage, accepted(two, MAGIC));
+        let (reader, writer) = split(two);
+        let (_, accepted) = tokio::join!(garbage, accepted(reader, writer, MAGIC, true));
         assert!(accepted.is_err());
     }
 }

@@ -9,7 +9,8 @@ use bitcoin::p2p::{Address, ServiceFlags};
 
 use super::Machine;
 use super::peer::Peer;
-use super::port::{Action, KnownAddress, PeerId, Time};
+use super::permission::Permissions;
+use super::port::{Action, KnownAddress, Origin, PeerId, Reason, Time};
 use super::transaction::RollingFilter;
 use super::wire::MAX_ADDRESSES;
 
@@ -143,13 +144,16 @@ impl Machine {
     }
 
     pub(super) fn receive_addresses(&mut self, peer: &mut Peer, count: usize, mut addresses: Vec<KnownAddress>) {
+        if peer.connection.origin == Origin::BlockRelay {
+            return;
+        }
         peer.address.is_enabled = true;
         peer.address.refill(self.now);
         self.shuffle(&mut addresses);
         let now = self.now.secs();
         let mut learnt = Vec::new();
         for mut known in addresses {
-            if !peer.address.take_token() {
+            if !peer.address.take_token() && !peer.connection.permissions.has(Permissions::ADDRESS) {
                 peer.address.rate_limited += 1;
                 continue;
             }
@@ -176,6 +180,10 @@ impl Machine {
         }
         if count < MAX_ADDRESSES {
             peer.address.is_asked = false;
+        }
+        // One address is the peer's own, told without being asked.
+        if peer.connection.origin == Origin::AddressFetch && count > 1 {
+            peer.close(Reason::Unwelcome("addrfetch connection completed"));
         }
     }
 

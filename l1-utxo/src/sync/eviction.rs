@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::peer::PeerInfo;
+use super::permission::Permissions;
 use super::port::{Origin, PeerId};
 
 /// Part of an address that stands for whoever runs its network.
@@ -26,9 +27,18 @@ fn protect<K: Ord>(candidates: &mut Vec<PeerInfo>, count: usize, rank: impl Fn(&
     candidates.truncate(candidates.len().saturating_sub(count));
 }
 
+fn may_go(peer: &PeerInfo) -> bool {
+    peer.connection.origin == Origin::Inbound && !peer.connection.permissions.has(Permissions::NO_BAN)
+}
+
 /// The peer to be sent away, if any may be: of the network with the most peers the youngest one.
 pub fn choose(peers: impl Iterator<Item = PeerInfo>, salt: u64) -> Option<PeerId> {
-    let mut candidates: Vec<PeerInfo> = peers.filter(|peer| peer.connection.origin == Origin::Inbound).collect();
+    let mut candidates: Vec<PeerInfo> = peers.filter(may_go).collect();
+    // Who has said nothing makes room for the next one: the oldest of them.
+    let silent = candidates.iter().filter(|peer| peer.version.is_none());
+    if let Some(silent) = silent.min_by_key(|peer| (peer.connected_at, peer.id)) {
+        return Some(silent.id);
+    }
     let keyed = |peer: &PeerInfo| {
         let part = network(peer.connection.address.ip());
         part.iter().fold(salt, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3).rotate_left(23))

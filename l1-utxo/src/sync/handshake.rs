@@ -10,6 +10,7 @@ use bitcoin::p2p::{Address, ServiceFlags};
 
 use super::address::is_routable;
 use super::peer::Peer;
+use super::permission::Permissions;
 use super::port::{Action, Host, Origin, Reason, Time};
 use super::wire::{Message, Version};
 use super::{Machine, PROTOCOL_VERSION};
@@ -22,7 +23,8 @@ const FEEFILTER_VERSION: i32 = 70_013;
 /// Core sends `pong` from here on.
 const COMPACT_VERSION: u64 = 2;
 /// How long the handshake may take, and a peer be silent afterwards.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Blocks by which we may be behind and still be served by a peer that has only recent ones.
+const LIMITED_ALLOWED_BLOCKS: i64 = 144;
 const PING_INTERVAL: Duration = Duration::from_secs(120);
 const PING_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 const FEEFILTER_INTERVAL: Duration = Duration::from_secs(600);
@@ -52,7 +54,7 @@ impl Machine {
             nonce,
             user_agent: self.options.user_agent.clone(),
             start_height: i32::try_from(host.chain().height()).unwrap_or(i32::MAX),
-            relay: true,
+            relay: !self.refuses_transactions(peer),
         };
         peer.sent_version = true;
         peer.send(NetworkMessage::Version(message));
@@ -62,8 +64,13 @@ impl Machine {
         if peer.version.is_some() {
             return;
         }
-        let wanted = ServiceFlags::NETWORK | ServiceFlags::WITNESS;
-        if peer.connection.origin == Origin::Automatic && !ServiceFlags::from(version.services).has(wanted) {
+        // Core: `GetDesirableServiceFlags`.
+        let behind = self.now.secs() - i64::from(host.chain().tip_entry().header.time);
+        let is_near = behind < LIMITED_ALLOWED_BLOCKS * i64::from(self.params.pow_target_spacing);
+        let is_limited = ServiceFlags::from(version.services).has(ServiceFlags::NETWORK_LIMITED);
+        let blocks = if is_near && is_limited { ServiceFlags::NETWORK_LIMITED } else { ServiceFlags::NETWORK };
+        let wanted = blocks | ServiceFlags::WITNESS;
+        if peer.connection.origin.expects_services() && !ServiceFlags::from(version.services).has(wanted) {
             return peer.close(Reason::Unwelcome("the peer does not offer the expected services"));
         }
         if version.version < MIN_PROTOCOL_VERSION {
@@ -84,9 +91,22 @@ impl Machine {
         peer.send(NetworkMessage::Verack);
         if !peer.is_inbound() {
             peer.actions.push(Action::Good(peer.socket()));
+        }
+        if peer.connection.origin == Origin::Feeler {
+            return peer.close(Reason::Unwelcome("there is a node: that is all we wanted to know"));
+        }
+        if !peer.is_inbound() && peer.connection.origin != Origin::BlockRelay {
             peer.address.is_enabled = true;
             peer.address.asked();
             peer.send(NetworkMessage::GetAddr);
+        }
+    }
+
+    /// Whether the peer is to send us no transactions (Core: `RejectIncomingTxs`).
+    pub(super) fn refuses_transactions(&self, peer: &Peer) -> bool {
+        match peer.connection.origin {
+            Origin::BlockRelay | Origin::Feeler => true,
+            _ => self.options.blocks_only && !peer.connection.permissions.has(Permissions::RELAY),
         }
     }
 
@@ -102,7 +122,7 @@ impl Machine {
         }
         self.transactions.add_peer(peer);
         if !peer.is_inbound() {
-            tracing::info!(peer = peer.id.0, address = %peer.socket(), v2 = peer.connection.is_v2, "connected");
+            tracing::info!(peer = peer.id.0, address = %peer.socket(), transport = peer.connection.transport.name(), "connected");
         }
     }
 
@@ -134,7 +154,8 @@ impl Machine {
     }
 
     pub(super) fn send_ping(&mut self, peer: &mut Peer) {
-        if peer.ping.nonce != 0 && self.now - peer.ping.started > PING_TIMEOUT {
+        let is_old = self.now - peer.connected_at > self.options.peer_timeout;
+        if is_old && peer.ping.nonce != 0 && self.now - peer.ping.started > PING_TIMEOUT {
             return peer.close(Reason::Timeout("ping timeout"));
         }
         let is_due = peer.ping.nonce == 0 && self.now - peer.ping.started > PING_INTERVAL;
@@ -167,7 +188,7 @@ impl Machine {
     /// Timeouts that hold whatever the peer does.
     pub(super) fn check_timeouts(&mut self, peer: &mut Peer, host: &dyn Host) {
         if !peer.is_ready {
-            if self.now - peer.connected_at > HANDSHAKE_TIMEOUT {
+            if self.now - peer.connected_at > self.options.peer_timeout {
                 peer.close(Reason::Timeout("version handshake timeout"));
             }
             return;
@@ -183,7 +204,9 @@ impl Machine {
 
     /// Core: `MaybeSendFeefilter`.
     pub(super) fn send_feefilter(&mut self, peer: &mut Peer, host: &dyn Host) {
-        if peer.common_version() < FEEFILTER_VERSION {
+        // Who may force transactions on us is told nothing that would keep them back.
+        let is_forced = peer.connection.permissions.has(Permissions::FORCE_RELAY);
+        if peer.common_version() < FEEFILTER_VERSION || is_forced || self.refuses_transactions(peer) {
             return;
         }
         let is_initial_download = host.is_initial_download();

@@ -13,6 +13,7 @@ mod eviction;
 mod filter;
 mod handshake;
 mod peer;
+mod permission;
 mod port;
 mod random;
 mod serve;
@@ -39,14 +40,17 @@ use wire::Message;
 
 pub use eviction::choose as choose_eviction;
 pub use peer::PeerInfo;
+pub use permission::{Permissions, UnknownPermission};
 pub use port::{
-    Action, BlockReport, Connection, Entered, Host, KnownAddress, Origin, Packet, PeerId, Reason, Time, TxName,
+    Action, BlockReport, Connection, Entered, Host, KnownAddress, Origin, Packet, PeerId, Reason, Time, Transport,
+    TxName,
 };
+pub use transaction::Orphan;
 
 /// What we advertise (Core 31 adds only `feature` with 70017).
 pub const PROTOCOL_VERSION: i32 = 70_016;
-/// NODE_NETWORK and NODE_WITNESS.
-pub const SERVICES: u64 = 0x9;
+/// NODE_NETWORK, NODE_WITNESS and NODE_NETWORK_LIMITED.
+pub const SERVICES: u64 = 0x409;
 /// NODE_P2P_V2: told when the encrypted transport is accepted.
 pub const SERVICE_P2P_V2: u64 = 0x800;
 /// NODE_COMPACT_FILTERS: told when the node keeps block filters.
@@ -65,6 +69,10 @@ pub struct Options {
     pub min_relay_feerate: u64,
     /// sat/kvB by which feerates are told apart.
     pub incremental_feerate: u64,
+    /// How long a connection lasts before its silence counts against it (Core: `-peertimeout`).
+    pub peer_timeout: Duration,
+    /// Whether transactions of others are not wanted (Core: `-blocksonly`).
+    pub blocks_only: bool,
 }
 
 /// The protocol with all peers.
@@ -137,6 +145,13 @@ impl Machine {
         }
         self.collect(&mut peer);
         self.peers.insert(id, peer);
+    }
+
+    /// It is known now how a peer's messages travel.
+    pub fn opened(&mut self, id: PeerId, transport: Transport) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.connection.transport = transport;
+        }
     }
 
     /// A connection is gone, whoever closed it.
@@ -245,7 +260,12 @@ impl Machine {
         !self.peers.is_empty()
     }
 
-    /// Transactions whose parents are missing.
+    /// The transactions whose parents are missing, with those who brought them.
+    pub fn orphan_transactions(&self) -> Vec<Orphan> {
+        self.transactions.orphans.list()
+    }
+
+    /// How many transactions lack a parent.
     pub fn orphans(&self) -> usize {
         self.transactions.orphans.len()
     }
@@ -291,7 +311,7 @@ impl Machine {
             Message::Pong(nonce) => self.receive_pong(peer, nonce),
             Message::FeeFilter(feerate) => Self::receive_feefilter(peer, feerate),
             Message::Excessive(what) => peer.misbehaving(what),
-            Message::MemPool => peer.close(Reason::Unwelcome("mempool request with bloom filters disabled")),
+            Message::MemPool => Self::receive_mempool(peer),
             Message::BloomFilter => peer.close(Reason::Unwelcome("bloom filters are not offered")),
             Message::GetCFilters(request) => self.receive_getcfilters(peer, &request, host),
             Message::GetCFHeaders(request) => self.receive_getcfheaders(peer, &request, host),

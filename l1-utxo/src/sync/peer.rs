@@ -10,7 +10,9 @@ use bitcoin::{BlockHash, Wtxid};
 
 use super::address::AddressRelay;
 use super::block::header::LowWork;
+use super::block::lag::Lag;
 use super::block::{Available, InFlight};
+use super::permission::Permissions;
 use super::port::{Action, Connection, Origin, Packet, PeerId, Reason, Time};
 use super::transaction::RollingFilter;
 use super::wire::Version;
@@ -35,6 +37,8 @@ pub(super) struct Peer {
     pub(super) address: AddressRelay,
     pub(super) blocks: Blocks,
     pub(super) relay: Relay,
+    /// How far behind it may be.
+    pub(super) lag: Lag,
     /// What it asked for and has not got yet.
     pub(super) requests: VecDeque<Inventory>,
     /// Bytes given to the socket's side that it has not sent yet.
@@ -104,6 +108,8 @@ pub(super) struct Relay {
     pub(super) fee_filter_sent: Option<u64>,
     pub(super) next_fee_filter: Time,
     pub(super) to_send: BTreeSet<Wtxid>,
+    /// Whether it asked what the mempool holds.
+    pub(super) asked_all: bool,
     /// What it has, by the name that it uses.
     pub(super) known: RollingFilter,
     pub(super) next_inv: Option<Time>,
@@ -155,6 +161,7 @@ impl Peer {
             address: AddressRelay::new(salt, now),
             blocks: Blocks::default(),
             relay: Relay::new(salt),
+            lag: Lag::default(),
             requests: VecDeque::new(),
             unsent: 0,
             last_block: Time::default(),
@@ -192,7 +199,7 @@ impl Peer {
         if self.is_closing {
             return;
         }
-        if self.connection.origin == Origin::Manual {
+        if self.connection.origin == Origin::Manual || self.connection.permissions.has(Permissions::NO_BAN) {
             tracing::warn!(peer = self.id.0, what, "not punishing a peer that our user chose");
             return;
         }
@@ -229,7 +236,8 @@ impl Peer {
 
     /// Whether it is asked before others.
     pub(super) fn is_preferred(&self) -> bool {
-        !self.is_inbound() && self.serves_blocks()
+        let is_near = !self.is_inbound() || self.connection.permissions.has(Permissions::NO_BAN);
+        is_near && self.connection.origin != Origin::AddressFetch && self.serves_blocks()
     }
 
     pub(super) fn info(&self, now: Time) -> PeerInfo {
@@ -269,6 +277,7 @@ impl Relay {
             fee_filter_sent: None,
             next_fee_filter: Time::default(),
             to_send: BTreeSet::new(),
+            asked_all: false,
             known: RollingFilter::new(50_000, salt),
             next_inv: None,
             last_sequence: 0,

@@ -1,5 +1,6 @@
 //! What the machine needs of the node around it, and what it tells the node to do.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::ops::{Add, Sub};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use bitcoin::consensus::Encodable;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::{Transaction, Txid, Wtxid};
 
+use super::permission::Permissions;
 use crate::chain::{BlockId, Chain, Source};
 use crate::consensus::{BlockError, HashedBlock, HeaderError};
 use crate::mempool::{Mempool, Rejection};
@@ -52,6 +54,28 @@ impl Sub for Time {
     }
 }
 
+/// How messages travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Not known yet.
+    Detecting,
+    /// In the clear.
+    V1,
+    /// Encrypted (BIP 324).
+    V2,
+}
+
+impl Transport {
+    /// Core's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Detecting => "detecting",
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        }
+    }
+}
+
 /// How a connection came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -59,8 +83,33 @@ pub enum Origin {
     Inbound,
     /// Our user named the address; such peers are never punished.
     Manual,
-    /// We chose the address ourselves.
+    /// We chose the address ourselves, for everything.
     Automatic,
+    /// We chose it, for blocks only: who maps the network by transactions and addresses does not see this connection.
+    BlockRelay,
+    /// We want addresses of it, then nothing.
+    AddressFetch,
+    /// We want to know whether there is a node.
+    Feeler,
+}
+
+impl Origin {
+    /// Core's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Manual => "manual",
+            Self::Automatic => "outbound-full-relay",
+            Self::BlockRelay => "block-relay-only",
+            Self::AddressFetch => "addr-fetch",
+            Self::Feeler => "feeler",
+        }
+    }
+
+    /// Whether the peer must offer what we need: we could have dialled another one (Core: `ExpectServicesFromConn`).
+    pub(super) const fn expects_services(self) -> bool {
+        matches!(self, Self::Automatic | Self::BlockRelay | Self::AddressFetch)
+    }
 }
 
 /// A connection as the sockets' side knows it.
@@ -70,15 +119,17 @@ pub struct Connection {
     pub address: SocketAddr,
     /// Who dialled, and why.
     pub origin: Origin,
-    /// Whether the encrypted transport of BIP 324 is in use.
-    pub is_v2: bool,
+    /// How its messages travel.
+    pub transport: Transport,
+    /// What our user grants to its address.
+    pub permissions: Permissions,
 }
 
 /// A message to be framed and sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
     /// Its name on the wire.
-    pub command: &'static str,
+    pub command: Cow<'static, str>,
     /// Its content.
     pub payload: Vec<u8>,
 }
@@ -87,7 +138,7 @@ impl From<NetworkMessage> for Packet {
     fn from(message: NetworkMessage) -> Self {
         let mut payload = Vec::new();
         message.consensus_encode(&mut payload).expect("writing to memory does not fail");
-        Self { command: message.cmd(), payload }
+        Self { command: Cow::Borrowed(message.cmd()), payload }
     }
 }
 

@@ -10,6 +10,7 @@ use bitcoin::{Block, BlockHash, Transaction};
 
 use super::Machine;
 use super::peer::{Peer, SEND_LIMIT};
+use super::permission::Permissions;
 use super::port::{Host, Packet, Reason};
 use super::wire::{Locator, MAX_HEADERS, MAX_INVENTORY, MAX_LOCATOR};
 use crate::chain::{BlockId, Chain};
@@ -44,6 +45,11 @@ impl Machine {
             return peer.close(Reason::Unwelcome("getheaders locator size"));
         }
         let chain = host.chain();
+        // What we have is worth nothing yet: an answer that says so, but for those who are to have it all the same.
+        let is_too_little = chain.tip_entry().chain_work < chain.minimum_work();
+        if is_too_little && !peer.connection.permissions.has(Permissions::DOWNLOAD) {
+            return peer.send(NetworkMessage::Headers(Vec::new()));
+        }
         let start = if locator.hashes.is_empty() {
             let Some(id) = chain.find(&locator.stop).filter(|id| is_allowed(chain, *id)) else { return };
             Some(id)
@@ -131,10 +137,10 @@ impl Machine {
             peer.send(compact);
         } else if matches!(item, Inventory::Block(_)) {
             let Some(block) = host.block(id) else { return };
-            peer.send_packet(Packet { command: "block", payload: stripped_block(block.block()) });
+            peer.send_packet(Packet { command: "block".into(), payload: stripped_block(block.block()) });
         } else {
             let Some(payload) = host.raw_block(id) else { return };
-            peer.send_packet(Packet { command: "block", payload });
+            peer.send_packet(Packet { command: "block".into(), payload });
         }
         if peer.blocks.continuation.take_if(|continuation| *continuation == hash).is_some() {
             peer.send(NetworkMessage::Inv(vec![Inventory::Block(chain.tip_entry().hash)]));
@@ -156,7 +162,7 @@ impl Machine {
         } else {
             bitcoin::consensus::serialize(transaction.as_ref())
         };
-        peer.send_packet(Packet { command: "tx", payload });
+        peer.send_packet(Packet { command: "tx".into(), payload });
         true
     }
 

@@ -103,7 +103,8 @@ fn the_height_is_pushed_in_its_shortest_form() {
         let mut coinbase = spend(&[bitcoin::OutPoint::null()], 0);
         coinbase.input[0].script_sig = ScriptBuf::from_bytes(script.to_vec());
         let block = bitcoin::Block { header: genesis.header, txdata: vec![coinbase] };
-        check_block_in_context(&HashedBlock::new(block), height, 0).map_err(|error| error.reject_reason())
+        check_block_in_context(&HashedBlock::new(block), height, 0, l1_utxo::params::Network::Regtest.params())
+            .map_err(|error| error.reject_reason())
     };
     let forms: &[(u32, &[u8])] = &[
         (0, &[0x00]),

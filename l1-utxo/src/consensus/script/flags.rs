@@ -66,7 +66,7 @@ impl ScriptFlags {
     /// No rule beyond the first release's.
     pub const NONE: Self = Self(0);
 
-    /// What blocks must obey, from the first block on both networks (Core: `MANDATORY_SCRIPT_VERIFY_FLAGS`).
+    /// What blocks must obey once all soft forks are active (Core: `MANDATORY_SCRIPT_VERIFY_FLAGS`).
     pub const CONSENSUS: Self = Self(
         Self::P2SH.0
             | Self::DERSIG.0

@@ -5,8 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::Method;
 use super::block::{block_hash, known};
-use crate::chain::{Coin, CoinsHash};
-use crate::consensus::script::ScriptFlags;
+use crate::chain::{Coin, CoinsHash, script_flags};
 use crate::driver::Ledger;
 use crate::rpc::Context;
 use crate::rpc::argument::{Argument, Kind, Params, optional, required};
@@ -105,22 +104,23 @@ async fn getblockchaininfo(cx: &Context) -> Result<Value, RpcError> {
 
 async fn getdeploymentinfo(cx: &Context, params: Params) -> Result<Value, RpcError> {
     let asked = if params.has(0) { Some(block_hash(&params, 0, "blockhash")?) } else { None };
+    let from = cx.params().activation;
     cx.run(move |ledger| {
         let chain = ledger.chain();
         let id = asked.map_or(Ok(chain.tip()), |hash| known(ledger, &hash))?;
         let entry = chain.entry(id);
-        let buried = |height: u32| json!({"type": "buried", "active": true, "height": height});
-        let flags: Vec<&str> = ScriptFlags::CONSENSUS.names().collect();
+        let buried = |from: u32| json!({"type": "buried", "active": entry.height + 1 >= from, "height": from});
+        let flags: Vec<&str> = script_flags(entry.height, &from).names().collect();
         Ok(json!({
             "hash": entry.hash.to_string(),
             "height": entry.height,
             "script_flags": flags,
             "deployments": {
-                "bip34": buried(1),
-                "bip66": buried(1),
-                "bip65": buried(1),
-                "csv": buried(1),
-                "segwit": buried(0),
+                "bip34": buried(from.bip34),
+                "bip66": buried(from.dersig),
+                "bip65": buried(from.cltv),
+                "csv": buried(from.csv),
+                "segwit": buried(from.segwit),
                 "taproot": buried(0),
             },
         }))

@@ -172,10 +172,16 @@ async fn submitheader(cx: &Context, params: Params) -> Result<Value, RpcError> {
 
 async fn submitblock(cx: &Context, params: Params) -> Result<Value, RpcError> {
     let mut block = decode_block(params.text(0)?)?;
-    // Miners may leave out the coinbase's witness.
-    add_witness_reserved_value(&mut block);
-    let block = Arc::new(HashedBlock::new(block));
-    let outcome = cx.run(move |ledger| ledger.submit(block, Source::Requested)).await?;
+    let from = cx.params().activation.segwit;
+    let outcome = cx.run(move |ledger| {
+        let parent = ledger.chain().find(&block.header.prev_blockhash);
+        // Miners may leave out the coinbase's witness.
+        if parent.is_some_and(|parent| ledger.chain().entry(parent).height + 1 >= from) {
+            add_witness_reserved_value(&mut block);
+        }
+        ledger.submit(Arc::new(HashedBlock::new(block)), Source::Requested)
+    });
+    let outcome = outcome.await?;
     let outcome = outcome.map_err(|error| RpcError::new(code::DATABASE, error.to_string()))?;
     Ok(outcome.reason().map_or(Value::Null, Value::from))
 }

@@ -6,7 +6,6 @@ use serde_json::{Map, Value, json};
 
 use super::Method;
 use crate::mempool::policy::output::is_pay_to_anchor;
-use crate::net::USER_AGENT;
 use crate::params::ADDRESS_NETWORK;
 use crate::rpc::Context;
 use crate::rpc::address::explain;
@@ -70,11 +69,11 @@ async fn getnetworkinfo(cx: &Context) -> Result<Value, RpcError> {
     let networks = ["ipv4", "ipv6", "onion", "i2p", "cjdns"].map(network);
     Ok(json!({
         "version": VERSION,
-        "subversion": USER_AGENT,
+        "subversion": cx.peers.user_agent(),
         "protocolversion": PROTOCOL_VERSION,
         "localservices": format!("{services:016x}"),
         "localservicesnames": super::peer::service_names(services),
-        "localrelay": true,
+        "localrelay": cx.peers.relays_transactions(),
         "timeoffset": 0,
         "networkactive": cx.peers.is_active(),
         "connections": inbound + outbound,

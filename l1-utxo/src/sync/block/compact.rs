@@ -21,6 +21,7 @@ use crate::consensus::block::{MAX_BLOCK_WEIGHT, is_mutated};
 use crate::consensus::pow::{block_proof, check_proof_of_work};
 use crate::consensus::{HashedBlock, HeaderError};
 use crate::mempool::Mempool;
+use crate::params::Params;
 
 /// Peers of whom the same block may be fetched in pieces at a time.
 const PER_BLOCK: usize = 3;
@@ -30,6 +31,7 @@ const MIN_TRANSACTION_WEIGHT: usize = 240;
 /// A block of which some transactions are still missing.
 pub(super) struct Partial {
     header: Header,
+    height: u32,
     transactions: Vec<Option<Arc<Transaction>>>,
     /// It was filled once, and what came out was not the block.
     has_failed: bool,
@@ -47,6 +49,7 @@ enum Trouble {
 impl Partial {
     fn new(
         compact: HeaderAndShortIds,
+        height: u32,
         mempool: &Mempool,
         extra: &BTreeMap<Wtxid, Arc<Transaction>>,
     ) -> Result<Self, Trouble> {
@@ -81,7 +84,7 @@ impl Partial {
                 Some(_) => {}
             }
         }
-        Ok(Self { header: compact.header, transactions, has_failed: false })
+        Ok(Self { header: compact.header, height, transactions, has_failed: false })
     }
 
     fn missing(&self) -> Vec<u64> {
@@ -90,7 +93,7 @@ impl Partial {
     }
 
     /// `Err(Invalid)`: not as many transactions as were missing. `Err(Collision)`: this is not the block.
-    fn fill(&mut self, missing: Vec<Transaction>) -> Result<HashedBlock, Trouble> {
+    fn fill(&mut self, missing: Vec<Transaction>, params: &Params) -> Result<HashedBlock, Trouble> {
         self.has_failed = true;
         let mut missing = missing.into_iter();
         let mut txdata = Vec::with_capacity(self.transactions.len());
@@ -105,7 +108,7 @@ impl Partial {
             return Err(Trouble::Invalid);
         }
         let block = HashedBlock::new(Block { header: self.header, txdata });
-        if is_mutated(&block) { Err(Trouble::Collision) } else { Ok(block) }
+        if is_mutated(&block, self.height, params) { Err(Trouble::Collision) } else { Ok(block) }
     }
 }
 
@@ -183,13 +186,13 @@ impl Machine {
         let hash = compact.header.block_hash();
         let others: Vec<PeerId> = self.download.requested.get(&hash).cloned().unwrap_or_default();
         let is_first = others.first().is_none_or(|first| *first == peer.id);
-        let partial = Partial::new(compact, host.mempool(), self.transactions.extra());
+        let partial = Partial::new(compact, host.chain().entry(id).height, host.mempool(), self.transactions.extra());
         let has_room = others.len() < PER_BLOCK && peer.blocks.in_flight.len() < IN_FLIGHT_PER_PEER;
         if !has_room && !is_requested {
             // Others are at it; without asking anything it may be whole at once.
             if let Ok(mut partial) = partial
                 && partial.missing().is_empty()
-                && let Ok(block) = partial.fill(Vec::new())
+                && let Ok(block) = partial.fill(Vec::new(), self.params)
             {
                 self.finish(peer, block, host);
             }
@@ -241,7 +244,7 @@ impl Machine {
             self.end_request(peer, &hash);
             return peer.misbehaving("previous compact block reconstruction attempt failed");
         }
-        match partial.fill(answer.transactions) {
+        match partial.fill(answer.transactions, self.params) {
             Ok(block) => self.finish(peer, block, host),
             Err(Trouble::Invalid) => {
                 self.end_request(peer, &hash);

@@ -10,6 +10,7 @@ use bitcoin::{BlockHash, Work};
 
 use super::super::Machine;
 use super::super::peer::Peer;
+use super::super::permission::Permissions;
 use super::super::port::{Host, Reason};
 use super::super::wire::MAX_HEADERS;
 use super::IN_FLIGHT_PER_PEER;
@@ -172,6 +173,8 @@ impl Machine {
         let chain = host.chain();
         let known_last = chain.find(&last);
         let best = chain.best_header();
+        // Who is trusted may show us any chain.
+        has_enough_work |= peer.connection.permissions.has(Permissions::NO_BAN);
         has_enough_work |= known_last.is_some_and(|id| chain.is_active(id) || chain.index().is_ancestor(id, best));
         if !has_enough_work && self.is_low_work(peer, parent, &headers, last, host) {
             return;
@@ -222,7 +225,9 @@ impl Machine {
         if !may_have_more {
             peer.blocks.sync_done = true;
             peer.blocks.headers_deadline = None;
+            self.check_usefulness(peer, host);
         }
+        self.consider_protection(peer, host);
         if may_have_more {
             let hashes = match &peer.blocks.low_work {
                 Some(low) if low.again.is_some() => {

@@ -3,6 +3,7 @@
 
 mod compact;
 pub(super) mod header;
+pub(super) mod lag;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -321,13 +322,15 @@ impl Machine {
             }
         }
         self.check_header_timeout(peer, host);
+        self.check_lag(peer, host);
     }
 
     pub(super) fn receive_block(&mut self, peer: &mut Peer, block: Arc<HashedBlock>, host: &mut dyn Host) {
         let (hash, header) = (block.hash(), &block.block().header);
         let parent = host.chain().find(&header.prev_blockhash);
         // Before anything is marked: the body may not be the header's own.
-        if parent.is_some() && is_mutated(&block) {
+        let height = parent.map(|parent| host.chain().entry(parent).height + 1);
+        if height.is_some_and(|height| is_mutated(&block, height, self.params)) {
             peer.misbehaving("mutated block");
             return self.end_request(peer, &hash);
         }

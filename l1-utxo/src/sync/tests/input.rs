@@ -155,7 +155,7 @@ proptest! {
                         }
                     }
                     let keep = keep.map_or(payload.len(), |keep| keep % (payload.len() + 1));
-                    apply(&mut solo, id, packet.command, &payload[..keep]);
+                    apply(&mut solo, id, &packet.command, &payload[..keep]);
                 }
                 Step::Random { command, payload } => apply(&mut solo, id, COMMANDS[command], &payload),
                 Step::Wait(milliseconds) => drop(solo.wait(Duration::from_millis(milliseconds))),

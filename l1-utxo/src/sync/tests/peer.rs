@@ -231,7 +231,7 @@ fn filters_are_served_within_bounds() {
     let answer = solo.give(PEER, headers);
     let Some(Action::Send(_, packet)) = answer.first() else { panic!("{answer:?}") };
     // Type, stop, the header before, and 31 hashes.
-    assert_eq!((packet.command, packet.payload.len()), ("cfheaders", 1 + 32 + 32 + 1 + 31 * 32));
+    assert_eq!((&*packet.command, packet.payload.len()), ("cfheaders", 1 + 32 + 32 + 1 + 31 * 32));
     let checkpoints = NetworkMessage::GetCFCheckpt(GetCFCheckpt { filter_type: 0, stop_hash: tip });
     assert_eq!(names(&solo.give(PEER, checkpoints), PEER), ["cfcheckpt"]);
     for bad in [filters(31, tip, 0), filters(0, unknown, 0), filters(0, tip, 1)] {

@@ -95,6 +95,27 @@ fn orphans_wait_for_their_parents() {
 }
 
 #[test]
+fn an_orphan_whose_parents_are_orphans_waits_with_them() {
+    let mut solo = ready(Origin::Automatic);
+    let parent = spend(&[solo.node.coin(1)], &[1_000_000]);
+    // Without witnesses, so that the names by which they are known are the same.
+    let plain = |from: &Transaction, sat| {
+        let mut transaction = spend(&[output(from, 0)], &[sat]);
+        transaction.input[0].witness.clear();
+        transaction
+    };
+    let child = plain(&parent, 900_000);
+    let grandchild = plain(&child, 800_000);
+    solo.give(ONE, NetworkMessage::Tx(child.clone()));
+    solo.give(ONE, NetworkMessage::Tx(grandchild.clone()));
+    assert_eq!(solo.machine.orphans(), 2);
+    let listed = solo.machine.orphan_transactions();
+    assert!(listed.iter().all(|orphan| orphan.announcers == [ONE]));
+    let actions = solo.wait(Duration::from_secs(5));
+    assert_eq!(requests(&actions, ONE), [Inventory::WitnessTransaction(parent.compute_txid())]);
+}
+
+#[test]
 fn a_child_pays_for_its_parent() {
     let mut solo = ready(Origin::Automatic);
     let coin = solo.node.coin(1);
@@ -130,7 +151,7 @@ fn announcements_trickle_and_obey_the_fee_filter() {
     for _ in 0..600 {
         for action in solo.wait(Duration::from_millis(100)) {
             if let Action::Send(TWO, packet) = action
-                && let Ok(Message::Inv(items)) = wire::decode(packet.command, &packet.payload)
+                && let Ok(Message::Inv(items)) = wire::decode(&packet.command, &packet.payload)
             {
                 told.extend(items);
             }

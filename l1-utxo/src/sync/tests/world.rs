@@ -27,8 +27,8 @@ use crate::mining::{self, Parent};
 use crate::params::Network;
 use crate::sync::random::Random;
 use crate::sync::{
-    Action, BlockReport, ChainNews, Connection, Entered, Host, Machine, Options, Origin, Packet, PeerId, Reason,
-    SERVICE_COMPACT_FILTERS, SERVICES, Time, wire,
+    Action, BlockReport, ChainNews, Connection, Entered, Host, Machine, Options, Origin, Packet, PeerId, Permissions,
+    Reason, SERVICE_COMPACT_FILTERS, SERVICES, Time, Transport, wire,
 };
 
 /// When every simulation begins: long after the genesis block.
@@ -138,6 +138,7 @@ impl Node {
             min_time,
             time: time.max(min_time),
             subsidy: block_subsidy(height, 150),
+            has_witnesses: true,
         };
         let mut block = if parent == self.chain.tip() {
             mining::draft(parent_of, &self.mempool).into_block(true_script().to_p2wsh())
@@ -255,6 +256,8 @@ pub fn machine(seed: u8) -> Machine {
         services: SERVICES | SERVICE_COMPACT_FILTERS,
         min_relay_feerate: policy.min_relay_feerate,
         incremental_feerate: policy.incremental_feerate,
+        peer_timeout: Duration::from_secs(60),
+        blocks_only: false,
     };
     Machine::new(Network::Regtest.params(), options, [seed; 16])
 }
@@ -273,7 +276,7 @@ pub struct World {
     /// What a member has just sent.
     left: Vec<(PeerId, usize)>,
     pub closed: Vec<(usize, PeerId, Reason)>,
-    pub sent: BTreeMap<&'static str, usize>,
+    pub sent: BTreeMap<String, usize>,
     /// Messages of this name are swallowed.
     pub swallowed: Option<(usize, &'static str)>,
 }
@@ -313,7 +316,12 @@ impl World {
         self.members[from].links.insert(a, (to, b));
         self.members[to].links.insert(b, (from, a));
         for (index, id, other, origin) in [(to, b, from, Origin::Inbound), (from, a, to, Origin::Automatic)] {
-            let connection = Connection { address: address(other), origin, is_v2: false };
+            let connection = Connection {
+                address: address(other),
+                origin,
+                transport: Transport::V1,
+                permissions: Permissions::NONE,
+            };
             self.with(index, |machine, node| machine.connected(id, connection, node));
         }
         a
@@ -366,9 +374,9 @@ impl World {
     fn act(&mut self, index: usize, action: Action) {
         match action {
             Action::Send(id, packet) => {
-                *self.sent.entry(packet.command).or_default() += 1;
+                *self.sent.entry(packet.command.to_string()).or_default() += 1;
                 let size = packet.payload.len() + 24;
-                if self.swallowed != Some((index, packet.command))
+                if self.swallowed.is_none_or(|(who, what)| who != index || what != packet.command)
                     && let Some((to, theirs)) = self.members[index].links.get(&id).copied()
                 {
                     let delay = Duration::from_millis(5 + self.random.below(60));
@@ -405,7 +413,7 @@ impl World {
     }
 
     fn deliver(&mut self, to: usize, id: PeerId, packet: &Packet) {
-        let message = wire::decode(packet.command, &packet.payload).unwrap();
+        let message = wire::decode(&packet.command, &packet.payload).unwrap();
         self.with(to, |machine, node| machine.received(id, message, node));
     }
 
@@ -485,7 +493,7 @@ impl Solo {
 
     pub fn give(&mut self, id: PeerId, message: NetworkMessage) -> Vec<Action> {
         let packet = Packet::from(message);
-        let message = wire::decode(packet.command, &packet.payload).unwrap();
+        let message = wire::decode(&packet.command, &packet.payload).unwrap();
         self.with(|machine, node| machine.received(id, message, node))
     }
 
@@ -505,13 +513,23 @@ impl Solo {
     }
 
     pub fn connect(&mut self, id: PeerId, origin: Origin) -> Vec<Action> {
+        self.connect_granted(id, origin, Permissions::NONE)
+    }
+
+    pub fn connect_granted(&mut self, id: PeerId, origin: Origin, permissions: Permissions) -> Vec<Action> {
         let address = std::net::SocketAddr::new([9, 9, 9, id.0 as u8].into(), 18_444);
-        self.with(|machine, node| machine.connected(id, Connection { address, origin, is_v2: false }, node))
+        let connection = Connection { address, origin, transport: Transport::V1, permissions };
+        self.with(|machine, node| machine.connected(id, connection, node))
     }
 
     /// A peer that has shaken hands as Core does.
     pub fn join(&mut self, id: PeerId, origin: Origin) -> Vec<Action> {
-        let mut actions = self.connect(id, origin);
+        self.join_granted(id, origin, Permissions::NONE)
+    }
+
+    /// One to whom our user grants more than to others.
+    pub fn join_granted(&mut self, id: PeerId, origin: Origin, permissions: Permissions) -> Vec<Action> {
+        let mut actions = self.connect_granted(id, origin, permissions);
         for message in [version(70_016), NetworkMessage::WtxidRelay, NetworkMessage::SendAddrV2, NetworkMessage::Verack]
         {
             actions.extend(self.give(id, message));
@@ -521,9 +539,13 @@ impl Solo {
 }
 
 pub fn version(protocol: u32) -> NetworkMessage {
+    use bitcoin::p2p::ServiceFlags;
+    version_offering(protocol, ServiceFlags::NETWORK | ServiceFlags::WITNESS)
+}
+
+pub fn version_offering(protocol: u32, services: bitcoin::p2p::ServiceFlags) -> NetworkMessage {
     use bitcoin::p2p::{Address, ServiceFlags, message_network::VersionMessage};
     let nobody = std::net::SocketAddr::new([0, 0, 0, 0].into(), 0);
-    let services = ServiceFlags::NETWORK | ServiceFlags::WITNESS;
     NetworkMessage::Version(VersionMessage {
         version: protocol,
         services,
@@ -538,9 +560,9 @@ pub fn version(protocol: u32) -> NetworkMessage {
 }
 
 /// The names of the messages sent to a peer.
-pub fn names(actions: &[Action], to: PeerId) -> Vec<&'static str> {
+pub fn names(actions: &[Action], to: PeerId) -> Vec<String> {
     let name = |action: &Action| match action {
-        Action::Send(id, packet) if *id == to => Some(packet.command),
+        Action::Send(id, packet) if *id == to => Some(packet.command.to_string()),
         _ => None,
     };
     actions.iter().filter_map(name).collect()

@@ -18,7 +18,8 @@ use bitcoin::{Transaction, Txid, Wtxid};
 
 use super::Machine;
 use super::peer::Peer;
-use super::port::{Entered, Host, Origin, PeerId, Time, TxName};
+use super::permission::Permissions;
+use super::port::{Entered, Host, Origin, PeerId, Reason, Time, TxName};
 use super::random::Random;
 use super::wire::MAX_INVENTORY;
 use crate::consensus::HashedBlock;
@@ -27,6 +28,7 @@ use orphan::Orphans;
 use request::{Tracker, key};
 
 pub(super) use filter::RollingFilter;
+pub use orphan::Orphan;
 
 /// Announcements of one peer that are kept.
 const MAX_ANNOUNCEMENTS: usize = 5_000;
@@ -49,7 +51,7 @@ const MAX_TO_SEND: usize = 100_000;
 /// Transactions that a new peer is told of.
 const MAX_INTRODUCED: usize = 10_000;
 /// Part of the user agent of those that run this software.
-const KIN: &str = "(l1-utxo)";
+const KIN: &str = "(l1-utxo";
 /// Orphans tried again in one turn.
 const ORPHANS_A_TURN: usize = 5;
 /// Transactions that may be of use for compact blocks although the mempool does not have them.
@@ -172,6 +174,20 @@ impl Transactions {
     }
 }
 
+/// What decides how soon, and for how much, a peer is asked.
+#[derive(Clone, Copy)]
+struct Trust {
+    is_preferred: bool,
+    has_relay: bool,
+}
+
+impl Trust {
+    fn of(peer: &Peer) -> Self {
+        let has_relay = peer.connection.permissions.has(Permissions::RELAY);
+        Self { is_preferred: peer.is_preferred(), has_relay }
+    }
+}
+
 fn find<'a>(mempool: &'a Mempool, name: &TxName) -> Option<&'a Entry> {
     match name {
         TxName::Txid(txid) => mempool.entry(txid),
@@ -204,6 +220,21 @@ fn pair_key(parent: &Transaction, child: &Transaction) -> [u8; 32] {
     engine.input(parent.compute_wtxid().as_byte_array());
     engine.input(child.compute_wtxid().as_byte_array());
     sha256::Hash::from_engine(engine).to_byte_array()
+}
+
+/// A transaction by the name that the peer uses.
+const fn item_for(peer: &Peer, entry: &Entry) -> (Inventory, TxName) {
+    if peer.wtxid_relay {
+        (Inventory::WTx(entry.wtxid), TxName::Wtxid(entry.wtxid))
+    } else {
+        (Inventory::Transaction(entry.txid), TxName::Txid(entry.txid))
+    }
+}
+
+/// Whether it pays what the peer asks for.
+fn is_worth(peer: &Peer, entry: &Entry) -> bool {
+    let required = u128::from(peer.relay.fee_filter) * u128::from(entry.vsize());
+    u128::from(entry.fee.to_sat()) * 1_000 >= required
 }
 
 fn parents(transaction: &Transaction) -> BTreeSet<Txid> {
@@ -248,6 +279,9 @@ impl Machine {
                 Inventory::WTx(_) if !peer.wtxid_relay => {}
                 Inventory::Transaction(_) | Inventory::WTx(_) => {
                     let Some(name) = name_of(&item) else { continue };
+                    if self.refuses_transactions(peer) {
+                        return peer.close(Reason::Unwelcome("transaction inv sent in violation of protocol"));
+                    }
                     peer.relay.known.insert(&key(&name));
                     if !host.is_initial_download() {
                         self.note_announcement(peer, name, host.mempool());
@@ -271,46 +305,51 @@ impl Machine {
         if let TxName::Wtxid(wtxid) = &name
             && let Some(orphan) = self.transactions.orphans.get(wtxid).cloned()
         {
-            self.seek_parents(peer.id, peer.is_preferred(), &orphan, mempool);
+            let missing = self.missing_parents(&orphan, mempool);
+            if !missing.is_empty() {
+                self.seek_parents(peer.id, Trust::of(peer), &orphan, &missing);
+            }
             return;
         }
         let transactions = &mut self.transactions;
-        if transactions.already_have(&name, true, mempool) || transactions.tracker.count(peer.id) >= MAX_ANNOUNCEMENTS {
+        let is_trusted = peer.connection.permissions.has(Permissions::RELAY);
+        let is_full = !is_trusted && transactions.tracker.count(peer.id) >= MAX_ANNOUNCEMENTS;
+        if transactions.already_have(&name, true, mempool) || is_full {
             return;
         }
         let mut delay = if peer.is_preferred() { Duration::ZERO } else { DELAY };
         if matches!(name, TxName::Txid(_)) && !transactions.wtxid_peers.is_empty() {
             delay += DELAY;
         }
-        if transactions.tracker.in_flight(peer.id) >= MAX_IN_FLIGHT {
+        if !is_trusted && transactions.tracker.in_flight(peer.id) >= MAX_IN_FLIGHT {
             delay += DELAY;
         }
         transactions.tracker.announced(peer.id, name, peer.is_preferred(), self.now + delay);
     }
 
+    fn missing_parents(&self, orphan: &Transaction, mempool: &Mempool) -> Vec<TxName> {
+        let names = parents(orphan).into_iter().map(TxName::Txid);
+        names.filter(|name| !self.transactions.already_have(name, false, mempool)).collect()
+    }
+
     /// A peer is asked for the parents of an orphan that it has (Core: `MaybeAddOrphanResolutionCandidate`).
-    fn seek_parents(&mut self, peer: PeerId, is_preferred: bool, orphan: &Arc<Transaction>, mempool: &Mempool) {
+    fn seek_parents(&mut self, peer: PeerId, trust: Trust, orphan: &Arc<Transaction>, missing: &[TxName]) {
         let transactions = &mut self.transactions;
         if transactions.orphans.is_from(&orphan.compute_wtxid(), peer) {
             return;
         }
-        let missing: Vec<TxName> = parents(orphan)
-            .into_iter()
-            .map(TxName::Txid)
-            .filter(|name| !transactions.already_have(name, false, mempool))
-            .collect();
-        if missing.is_empty() || transactions.tracker.count(peer) + missing.len() > MAX_ANNOUNCEMENTS {
+        if !trust.has_relay && transactions.tracker.count(peer) + missing.len() > MAX_ANNOUNCEMENTS {
             return;
         }
-        let mut delay = if is_preferred { Duration::ZERO } else { DELAY };
+        let mut delay = if trust.is_preferred { Duration::ZERO } else { DELAY };
         if !transactions.wtxid_peers.is_empty() {
             delay += DELAY;
         }
-        if transactions.tracker.in_flight(peer) >= MAX_IN_FLIGHT {
+        if !trust.has_relay && transactions.tracker.in_flight(peer) >= MAX_IN_FLIGHT {
             delay += DELAY;
         }
         for name in missing {
-            transactions.tracker.announced(peer, name, is_preferred, self.now + delay);
+            transactions.tracker.announced(peer, *name, trust.is_preferred, self.now + delay);
         }
         transactions.orphans.add(orphan, peer);
     }
@@ -342,6 +381,9 @@ impl Machine {
     }
 
     pub(super) fn receive_transaction(&mut self, peer: &mut Peer, transaction: Arc<Transaction>, host: &mut dyn Host) {
+        if self.refuses_transactions(peer) {
+            return peer.close(Reason::Unwelcome("transaction sent in violation of protocol"));
+        }
         if host.is_initial_download() {
             return;
         }
@@ -351,6 +393,9 @@ impl Machine {
         self.transactions.tracker.answered(peer.id, &txid.to_byte_array());
         self.transactions.tracker.answered(peer.id, &wtxid.to_byte_array());
         if self.transactions.already_have(&TxName::Wtxid(wtxid), false, host.mempool()) {
+            if peer.connection.permissions.has(Permissions::FORCE_RELAY) && host.mempool().contains(&txid) {
+                self.announce_transaction(txid, wtxid);
+            }
             return;
         }
         if self.transactions.underpaid.contains(wtxid.as_byte_array()) {
@@ -387,7 +432,7 @@ impl Machine {
     ) {
         let (txid, wtxid) = (transaction.compute_txid(), transaction.compute_wtxid());
         if rejection.is_missing_inputs() {
-            if is_first_time {
+            if is_first_time && !self.transactions.rejected.contains(wtxid.as_byte_array()) {
                 self.keep_orphan(peer, transaction, host.mempool());
             }
             return;
@@ -430,14 +475,16 @@ impl Machine {
             self.transactions.rejected.insert(txid.as_byte_array());
             self.transactions.rejected.insert(wtxid.as_byte_array());
         } else {
-            let mut candidates = vec![(peer.id, peer.is_preferred())];
+            // None may be missing: those that we have may be orphans themselves.
+            let missing = self.missing_parents(transaction, mempool);
+            let mut candidates = vec![(peer.id, Trust::of(peer))];
             for key in [txid.to_byte_array(), wtxid.to_byte_array()] {
                 let others = self.transactions.tracker.candidates(&key);
-                let others = others.into_iter().filter_map(|id| Some((id, self.peers.get(&id)?.is_preferred())));
+                let others = others.into_iter().filter_map(|id| Some((id, Trust::of(self.peers.get(&id)?))));
                 candidates.extend(others);
             }
-            for (id, is_preferred) in candidates {
-                self.seek_parents(id, is_preferred, transaction, mempool);
+            for (id, trust) in candidates {
+                self.seek_parents(id, trust, transaction, &missing);
             }
             self.transactions.keep_extra(Arc::clone(transaction));
         }
@@ -478,9 +525,13 @@ impl Machine {
     /// Announcements of blocks by hash, and of transactions when it is time.
     pub(super) fn send_inventory(&mut self, peer: &mut Peer, host: &dyn Host) {
         let mut items = Self::take_block_inventory(peer);
-        if peer.relay.next_inv.is_none_or(|next| next < self.now) {
+        let is_trusted = peer.connection.permissions.has(Permissions::NO_BAN);
+        if is_trusted || peer.relay.next_inv.is_none_or(|next| next < self.now) {
             if peer.relay.next_inv.replace(self.next_inv(peer)).is_none() && !host.is_initial_download() {
                 self.introduce(peer, host.mempool());
+            }
+            if std::mem::take(&mut peer.relay.asked_all) {
+                items.extend(Self::all_transactions(peer, host.mempool()));
             }
             if peer.relay.wants {
                 items.extend(self.due_transactions(peer, host.mempool()));
@@ -491,6 +542,29 @@ impl Machine {
         }
         for items in items.chunks(MAX_INVENTORY) {
             peer.send(NetworkMessage::Inv(items.to_vec()));
+        }
+    }
+
+    /// What the mempool holds, for a peer that may ask (BIP 35).
+    fn all_transactions(peer: &mut Peer, mempool: &Mempool) -> Vec<Inventory> {
+        let mut items = Vec::new();
+        for entry in mempool.chunks().flat_map(|chunk| chunk.entries) {
+            peer.relay.to_send.remove(&entry.wtxid);
+            let (item, name) = item_for(peer, entry);
+            if is_worth(peer, entry) {
+                peer.relay.known.insert(&key(&name));
+                items.push(item);
+            }
+        }
+        items
+    }
+
+    pub(super) fn receive_mempool(peer: &mut Peer) {
+        let permissions = peer.connection.permissions;
+        if permissions.has(Permissions::MEMPOOL) {
+            peer.relay.asked_all = true;
+        } else if !permissions.has(Permissions::NO_BAN) {
+            peer.close(Reason::Unwelcome("mempool request with bloom filters disabled"));
         }
     }
 
@@ -524,15 +598,9 @@ impl Machine {
                 break;
             }
             peer.relay.to_send.remove(&entry.wtxid);
-            let (item, name) = if peer.wtxid_relay {
-                (Inventory::WTx(entry.wtxid), TxName::Wtxid(entry.wtxid))
-            } else {
-                (Inventory::Transaction(entry.txid), TxName::Txid(entry.txid))
-            };
+            let (item, name) = item_for(peer, entry);
             let key = key(&name);
-            let required = u128::from(peer.relay.fee_filter) * u128::from(entry.vsize());
-            let pays = u128::from(entry.fee.to_sat()) * 1_000 >= required;
-            if pays && !peer.relay.known.contains(&key) {
+            if is_worth(peer, entry) && !peer.relay.known.contains(&key) {
                 peer.relay.known.insert(&key);
                 items.push(item);
             }

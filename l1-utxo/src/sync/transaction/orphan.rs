@@ -17,7 +17,16 @@ const MAX_ANNOUNCEMENTS: usize = 3_000;
 /// Heavier ones are no standard transactions.
 const MAX_WEIGHT: u64 = 400_000;
 
-struct Orphan {
+/// A transaction that waits, for those who ask.
+#[derive(Clone, Debug)]
+pub struct Orphan {
+    /// The transaction.
+    pub transaction: Arc<Transaction>,
+    /// Who has it.
+    pub announcers: Vec<PeerId>,
+}
+
+struct Waiting {
     transaction: Arc<Transaction>,
     announcers: BTreeSet<PeerId>,
     weight: u64,
@@ -27,7 +36,7 @@ struct Orphan {
 /// The transactions that wait.
 #[derive(Default)]
 pub(in super::super) struct Orphans {
-    by_wtxid: BTreeMap<Wtxid, Orphan>,
+    by_wtxid: BTreeMap<Wtxid, Waiting>,
     by_parent: BTreeMap<OutPoint, BTreeSet<Wtxid>>,
     /// Weight and number of entries by announcer.
     usage: BTreeMap<PeerId, (u64, usize)>,
@@ -39,6 +48,15 @@ pub(in super::super) struct Orphans {
 impl Orphans {
     pub(in super::super) fn len(&self) -> usize {
         self.by_wtxid.len()
+    }
+
+    pub(in super::super) fn list(&self) -> Vec<Orphan> {
+        let orphans = self.by_wtxid.values();
+        let shown = |orphan: &Waiting| Orphan {
+            transaction: Arc::clone(&orphan.transaction),
+            announcers: orphan.announcers.iter().copied().collect(),
+        };
+        orphans.map(shown).collect()
     }
 
     pub(super) fn contains(&self, wtxid: &Wtxid) -> bool {
@@ -61,7 +79,7 @@ impl Orphans {
             return;
         }
         let next = self.next;
-        let orphan = self.by_wtxid.entry(wtxid).or_insert_with(|| Orphan {
+        let orphan = self.by_wtxid.entry(wtxid).or_insert_with(|| Waiting {
             transaction: Arc::clone(transaction),
             announcers: BTreeSet::new(),
             weight,
@@ -172,7 +190,7 @@ impl Orphans {
     /// The children of a transaction that this peer brought, the newest first.
     pub(super) fn children_from(&self, parent: &Transaction, peer: PeerId) -> Vec<Arc<Transaction>> {
         let children = self.children(parent.compute_txid());
-        let mut found: Vec<&Orphan> = children
+        let mut found: Vec<&Waiting> = children
             .iter()
             .filter_map(|wtxid| self.by_wtxid.get(wtxid))
             .filter(|orphan| orphan.announcers.contains(&peer))

@@ -214,7 +214,8 @@ fn verify(ledger: &Ledger, height: u32, level: i32) -> Result<(), &'static str> 
     if level >= 1 {
         let parent_time = chain.median_time_past_at(height.saturating_sub(1));
         check_block(&block, chain.params(), true).map_err(|_| "it breaks a rule")?;
-        check_block_in_context(&block, height, parent_time).map_err(|_| "it breaks a rule at its place")?;
+        check_block_in_context(&block, height, parent_time, chain.params())
+            .map_err(|_| "it breaks a rule at its place")?;
     }
     if level >= 2 {
         let undo = ledger.read_undo(id).map_err(|_| "its undo data cannot be read")?;

@@ -1,5 +1,7 @@
 //! Peers: who they are, who is wanted, who is banned (Core: `rpc/net.cpp`).
 
+mod orphan;
+
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,13 +11,24 @@ use super::Method;
 use super::block::{block_hash, known};
 use crate::chain::BlockId;
 use crate::net::{AddNodeError, Ban, DEFAULT_BAN, PeerReport, Subnet};
-use crate::rpc::Context;
 use crate::rpc::argument::{Argument, Kind, Params, integer, optional, required};
 use crate::rpc::dialect::{RpcError, code};
 use crate::rpc::render;
+use crate::rpc::{Context, shutting_down};
 use crate::sync::{KnownAddress, Origin, PeerId};
 
 pub(super) const METHODS: &[Method] = &[
+    Method {
+        name: "addconnection",
+        category: "hidden",
+        arguments: &[
+            required("address", Kind::Text, "The IP address and port to attempt connecting to."),
+            required("connection_type", Kind::Text, "outbound-full-relay, block-relay-only, addr-fetch or feeler"),
+            required("v2transport", Kind::Bool, "Attempt to connect using BIP324 v2 transport protocol"),
+        ],
+        about: "Open an outbound connection to a specified node. This RPC is for testing only.",
+        run: |cx, params| Box::pin(async move { addconnection(cx, &params) }),
+    },
     Method {
         name: "addnode",
         category: "network",
@@ -110,6 +123,7 @@ pub(super) const METHODS: &[Method] = &[
         about: "Return known addresses, after filtering for quality and recency.",
         run: |cx, params| Box::pin(async move { getnodeaddresses(cx, &params) }),
     },
+    orphan::GETORPHANTXS,
     Method {
         name: "getpeerinfo",
         category: "network",
@@ -131,10 +145,21 @@ pub(super) const METHODS: &[Method] = &[
         about: "Requests that a ping be sent to all other nodes, to measure ping time.",
         run: |cx, _| {
             Box::pin(async {
-                cx.peers.ping().await.map_err(|_| super::super::shutting_down())?;
+                cx.peers.ping().await.map_err(|_| shutting_down())?;
                 Ok(Value::Null)
             })
         },
+    },
+    Method {
+        name: "sendmsgtopeer",
+        category: "hidden",
+        arguments: &[
+            required("peer_id", Kind::Number, "The peer to send the message to."),
+            required("msg_type", Kind::Text, "The message type (maximum length 12)"),
+            required("msg", Kind::Text, "The serialized message body to send, in hex, without a message header"),
+        ],
+        about: "Send a p2p message to a peer specified by id. This RPC is for testing only.",
+        run: |cx, params| Box::pin(async move { sendmsgtopeer(cx, &params) }),
     },
     Method {
         name: "setban",
@@ -182,13 +207,40 @@ fn addnode(cx: &Context, params: &Params) -> Result<Value, RpcError> {
         };
         RpcError::new(code, error.to_string())
     };
+    let is_v2 = params.bool_or(2, cx.peers.dials_encrypted())?;
+    if is_v2 && !cx.peers.dials_encrypted() {
+        let message = "Error: v2transport requested but not enabled (see -v2transport)";
+        return Err(RpcError::new(code::INVALID_PARAMETER, message));
+    }
     match command {
-        "onetry" => cx.peers.try_once(node),
+        "onetry" => cx.peers.try_once(node, is_v2),
         "add" => cx.peers.add(node).map_err(refused)?,
         "remove" => cx.peers.remove(node).map_err(refused)?,
         _ => return Err(usage("addnode")),
     }
     Ok(Value::Null)
+}
+
+fn addconnection(cx: &Context, params: &Params) -> Result<Value, RpcError> {
+    if !cx.params().is_mockable {
+        let message = "addconnection is for regression testing (-regtest mode) only.";
+        return Err(RpcError::new(code::MISC, message));
+    }
+    let (text, kind, is_v2) = (params.text(0)?, params.text(1)?.trim(), params.bool_or(2, false)?);
+    let kinds = [Origin::Automatic, Origin::BlockRelay, Origin::AddressFetch, Origin::Feeler];
+    let Some(origin) = kinds.into_iter().find(|origin| origin.name() == kind) else {
+        return Err(RpcError::new(code::INVALID_PARAMETER, usage("addconnection").message));
+    };
+    if is_v2 && !cx.peers.dials_encrypted() {
+        let message = "Error: Adding v2transport connections requires -v2transport init flag to be set.";
+        return Err(RpcError::new(code::INVALID_PARAMETER, message));
+    }
+    let address = text.parse().ok();
+    if address.is_none_or(|address| !cx.peers.open(address, origin, is_v2)) {
+        let message = "Error: Already at capacity for specified connection type.";
+        return Err(RpcError::new(code::NODE_CAPACITY_REACHED, message));
+    }
+    Ok(json!({"address": text, "connection_type": kind}))
 }
 
 async fn addpeeraddress(cx: &Context, params: Params) -> Result<Value, RpcError> {
@@ -198,6 +250,19 @@ async fn addpeeraddress(cx: &Context, params: Params) -> Result<Value, RpcError>
     let address = SocketAddr::new(ip, port);
     cx.peers.learn(KnownAddress { address, services: 9, time: u32::try_from(now).unwrap_or(u32::MAX) });
     Ok(json!({"success": true}))
+}
+
+fn sendmsgtopeer(cx: &Context, params: &Params) -> Result<Value, RpcError> {
+    const MAX_NAME: usize = 12;
+    let (id, name) = (integer(params.get(0))?, params.text(1)?);
+    if name.len() > MAX_NAME {
+        let message = format!("Error: msg_type too long, max length is {MAX_NAME}");
+        return Err(RpcError::new(code::INVALID_PARAMETER, message));
+    }
+    let payload = hex::decode(params.text(2)?)
+        .map_err(|_| RpcError::new(code::INVALID_PARAMETER, "Error parsing input for msg"))?;
+    let is_sent = u64::try_from(id).is_ok_and(|id| cx.peers.send(PeerId(id), name, payload));
+    if is_sent { Ok(json!({})) } else { Err(RpcError::new(code::MISC, "Error: Could not send message to peer")) }
 }
 
 fn disconnectnode(cx: &Context, params: &Params) -> Result<Value, RpcError> {
@@ -252,7 +317,7 @@ async fn getblockfrompeer(cx: &Context, params: Params) -> Result<Value, RpcErro
             Ok(id)
         })
         .await?;
-    let outcome = cx.peers.fetch_block(PeerId(peer), id?).await.map_err(|_| super::super::shutting_down())?;
+    let outcome = cx.peers.fetch_block(PeerId(peer), id?).await.map_err(|_| shutting_down())?;
     outcome.map(|()| json!({})).map_err(|error| RpcError::new(code::MISC, error))
 }
 
@@ -315,7 +380,7 @@ fn getnodeaddresses(cx: &Context, params: &Params) -> Result<Value, RpcError> {
 }
 
 async fn getpeerinfo(cx: &Context) -> Result<Value, RpcError> {
-    let peers = cx.peers.peers().await.map_err(|_| super::super::shutting_down())?;
+    let peers = cx.peers.peers().await.map_err(|_| shutting_down())?;
     let ids = |report: &PeerReport| -> Vec<BlockId> {
         let info = &report.info;
         info.synced_headers.into_iter().chain(info.synced_blocks).chain(info.in_flight.iter().copied()).collect()
@@ -380,17 +445,12 @@ fn peer(report: &PeerReport, height: &dyn Fn(Option<BlockId>) -> i64) -> Value {
     put("addr_relay_enabled", info.address_relay.into());
     put("addr_processed", info.addresses_processed.into());
     put("addr_rate_limited", info.addresses_rate_limited.into());
-    put("permissions", json!([]));
+    put("permissions", info.connection.permissions.names().collect());
     put("minfeefilter", render::amount(info.fee_filter));
     put("bytessent_per_msg", json!(traffic.sent_by_message));
     put("bytesrecv_per_msg", json!(traffic.received_by_message));
-    let kind = match info.connection.origin {
-        Origin::Inbound => "inbound",
-        Origin::Manual => "manual",
-        Origin::Automatic => "outbound-full-relay",
-    };
-    put("connection_type", kind.into());
-    put("transport_protocol_type", if info.connection.is_v2 { "v2" } else { "v1" }.into());
+    put("connection_type", info.connection.origin.name().into());
+    put("transport_protocol_type", info.connection.transport.name().into());
     put("session_id", "".into());
     Value::Object(object)
 }
