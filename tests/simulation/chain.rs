@@ -218,6 +218,7 @@ impl World {
             min_time,
             time,
             subsidy: block_subsidy(tip.height + 1, self.chain.params().subsidy_halving_interval),
+            has_witnesses: true,
         }
     }
 

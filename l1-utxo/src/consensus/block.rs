@@ -276,7 +276,7 @@ pub fn is_mutated(block: &HashedBlock, height: u32, params: &Params) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::Network;
+    use crate::params::{Activation, Network};
     use bitcoin::{Amount, ScriptBuf, TxOut};
 
     /// The genesis coinbase for height 1, that commits to the witnesses of the block.
@@ -314,6 +314,30 @@ mod tests {
         block.txdata[0].output.push(other);
         let verdict = check_block_in_context(&HashedBlock::new(block), 1, 0, Network::Regtest.params());
         assert_eq!(verdict, Err(BodyError::WitnessMerkleMismatch));
+    }
+
+    #[test]
+    fn before_their_forks_heights_and_witnesses_are_not_asked_for() {
+        let mut params = Network::Regtest.params().clone();
+        params.activation = Activation { bip34: 5, csv: 5, segwit: 5, ..Activation::default() };
+        let committed = committed(vec![1]);
+        // The body says height 1.
+        let verdict = |block: &Block, height| {
+            check_block_in_context(&HashedBlock::new(block.clone()), height, 0, &params).map_err(|e| e.to_string())
+        };
+        let unexpected = BodyError::UnexpectedWitness.to_string();
+        assert_eq!(verdict(committed.block(), 4), Err(unexpected));
+        assert_eq!(verdict(committed.block(), 5), Err(BodyError::CoinbaseHeight.to_string()));
+        let mut plain = committed.block().clone();
+        plain.txdata.iter_mut().for_each(|transaction| transaction.input[0].witness.clear());
+        assert_eq!(verdict(&plain, 4), Ok(()));
+        assert!(is_mutated(&committed, 4, &params) && !is_mutated(&committed, 5, &params));
+        // Lock times are compared with the block's own time until BIP 113.
+        let time = plain.header.time;
+        plain.txdata[1].lock_time = bitcoin::absolute::LockTime::from_consensus(time - 1);
+        plain.txdata[1].input[0].sequence = bitcoin::Sequence::ZERO;
+        assert_eq!(verdict(&plain, 4), Ok(()));
+        assert_eq!(verdict(&plain, 5), Err(BodyError::NonFinal.to_string()));
     }
 
     #[test]

@@ -76,7 +76,7 @@ pub fn median_time(times: impl Iterator<Item = u32>) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::params::Network;
+    use crate::params::{Activation, Network};
     use bitcoin::CompactTarget;
     use bitcoin::block::Version;
 
@@ -113,6 +113,23 @@ mod tests {
         assert_eq!(reason(Devnet, 60, |h| h.time = 990), "");
         assert_eq!(reason(Devnet, 61, |h| h.time = 989), "");
         assert_eq!(reason(Regtest, 144, |h| h.time = 901), "");
+    }
+
+    #[test]
+    fn old_versions_are_refused_from_the_height_of_their_fork_on() {
+        let mut params = Network::Regtest.params().clone();
+        params.activation = Activation { bip34: 5, dersig: 6, cltv: 7, ..Activation::default() };
+        let bits = params.pow_limit_bits;
+        for (height, least) in [(1, 1), (4, 1), (5, 2), (6, 3), (7, 4), (8, 4)] {
+            let parent = Timing { height: height - 1, time: 1_000, bits };
+            let context = HeaderContext { parent, median_time_past: 900, required_bits: bits, now: 2_000 };
+            for version in 1..=4 {
+                let mut header = params.genesis.header;
+                (header.version, header.bits, header.time) = (Version::from_consensus(version), bits, 1_010);
+                let verdict = check_header_in_context(&header, &context, &params);
+                assert_eq!(verdict.is_ok(), version >= least, "version {version} at {height}");
+            }
+        }
     }
 
     #[test]
