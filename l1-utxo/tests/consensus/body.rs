@@ -4,7 +4,8 @@ use bitcoin::Block;
 use bitcoin::absolute::LockTime;
 use l1_utxo::chain::Source;
 use l1_utxo::consensus::HashedBlock;
-use l1_utxo::consensus::block::is_mutated;
+use l1_utxo::consensus::block::is_mutated as is_mutated_at;
+use l1_utxo::params::Network;
 
 use super::rule::{Rule, reason, root_of};
 use super::world::{Draft, World, first_of, padding, spend};
@@ -76,6 +77,10 @@ pub const RULES: &[Rule] = &[
         |_, _| (),
     ),
 ];
+
+fn is_mutated(block: &HashedBlock) -> bool {
+    is_mutated_at(block, 1, Network::Regtest.params())
+}
 
 /// Appends a chain of spends, and the last `repeated` of them once more: the same root.
 fn chain_of(world: &mut World, draft: &mut Draft, length: usize, repeated: usize) {
