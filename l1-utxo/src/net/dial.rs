@@ -202,9 +202,25 @@ async fn attempt(inner: Arc<Inner>, name: String) {
     };
     set(&|node| node.address = address);
     let is_taken = |address: SocketAddr| lock(&inner.peers).values().any(|peer| peer.connection.address == address);
+    let is_first = lock(&inner.added).iter().any(|node| node.name == name && node.pause == FIRST_PAUSE);
     let was_connected = match address {
-        Some(address) if !is_taken(address) => dial(&inner, address, Origin::Manual, is_v2).await,
-        _ => false,
+        Some(address) if is_taken(address) => false,
+        Some(address) => {
+            let was_connected = dial(&inner, address, Origin::Manual, is_v2).await;
+            if is_first && !was_connected {
+                tracing::warn!(name, %address, "no connection to this peer; it is tried again and again");
+            }
+            was_connected
+        }
+        None => {
+            if is_first {
+                tracing::warn!(
+                    name,
+                    "no address is known by this name, HOST or HOST:PORT; it is looked up again and again"
+                );
+            }
+            false
+        }
     };
     set(&|node| {
         node.pause = if was_connected { FIRST_PAUSE } else { (node.pause * 2).min(LAST_PAUSE) };

@@ -118,8 +118,9 @@ impl FromStr for ConnectString {
             Some((address, fingerprint)) => (address, Some(fingerprint)),
             None => (rest, None),
         };
-        let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
-        if token.is_empty() || port.is_none() || address.contains(char::is_whitespace) {
+        let (host, port) = address.rsplit_once(':').ok_or(expected)?;
+        if token.is_empty() || host.is_empty() || port.parse::<u16>().is_err() || address.contains(char::is_whitespace)
+        {
             return Err(expected.into());
         }
         let (address, token) = (address.to_string(), token.to_string());
@@ -238,9 +239,14 @@ mod tests {
     #[test]
     fn without_a_pin_only_loopback_is_reached() {
         assert!("channeld://token@127.0.0.1:1".parse::<ConnectString>().is_ok());
-        for wrong in
-            ["", "channeld://127.0.0.1:1", "channeld://t@host", "channeld://t@10.0.0.1:1", "channeld://t@h:1#ab"]
-        {
+        for wrong in [
+            "",
+            "channeld://127.0.0.1:1",
+            "channeld://t@host",
+            "channeld://t@:1",
+            "channeld://t@10.0.0.1:1",
+            "channeld://t@h:1#ab",
+        ] {
             assert!(wrong.parse::<ConnectString>().is_err(), "{wrong}");
         }
         assert!(format!("channeld://t@a b:1#{}", "cd".repeat(32)).parse::<ConnectString>().is_err());
