@@ -13,9 +13,11 @@ use serde::Deserialize;
 use crate::check::{DEFAULT_LEVEL, Request};
 use crate::driver::LedgerOptions;
 use crate::mempool::Policy;
+use crate::mining::Limits;
 use crate::net::{MAX_USER_AGENT, Settings, user_agent};
 use crate::params::{ADDRESS_NETWORK, Activation, Network, activate_regtest_at};
 use crate::store::Indexes;
+use crate::sync::Permissions;
 
 /// What a node is told, on the command line or in a file.
 #[derive(Debug, Default, Parser, Deserialize)]
@@ -65,6 +67,12 @@ pub struct Options {
     /// with in or out for who dials; may be given several times
     #[arg(long, value_name = "[PERMISSIONS@]ADDRESS")]
     pub whitelist: Vec<String>,
+    /// Relay transactions of whitelisted peers for which no permissions were named, even with blocks-only [default: true]
+    #[arg(long, value_name = "true|false")]
+    pub whitelist_relay: Option<bool>,
+    /// Relay them even if they were known [default: false]
+    #[arg(long)]
+    pub whitelist_force_relay: bool,
     /// Take no transactions from peers, and announce only our own users'
     #[arg(long)]
     pub blocks_only: bool,
@@ -105,6 +113,9 @@ pub struct Options {
     /// Keep BIP 158 block filters, for light clients and getblockfilter
     #[arg(long)]
     pub block_filter_index: bool,
+    /// Serve the block filters that are kept to light clients [default: true]
+    #[arg(long, value_name = "true|false")]
+    pub peer_block_filters: Option<bool>,
     /// Remember where every transaction is, for getrawtransaction
     #[arg(long)]
     pub txindex: bool,
@@ -126,6 +137,18 @@ pub struct Options {
     /// Publish which blocks and transactions come and go, numbered
     #[arg(long, value_name = "ADDRESS")]
     pub zmq_pub_sequence: Vec<String>,
+    /// Weight of the blocks that are mined here at most [default: 4000000]
+    #[arg(long, value_name = "WEIGHT")]
+    pub block_max_weight: Option<u64>,
+    /// Part of it that is kept for header and coinbase [default: 8000]
+    #[arg(long, value_name = "WEIGHT")]
+    pub block_reserved_weight: Option<u64>,
+    /// Feerate below which no transaction is mined here, in sat/kvB [default: 1]
+    #[arg(long, value_name = "SAT_PER_KVB")]
+    pub block_min_feerate: Option<u64>,
+    /// Version of the blocks that are mined here, for tests; regtest only
+    #[arg(long, value_name = "NUMBER", hide = true)]
+    pub block_version: Option<i32>,
     /// Take transactions that are valid but not standard, too
     #[arg(long)]
     pub accept_non_standard: bool,
@@ -318,6 +341,8 @@ impl Options {
             v2_transport: self.v2_transport.or(file.v2_transport),
             ua_comment: or_list(self.ua_comment, file.ua_comment),
             whitelist: or_list(self.whitelist, file.whitelist),
+            whitelist_relay: self.whitelist_relay.or(file.whitelist_relay),
+            whitelist_force_relay: self.whitelist_force_relay || file.whitelist_force_relay,
             blocks_only: self.blocks_only || file.blocks_only,
             peer_timeout: self.peer_timeout.or(file.peer_timeout),
             minimum_chain_work: self.minimum_chain_work.or(file.minimum_chain_work),
@@ -331,6 +356,7 @@ impl Options {
             mempool_expiry: self.mempool_expiry.or(file.mempool_expiry),
             min_relay_feerate: self.min_relay_feerate.or(file.min_relay_feerate),
             block_filter_index: self.block_filter_index || file.block_filter_index,
+            peer_block_filters: self.peer_block_filters.or(file.peer_block_filters),
             txindex: self.txindex || file.txindex,
             rest: self.rest || file.rest,
             zmq_pub_hash_block: or_list(self.zmq_pub_hash_block, file.zmq_pub_hash_block),
@@ -338,6 +364,10 @@ impl Options {
             zmq_pub_raw_block: or_list(self.zmq_pub_raw_block, file.zmq_pub_raw_block),
             zmq_pub_raw_tx: or_list(self.zmq_pub_raw_tx, file.zmq_pub_raw_tx),
             zmq_pub_sequence: or_list(self.zmq_pub_sequence, file.zmq_pub_sequence),
+            block_max_weight: self.block_max_weight.or(file.block_max_weight),
+            block_reserved_weight: self.block_reserved_weight.or(file.block_reserved_weight),
+            block_min_feerate: self.block_min_feerate.or(file.block_min_feerate),
+            block_version: self.block_version.or(file.block_version),
             accept_non_standard: self.accept_non_standard || file.accept_non_standard,
             check_mempool: self.check_mempool || file.check_mempool,
             log: self.log.or(file.log),
@@ -408,11 +438,18 @@ impl Options {
                 .iter()
                 .map(|line| line.parse().map_err(|error| value("whitelist", line, error)))
                 .collect::<Result<_, _>>()?,
+            implicit_permissions: self.implicit_permissions(),
             peer_timeout: Duration::from_secs(self.peer_timeout.unwrap_or(DEFAULT_PEER_TIMEOUT)),
             blocks_only: self.blocks_only,
-            serves_filters: self.block_filter_index,
+            serves_filters: self.block_filter_index && self.peer_block_filters.unwrap_or(true),
             dir: data_dir.join(network.name()),
         })
+    }
+
+    fn implicit_permissions(&self) -> Permissions {
+        let relay = if self.whitelist_relay.unwrap_or(true) { Permissions::RELAY } else { Permissions::NONE };
+        let force = if self.whitelist_force_relay { Permissions::FORCE_RELAY } else { Permissions::NONE };
+        Permissions::IMPLICIT | relay | force
     }
 
     fn activation(&self) -> Result<Activation, ConfigError> {
@@ -462,8 +499,29 @@ impl Options {
             minimum_work: self.minimum_chain_work.as_deref().map_or(Ok(default.minimum_work), work)?,
             mock_time: seconds.map(u64::cast_signed),
             keeps_mempool: self.persist_mempool.unwrap_or(default.keeps_mempool),
+            mining: self.mining(network)?,
             ..default
         })
+    }
+
+    fn mining(&self, network: Network) -> Result<Limits, ConfigError> {
+        const MAX_FEERATE: u64 = 100_000_000;
+        let default = Limits::default();
+        let max = within("block-max-weight", self.block_max_weight, 0..=Limits::MAX_WEIGHT)?;
+        let max_weight = max.unwrap_or(default.max_weight);
+        let range = Limits::MIN_RESERVED_WEIGHT..=Limits::MAX_WEIGHT;
+        let reserved = within("block-reserved-weight", self.block_reserved_weight, range)?;
+        let reserved_weight = reserved.unwrap_or(default.reserved_weight);
+        if reserved_weight > max_weight {
+            let problem = format!("is less than the {reserved_weight} that are kept for header and coinbase");
+            return Err(value("block-max-weight", &max_weight.to_string(), problem));
+        }
+        if let Some(version) = self.block_version.filter(|_| network != Network::Regtest) {
+            return Err(value("block-version", &version.to_string(), "only regtest's can be set"));
+        }
+        let feerate = within("block-min-feerate", self.block_min_feerate, 0..=MAX_FEERATE)?;
+        let min_feerate = feerate.unwrap_or(default.min_feerate);
+        Ok(Limits { max_weight, reserved_weight, min_feerate, version: self.block_version })
     }
 
     fn mine(&self, network: Network) -> Result<Option<Mine>, ConfigError> {
@@ -663,6 +721,9 @@ mod tests {
             (&["--max-connections", "0"], "max-connections = \"0\""),
             (&["--test-activation-height", "csv"], "expected NAME@HEIGHT"),
             (&["--test-activation-height", "p2sh@2"], "names are segwit"),
+            (&["--block-max-weight", "4000001"], "block-max-weight = \"4000001\""),
+            (&["--block-max-weight", "7999"], "less than the 8000"),
+            (&["--block-reserved-weight", "1999"], "block-reserved-weight = \"1999\""),
             (&["--whitelist", "oops@127.0.0.1"], "Invalid P2P permission: 'oops'"),
             (&["--whitelist", "noban@here"], "whitelist = \"noban@here\""),
             (&["--ua-comment", "a/b"], "ua-comment = \"a/b\""),

@@ -190,7 +190,7 @@ impl World {
         let block = if empty {
             mining::build_with(&parent, script, Vec::new())
         } else {
-            mining::draft(parent, &self.mempool).into_block(script)
+            mining::draft(parent, &self.mempool, mining::Limits::default()).into_block(script)
         };
         self.solve(block, now);
     }
@@ -218,6 +218,7 @@ impl World {
             min_time,
             time,
             subsidy: block_subsidy(tip.height + 1, self.chain.params().subsidy_halving_interval),
+            version: 0x2000_0000,
             has_witnesses: true,
         }
     }

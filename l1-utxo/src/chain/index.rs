@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bitcoin::block::Header;
 use bitcoin::{BlockHash, Work};
 
+use super::deployment::{Deployment, PERIOD, votes};
 use crate::consensus::header::{MEDIAN_TIME_SPAN, median_time};
 use crate::consensus::pow::{self, Timing};
 
@@ -54,6 +55,8 @@ pub struct Entry {
     pub data: Option<Position>,
     /// Where the undo data is; it depends on nothing but the chain that ends here, so it is written once.
     pub undo: Option<Position>,
+    /// What the block after it is to vote.
+    pub deployment: Deployment,
 }
 
 /// What the store keeps of an entry; the rest follows from the tree.
@@ -169,9 +172,16 @@ impl BlockIndex {
             sequence: 0,
             data: None,
             undo: None,
+            deployment: parent.map(|parent| self.entry(parent).deployment).unwrap_or_default(),
         };
         self.entries.push(entry);
         self.by_hash.insert(hash, id);
+        if (height + 1).is_multiple_of(PERIOD) {
+            let period = self.ancestors(Some(id)).take(PERIOD as usize);
+            let count = period.filter(|id| votes(&self.entry(*id).header)).count();
+            let entry = self.entry_mut(id);
+            entry.deployment = entry.deployment.next(u32::try_from(count).unwrap_or(u32::MAX));
+        }
         id
     }
 

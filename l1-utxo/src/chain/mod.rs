@@ -9,6 +9,7 @@
 mod coin;
 mod coins;
 mod connect;
+mod deployment;
 mod index;
 mod muhash;
 mod reorg;
@@ -30,6 +31,7 @@ use crate::params::Params;
 pub use coin::{Coin, CoinView, is_unspendable};
 pub use coins::{CoinsCache, CoinsTip, SaltedState};
 pub use connect::{BlockUndo, ConnectContext, Connection, script_flags, verify_block};
+pub use deployment::{Deployment, TESTDUMMY_BIT};
 pub use index::{BlockId, BlockIndex, Entry, IndexRow, Position};
 pub use muhash::MuHash;
 pub use reorg::ChainEvent;

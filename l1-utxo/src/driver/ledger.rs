@@ -19,6 +19,7 @@ use crate::chain::{
 use crate::consensus::script::SignatureCache;
 use crate::consensus::{BlockError, HashedBlock, HeaderError};
 use crate::mempool::{Context, Event, Mempool, Policy, Removal};
+use crate::mining::Limits;
 use crate::params::Network;
 use crate::store::{Claim, CoinsSnapshot, IndexStore, Indexes, Store, StoreError, StoreOptions, pool};
 use crate::sync::ChainNews;
@@ -71,6 +72,8 @@ pub struct LedgerOptions {
     pub mock_time: Option<i64>,
     /// Whether the mempool is saved at a stop and read at the start.
     pub keeps_mempool: bool,
+    /// What our blocks may hold.
+    pub mining: Limits,
 }
 
 impl Default for LedgerOptions {
@@ -86,6 +89,7 @@ impl Default for LedgerOptions {
             minimum_work: Work::from_be_bytes([0; 32]),
             mock_time: None,
             keeps_mempool: true,
+            mining: Limits::default(),
         }
     }
 }
@@ -142,6 +146,7 @@ pub struct Ledger {
     pub(super) news: VecDeque<ChainNews>,
     /// Whether the tip was fresh once: from then on the node is not "in initial block download" any more.
     was_fresh: Cell<bool>,
+    pub(super) last_draft: Cell<Option<(usize, u64)>>,
 }
 
 impl Ledger {
@@ -202,6 +207,7 @@ impl Ledger {
             progress_at: Instant::now(),
             news: VecDeque::new(),
             was_fresh: Cell::new(false),
+            last_draft: Cell::new(None),
         })
     }
 
@@ -243,6 +249,11 @@ impl Ledger {
     /// The chain.
     pub const fn chain(&self) -> &Chain {
         &self.chain
+    }
+
+    /// What our blocks may hold.
+    pub const fn mining_limits(&self) -> Limits {
+        self.options.mining
     }
 
     /// The unconfirmed transactions.

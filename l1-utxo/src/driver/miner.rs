@@ -8,11 +8,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Handle, Ledger, LedgerError, Stopped, Submission};
-use crate::chain::Source;
+use crate::chain::{Deployment, Entry, Source};
 use crate::consensus::subsidy::block_subsidy;
 use crate::consensus::{BlockError, HashedBlock};
 use crate::mining::{self, Draft, Parent, Search};
-use crate::params::Params;
+use crate::params::{Network, Params};
 
 /// Nonces tried on the validation thread: enough where work is a formality, nothing where it is not.
 const QUICK_TRIES: u64 = 64;
@@ -76,13 +76,27 @@ impl Ledger {
             min_time,
             time: now.max(min_time),
             subsidy: block_subsidy(height, params.subsidy_halving_interval),
+            version: self.mining_limits().version.unwrap_or_else(|| self.version_after(tip)),
             has_witnesses: height >= params.activation.segwit,
         }
     }
 
+    /// Only regtest has something to vote on.
+    fn version_after(&self, tip: &Entry) -> i32 {
+        let is_regtest = self.chain().params().network == Network::Regtest;
+        if is_regtest { tip.deployment.version() } else { Deployment::default().version() }
+    }
+
+    /// How many transactions the last draft held, and its weight.
+    pub const fn last_draft(&self) -> Option<(usize, u64)> {
+        self.last_draft.get()
+    }
+
     /// What the best block that can be made now holds.
     pub fn draft(&self) -> Draft {
-        mining::draft(self.parent(), self.mempool())
+        let draft = mining::draft(self.parent(), self.mempool(), self.mining_limits());
+        self.last_draft.set(Some((draft.chosen.len(), draft.weight)));
+        draft
     }
 
     /// The best block that can be made now, without a nonce.

@@ -8,4 +8,4 @@ mod nonce;
 mod template;
 
 pub use nonce::{Search, search};
-pub use template::{Chosen, Draft, Parent, build_with, draft};
+pub use template::{Chosen, Draft, Limits, Parent, build_with, draft};

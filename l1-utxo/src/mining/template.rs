@@ -17,19 +17,37 @@ use crate::consensus::locktime::is_final;
 use crate::consensus::merkle::merkle_root;
 use crate::mempool::{ChunkView, Entry, Mempool};
 
-/// Weight of a block at most.
-const MAX_BLOCK_WEIGHT: u64 = 4_000_000;
-/// Kept for header, counts and coinbase (Core: `DEFAULT_BLOCK_RESERVED_WEIGHT`).
-const RESERVED_WEIGHT: u64 = 8_000;
 /// Kept for the coinbase's outputs.
 const RESERVED_SIGOPS: u64 = 400;
 /// Chunks that do not fit, one after the other, before a nearly full block is called full.
 const MAX_CONSECUTIVE_FAILURES: u32 = 1_000;
 const FULL_ENOUGH: u64 = 4_000;
-/// Feerate below which nothing is mined, in sat/kvB.
-const MIN_FEERATE: i64 = 1;
-/// BIP 9's pattern without a deployment in it.
-const VERSION: i32 = 0x2000_0000;
+
+/// What the owner sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Weight of a block at most (Core: `-blockmaxweight`).
+    pub max_weight: u64,
+    /// Weight kept for header, counts and coinbase (Core: `-blockreservedweight`).
+    pub reserved_weight: u64,
+    /// Feerate below which nothing is mined, in sat/kvB (Core: `-blockmintxfee`).
+    pub min_feerate: u64,
+    /// The version of our blocks, in place of the one that follows from the chain (Core: `-blockversion`).
+    pub version: Option<i32>,
+}
+
+impl Limits {
+    /// What a block may weigh.
+    pub const MAX_WEIGHT: u64 = 4_000_000;
+    /// The least that must be kept.
+    pub const MIN_RESERVED_WEIGHT: u64 = 2_000;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_weight: Self::MAX_WEIGHT, reserved_weight: 8_000, min_feerate: 1, version: None }
+    }
+}
 
 /// The chain that the block is to follow, and what follows from it.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +66,8 @@ pub struct Parent {
     pub time: u32,
     /// The subsidy of the block to be.
     pub subsidy: Amount,
+    /// The version of the block to be.
+    pub version: i32,
     /// Whether witnesses may be in the block to be.
     pub has_witnesses: bool,
 }
@@ -74,6 +94,8 @@ pub struct Draft {
     pub parent: Parent,
     /// The transactions.
     pub chosen: Vec<Chosen>,
+    /// Their weight, with what is kept for the rest.
+    pub weight: u64,
 }
 
 impl Draft {
@@ -101,8 +123,9 @@ impl Draft {
 
 /// What the best block that the mempool gives holds. Takes time with the size of a block, not with that of the mempool:
 /// chunks are kept in the order in which they are taken.
-pub fn draft(parent: Parent, mempool: &Mempool) -> Draft {
-    let mut selection = Selection { weight: RESERVED_WEIGHT, sigops: RESERVED_SIGOPS, chosen: Vec::new() };
+pub fn draft(parent: Parent, mempool: &Mempool, limits: Limits) -> Draft {
+    let mut selection =
+        Selection { limits, weight: limits.reserved_weight, sigops: RESERVED_SIGOPS, chosen: Vec::new() };
     selection.fill(&parent, mempool);
     let chosen = selection.chosen.into_iter().map(|entry| Chosen {
         transaction: Arc::clone(&entry.transaction),
@@ -111,7 +134,7 @@ pub fn draft(parent: Parent, mempool: &Mempool) -> Draft {
         fee: entry.fee.to_sat(),
         sigops: entry.sigops,
     });
-    Draft { parent, chosen: chosen.collect() }
+    Draft { parent, chosen: chosen.collect(), weight: selection.weight }
 }
 
 /// A block of exactly these transactions; their fees are not collected (Core's `generateblock`).
@@ -124,6 +147,7 @@ pub fn build_with(parent: &Parent, script: ScriptBuf, transactions: Vec<Transact
 }
 
 struct Selection<'a> {
+    limits: Limits,
     weight: u64,
     sigops: u64,
     chosen: Vec<&'a Entry>,
@@ -134,7 +158,8 @@ impl<'a> Selection<'a> {
         let mut failures = 0;
         let mut closed: BTreeSet<u32> = BTreeSet::new();
         for chunk in mempool.chunks() {
-            if chunk.size.fee.saturating_mul(1_000) < MIN_FEERATE * chunk.size.weight.div_ceil(4).cast_signed() {
+            let least = i128::from(self.limits.min_feerate) * i128::from(chunk.size.weight.div_ceil(4));
+            if i128::from(chunk.size.fee) * 1_000 < least {
                 return;
             }
             if closed.contains(&chunk.cluster) {
@@ -146,7 +171,7 @@ impl<'a> Selection<'a> {
             }
             closed.insert(chunk.cluster);
             failures += 1;
-            if failures > MAX_CONSECUTIVE_FAILURES && self.weight + FULL_ENOUGH > MAX_BLOCK_WEIGHT {
+            if failures > MAX_CONSECUTIVE_FAILURES && self.weight + FULL_ENOUGH > self.limits.max_weight {
                 return;
             }
         }
@@ -154,7 +179,7 @@ impl<'a> Selection<'a> {
 
     fn take(&mut self, chunk: &ChunkView<'a>, parent: &Parent) -> bool {
         let sigops: u64 = chunk.entries.iter().map(|entry| entry.sigops).sum();
-        let is_full = self.weight + chunk.size.weight >= MAX_BLOCK_WEIGHT;
+        let is_full = self.weight + chunk.size.weight >= self.limits.max_weight;
         if is_full || self.sigops + sigops >= MAX_BLOCK_SIGOPS_COST {
             return false;
         }
@@ -188,7 +213,7 @@ fn assemble(
     txdata[0].output.push(TxOut { value: Amount::ZERO, script_pubkey: commitment });
     leaves[0] = txdata[0].compute_txid().to_byte_array();
     let header = Header {
-        version: Version::from_consensus(VERSION),
+        version: Version::from_consensus(parent.version),
         prev_blockhash: parent.hash,
         merkle_root: TxMerkleNode::from_byte_array(merkle_root(leaves).root),
         time: parent.time,
@@ -241,9 +266,10 @@ mod tests {
                 min_time: 2,
                 time: 2,
                 subsidy: Amount::ONE_BTC,
+                version: 0x2000_0000,
                 has_witnesses: true,
             };
-            let draft = draft(parent, &Mempool::new(Policy::default()));
+            let draft = draft(parent, &Mempool::new(Policy::default()), Limits::default());
             let block = HashedBlock::new(draft.into_block(ScriptBuf::new()));
             assert_eq!(check_block(&block, params, false), Ok(()));
             assert_eq!(check_block_in_context(&block, height, 1, params), Ok(()), "height {height}");

@@ -135,7 +135,13 @@ impl Bans {
                 BTreeMap::new()
             }
         };
-        Self { path, bans, discouraged: BTreeSet::new(), discouraged_order: VecDeque::new() }
+        let is_there = path.exists();
+        let bans = Self { path, bans, discouraged: BTreeSet::new(), discouraged_order: VecDeque::new() };
+        // Whoever looks finds where bans are kept, even if there are none.
+        if !is_there && let Err(error) = bans.save() {
+            tracing::warn!(path = %bans.path.display(), %error, "the list of bans cannot be written");
+        }
+        bans
     }
 
     /// Whether the address is banned now.
@@ -257,5 +263,8 @@ mod tests {
         assert_eq!(bans.list(50).len(), 1);
         assert!(bans.remove(&one).unwrap() && !bans.remove(&one).unwrap());
         assert!(Bans::load(dir.path()).list(0).is_empty());
+        std::fs::remove_file(dir.path().join(FILE)).unwrap();
+        Bans::load(dir.path());
+        assert!(dir.path().join(FILE).exists());
     }
 }

@@ -12,7 +12,9 @@ use crate::sync::KnownAddress;
 
 const FILE: &str = "peers.json";
 /// Addresses at most.
-const MAX_ADDRESSES: usize = 4_096;
+const MAX_ADDRESSES: usize = 16_384;
+/// Of a hundred addresses so many are told at most: nobody gets them all (Core: `MAX_PCT_ADDR_TO_SEND`).
+const TOLD_OF_A_HUNDRED: usize = 23;
 /// Of them from one IP address: else one machine could fill the book.
 const MAX_PER_IP: usize = 8;
 
@@ -54,8 +56,9 @@ impl Book {
         Self { path, addresses, is_changed: false }
     }
 
-    /// Notes addresses that a peer told.
-    pub fn learn(&mut self, addresses: &[KnownAddress]) {
+    /// Notes addresses that a peer told; how many are new.
+    pub fn learn(&mut self, addresses: &[KnownAddress]) -> usize {
+        let mut count = 0;
         for known in addresses {
             self.is_changed = true;
             if let Some(old) = self.addresses.get_mut(&known.address) {
@@ -64,11 +67,13 @@ impl Book {
                 continue;
             }
             let ip = known.address.ip();
-            if self.addresses.keys().filter(|address| address.ip() == ip).count() >= MAX_PER_IP {
+            let of_ip = self.addresses.range(SocketAddr::new(ip, 0)..).take_while(|(address, _)| address.ip() == ip);
+            if of_ip.count() >= MAX_PER_IP {
                 continue;
             }
             let entry = Known { services: known.services, time: known.time, good: 0, attempts: 0, tried: 0 };
             self.addresses.insert(known.address, entry);
+            count += 1;
             if self.addresses.len() > MAX_ADDRESSES {
                 let worst = self.addresses.iter().min_by_key(|(_, known)| (known.good, known.time));
                 if let Some(worst) = worst.map(|(address, _)| *address) {
@@ -76,6 +81,7 @@ impl Book {
                 }
             }
         }
+        count
     }
 
     /// We were connected to this one.
@@ -103,6 +109,19 @@ impl Book {
             .collect();
         let count = u64::try_from(weighted.len()).ok().filter(|count| *count > 0)?;
         weighted.get(usize::try_from(chance % count).ok()?).copied()
+    }
+
+    /// A part of them, the same for the same `salt`: whoever asks often learns no more.
+    pub fn sample(&self, count: usize, salt: u64) -> Vec<KnownAddress> {
+        let mut all = self.list(usize::MAX);
+        let mix = |known: &KnownAddress| {
+            let text = known.address.to_string();
+            text.bytes()
+                .fold(salt, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3).rotate_left(23))
+        };
+        all.sort_by_cached_key(mix);
+        all.truncate(count.min(all.len() * TOLD_OF_A_HUNDRED / 100));
+        all
     }
 
     /// Up to `count` addresses, those heard of last first.
@@ -156,6 +175,10 @@ mod tests {
         assert_eq!(book.addresses.len(), MAX_ADDRESSES);
         assert!(book.addresses.contains_key(&address(1)) && !book.addresses.contains_key(&address(2)));
         assert_eq!(book.list(10).len(), 10);
+        // Nobody hears of all, and who asks again hears the same.
+        let told = book.sample(1_000, 7);
+        assert_eq!((told.len(), book.sample(1_000, 7) == told), (1_000, true));
+        assert_ne!(book.sample(1_000, 8), told);
     }
 
     #[test]
@@ -167,6 +190,7 @@ mod tests {
             .collect();
         book.learn(&all);
         assert_eq!(book.addresses.len(), MAX_PER_IP);
+        assert_eq!(book.sample(1_000, 1).len(), 1);
         assert!(book.choose(3, 1_000, |_| false).is_some());
         assert_eq!(book.choose(3, 1_000, |_| true), None);
     }

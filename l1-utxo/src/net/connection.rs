@@ -129,6 +129,7 @@ async fn read_all(peer: &Peer, mut reader: Reader, messages: mpsc::Sender<Waitin
         let incoming = reader.next().await?;
         let command = incoming.command.as_deref().unwrap_or("*other*");
         peer.count_received(command, incoming.size);
+        tracing::trace!(peer = peer.id.0, command, bytes = incoming.size, "received");
         if incoming.command.is_none() {
             tracing::debug!(peer = peer.id.0, "a message with a wrong checksum or name was skipped");
             continue;
@@ -178,6 +179,7 @@ async fn write_all(
             writer.flush().await?;
         }
         peer.count_sent(&packet, size);
+        tracing::trace!(peer = id.0, command = %packet.command, bytes = size, "sent");
         // As the machine counts: by the content.
         unreported += packet.payload.len() + 24;
         if unreported >= REPORT_STEP {

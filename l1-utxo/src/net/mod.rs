@@ -75,6 +75,8 @@ pub struct Settings {
     pub user_agent: String,
     /// What peers of certain addresses may do.
     pub whitelist: Vec<Whitelisted>,
+    /// What those lines of the list grant that name no grant.
+    pub implicit_permissions: Permissions,
     /// How long a connection lasts before its silence counts against it.
     pub peer_timeout: Duration,
     /// Whether transactions of others are not wanted.
@@ -318,9 +320,11 @@ impl Network {
         lock(&self.inner.book).list(count)
     }
 
-    /// Remembers an address (RPC `addpeeraddress`).
-    pub fn learn(&self, address: KnownAddress) {
-        lock(&self.inner.book).learn(&[address]);
+    /// Remembers an address (RPC `addpeeraddress`); whether it is new.
+    pub async fn learn(&self, address: KnownAddress) -> Result<bool, Stopped> {
+        let is_new = lock(&self.inner.book).learn(&[address]) > 0;
+        self.inner.tell_addresses().await?;
+        Ok(is_new)
     }
 
     /// Writes down what is to be remembered. For a clean stop.
@@ -373,7 +377,9 @@ impl Inner {
                 }
             }
             Action::Discourage(address) => lock(&self.bans).discourage(address.ip()),
-            Action::Learn(addresses) => lock(&self.book).learn(&addresses),
+            Action::Learn(addresses) => {
+                lock(&self.book).learn(&addresses);
+            }
             Action::Good(address) => lock(&self.book).good(address, self.now()),
         }
     }
@@ -385,7 +391,7 @@ impl Inner {
     }
 
     fn permissions(&self, ip: IpAddr, is_inbound: bool) -> Permissions {
-        whitelist::granted(&self.settings.whitelist, ip, is_inbound)
+        whitelist::granted(&self.settings.whitelist, self.settings.implicit_permissions, ip, is_inbound)
     }
 
     fn takes_encrypted(&self) -> bool {
@@ -399,6 +405,15 @@ impl Inner {
     /// Seconds since 1970 by the node's clock.
     fn now(&self) -> i64 {
         self.node.clock().now()
+    }
+
+    /// Gives the machine what it may tell others.
+    async fn tell_addresses(&self) -> Result<(), Stopped> {
+        let known = lock(&self.book).sample(MAX_TOLD, self.salt);
+        let tell = |ledger: &mut crate::driver::Ledger| {
+            ledger.with_network(|machine, _| machine.set_known_addresses(known));
+        };
+        self.node.run(tell).await
     }
 
     fn is_stopping(&self) -> bool {
@@ -442,11 +457,7 @@ async fn keep_book(inner: Arc<Inner>) {
             _ = stopping.wait_for(|stop| *stop) => return inner.save_book(),
         }
         inner.save_book();
-        let known = lock(&inner.book).list(MAX_TOLD);
-        let tell = |ledger: &mut crate::driver::Ledger| {
-            ledger.with_network(|machine, _| machine.set_known_addresses(known));
-        };
-        if inner.node.run(tell).await.is_err() {
+        if inner.tell_addresses().await.is_err() {
             return;
         }
     }

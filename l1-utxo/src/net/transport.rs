@@ -114,10 +114,14 @@ pub(super) async fn accepted(
     magic: [u8; 4],
     takes_encrypted: bool,
 ) -> Result<(Reader, Writer, bool), TransportError> {
+    if !takes_encrypted {
+        let (reader, writer) = plain(reader, writer, magic);
+        return Ok((reader, writer, false));
+    }
     let prefix = prefix(&mut reader, magic).await?;
     let is_plain = prefix.len() == PREFIX && prefix.starts_with(&magic) && prefix.ends_with(VERSION);
     // Another network's `version` could be a key only by a miracle.
-    if !is_plain && (prefix.ends_with(VERSION) || !takes_encrypted) {
+    if !is_plain && prefix.ends_with(VERSION) {
         return Err(FrameError::Magic.into());
     }
     let source = Box::new(io::Cursor::new(prefix).chain(reader));

@@ -206,7 +206,8 @@ impl Machine {
     pub(super) fn send_feefilter(&mut self, peer: &mut Peer, host: &dyn Host) {
         // Who may force transactions on us is told nothing that would keep them back.
         let is_forced = peer.connection.permissions.has(Permissions::FORCE_RELAY);
-        if peer.common_version() < FEEFILTER_VERSION || is_forced || self.refuses_transactions(peer) {
+        let sends_none = self.options.blocks_only || peer.connection.origin == Origin::BlockRelay;
+        if peer.common_version() < FEEFILTER_VERSION || is_forced || sends_none {
             return;
         }
         let is_initial_download = host.is_initial_download();

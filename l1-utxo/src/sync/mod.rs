@@ -167,11 +167,13 @@ impl Machine {
         let Some(mut peer) = self.peers.remove(&id) else { return };
         if !peer.is_closing {
             self.process(&mut peer, message, host);
+            self.check_timeouts(&mut peer, host);
             self.send_messages(&mut peer, host);
         }
         self.collect(&mut peer);
         self.peers.insert(id, peer);
         self.close_marked();
+        self.reconsider_others(host);
     }
 
     /// `bytes` that were given out with `Action::Send` have left.
@@ -268,6 +270,16 @@ impl Machine {
     /// How many transactions lack a parent.
     pub fn orphans(&self) -> usize {
         self.transactions.orphans.len()
+    }
+
+    /// What came from one peer may be the parent that another one's transactions wait for.
+    fn reconsider_others(&mut self, host: &mut dyn Host) {
+        for id in self.transactions.orphans.waiting_for_turn() {
+            let Some(mut peer) = self.peers.remove(&id) else { continue };
+            self.reconsider_orphans(&mut peer, host);
+            self.collect(&mut peer);
+            self.peers.insert(id, peer);
+        }
     }
 
     fn collect(&mut self, peer: &mut Peer) {

@@ -72,8 +72,8 @@ pub(super) struct Blocks {
     pub(super) best_header_sent: Option<BlockId>,
     /// Whether headers are fetched from it.
     pub(super) sync_started: bool,
-    /// Whether it has shown all that it has: the next peer may be asked.
-    pub(super) sync_done: bool,
+    /// When it had shown all that it has: the next peer may be asked.
+    pub(super) sync_done: Option<Time>,
     pub(super) inv_triggered_getheaders: bool,
     pub(super) headers_deadline: Option<Time>,
     /// When it was asked for headers; `None` once it answered.
@@ -254,7 +254,7 @@ impl Peer {
             synced_blocks: self.blocks.last_common,
             presynced_headers: self.blocks.low_work.as_ref().map(LowWork::height),
             in_flight: self.blocks.in_flight.iter().map(|block| block.id).collect(),
-            relays_transactions: self.relay.wants,
+            relays_transactions: self.relay.wants && self.connection.origin != Origin::BlockRelay,
             fee_filter: self.relay.fee_filter,
             last_block: self.last_block,
             last_transaction: self.last_transaction,

@@ -40,8 +40,8 @@ impl Permissions {
     pub const NO_BAN: Self = Self(1 << 4 | Self::DOWNLOAD.0);
     /// May tell as many addresses as it likes.
     pub const ADDRESS: Self = Self(1 << 7);
-    /// Where our user names an address and no grant.
-    pub const IMPLICIT: Self = Self(Self::NO_BAN.0 | Self::MEMPOOL.0 | Self::RELAY.0);
+    /// Where our user names an address and no grant; relay comes on top unless he switched it off.
+    pub const IMPLICIT: Self = Self(Self::NO_BAN.0 | Self::MEMPOOL.0);
 
     /// Whether all of these are granted.
     pub const fn has(self, other: Self) -> bool {

@@ -11,6 +11,7 @@ use rayon::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::{push_hex, target_hex};
+use crate::chain::TESTDUMMY_BIT;
 use crate::mining::{Chosen, Draft, Parent};
 
 /// Transactions that one thread writes in one go.
@@ -114,9 +115,10 @@ pub fn template(Latest(written): &Latest, parent: &Parent) -> String {
     let mut object = Map::new();
     let mut put = |name: &str, value: Value| object.insert(name.into(), value);
     put("capabilities", json!(["proposal"]));
-    put("version", 0x2000_0000.into());
+    let is_voted_on = parent.version.cast_unsigned() == 0x2000_0000 | 1 << TESTDUMMY_BIT;
+    put("version", parent.version.into());
     put("rules", json!(["csv", "!segwit", "taproot"]));
-    put("vbavailable", json!({}));
+    put("vbavailable", if is_voted_on { json!({"testdummy": TESTDUMMY_BIT}) } else { json!({}) });
     put("vbrequired", 0.into());
     put("previousblockhash", parent.hash.to_string().into());
     put("transactions", json!([]));

@@ -8,7 +8,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, hashes::sha256d};
 use serde_json::{Value, json};
 
-use super::{Answer, FORMATS, Format, MAX_HEADERS, Refusal, Request};
+use super::{Answer, FORMATS, Format, MAX_HEADERS, Refusal, Request, number};
 use crate::chain::{BlockId, BlockUndo};
 use crate::driver::Ledger;
 use crate::rpc::method::block::{body, undo, view};
@@ -31,7 +31,7 @@ fn count_and_hash(request: &Request<'_>, parts: &[&str], usage: &str) -> Result<
         [hash] => (request.parameter("count").unwrap_or("5"), *hash),
         _ => return Err(Refusal::bad(format!("Invalid URI format. Expected {usage}"))),
     };
-    let parsed = count.parse::<usize>().ok().filter(|parsed| (1..=MAX_HEADERS).contains(parsed));
+    let parsed = number::<usize>(count).filter(|parsed| (1..=MAX_HEADERS).contains(parsed));
     let parsed = parsed.ok_or_else(|| {
         let message = format!("Header count is invalid or out of acceptable range (1-{MAX_HEADERS}): {count}");
         Refusal::bad(message)
@@ -81,9 +81,9 @@ pub(super) async fn block(cx: &Context, request: &Request<'_>, hash: &str, verbo
 
 /// A piece of a block's bytes.
 pub(super) async fn block_part(cx: &Context, request: &Request<'_>, hash: &str) -> Result<Answer, Refusal> {
-    let number = |name: &str| request.parameter(name).and_then(|text| text.parse::<usize>().ok());
-    let offset = number("offset").ok_or_else(|| Refusal::bad("Block part offset missing or invalid"))?;
-    let size = number("size").ok_or_else(|| Refusal::bad("Block part size missing or invalid"))?;
+    let figure = |name: &str| request.parameter(name).and_then(number::<usize>);
+    let offset = figure("offset").ok_or_else(|| Refusal::bad("Block part offset missing or invalid"))?;
+    let size = figure("size").ok_or_else(|| Refusal::bad("Block part size missing or invalid"))?;
     if request.format == Format::Json {
         return Err(Refusal::bad("JSON output is not supported for this request type"));
     }
@@ -98,7 +98,7 @@ pub(super) async fn block_part(cx: &Context, request: &Request<'_>, hash: &str) 
 }
 
 pub(super) async fn hash_by_height(cx: &Context, request: &Request<'_>, height: &str) -> Result<Answer, Refusal> {
-    let parsed = height.parse::<i32>().ok().and_then(|height| u32::try_from(height).ok());
+    let parsed = number::<u32>(height).filter(|height| i32::try_from(*height).is_ok());
     let parsed = parsed.ok_or_else(|| Refusal::bad(format!("Invalid height: {height}")))?;
     let hash = cx
         .run(move |ledger| ledger.chain().at_height(parsed).map(|id| ledger.chain().entry(id).hash))

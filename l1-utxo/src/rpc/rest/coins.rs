@@ -7,7 +7,7 @@ use bitcoin::hashes::Hash;
 use bitcoin::{OutPoint, Txid};
 use serde_json::{Value, json};
 
-use super::{Answer, FORMATS, Format, Refusal, Request, json_of};
+use super::{Answer, FORMATS, Format, Refusal, Request, json_of, number};
 use crate::chain::Coin;
 use crate::driver::Ledger;
 use crate::rpc::Context;
@@ -70,10 +70,8 @@ fn question(request: &Request<'_>, rest: &str) -> Result<Question, Refusal> {
     let mut outpoints = Vec::new();
     for part in parts {
         let (txid, vout) = part.split_once('-').ok_or_else(parse)?;
-        outpoints.push(OutPoint {
-            txid: Txid::from_str(txid).map_err(|_| parse())?,
-            vout: vout.parse().map_err(|_| parse())?,
-        });
+        outpoints
+            .push(OutPoint { txid: Txid::from_str(txid).map_err(|_| parse())?, vout: number(vout).ok_or_else(parse)? });
     }
     if !outpoints.is_empty() {
         if !request.body.is_empty() && request.format != Format::Json {

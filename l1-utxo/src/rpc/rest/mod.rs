@@ -6,6 +6,8 @@
 mod chain;
 mod coins;
 
+use std::str::FromStr;
+
 use axum::body::Bytes;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -47,6 +49,11 @@ impl From<RpcError> for Refusal {
     fn from(error: RpcError) -> Self {
         Self(StatusCode::INTERNAL_SERVER_ERROR, error.message)
     }
+}
+
+/// A number in digits alone: no sign, no space.
+fn number<T: FromStr>(text: &str) -> Option<T> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 /// Bytes that may be asked for in either form, or a value.
@@ -145,7 +152,8 @@ async fn dispatch(cx: &Context, request: &Request<'_>) -> Result<Answer, Refusal
         ["deploymentinfo"] => json_of(cx, request, "getdeploymentinfo", Vec::new()).await,
         ["deploymentinfo", hash] => {
             chain::parse_hash(hash)?;
-            json_of(cx, request, "getdeploymentinfo", vec![(*hash).into()]).await
+            let answer = json_of(cx, request, "getdeploymentinfo", vec![(*hash).into()]).await;
+            answer.map_err(|Refusal(_, message)| Refusal::bad(message))
         }
         _ => Err(Refusal::missing("")),
     }

@@ -20,6 +20,8 @@ use crate::consensus::pow::{block_proof, check_proof_of_work};
 
 /// How long an answer to `getheaders` is waited for before it is asked again.
 const RESPONSE_TIME: Duration = Duration::from_secs(2 * 60);
+/// How long nobody else is asked after one has shown all it has.
+const NEXT_PEER_DELAY: Duration = Duration::from_secs(5);
 const SYNC_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 const SYNC_TIMEOUT_PER_HEADER: Duration = Duration::from_millis(1);
 const ONE_DAY: i64 = 24 * 3_600;
@@ -89,7 +91,7 @@ impl Machine {
     }
 
     /// One peer at a time at first; all once we are close to now. Core waits for minutes if the first one has nothing: here
-    /// the next is asked as soon as one has shown all it has.
+    /// the next is asked soon after one has shown all it has.
     pub(in super::super) fn start_header_sync(&mut self, peer: &mut Peer, host: &dyn Host) {
         let chain = host.chain();
         if !peer.blocks.sent_sendheaders && peer.blocks.available.best.is_some() {
@@ -101,7 +103,11 @@ impl Machine {
         }
         let best = chain.entry(chain.best_header());
         let is_fresh = i64::from(best.header.time) > self.now.secs() - ONE_DAY;
-        let is_first = !self.peers.values().any(|other| other.blocks.sync_started && !other.blocks.sync_done);
+        let is_asked = |other: &Peer| {
+            let is_done = other.blocks.sync_done.is_some_and(|done| self.now - done > NEXT_PEER_DELAY);
+            other.blocks.sync_started && !is_done
+        };
+        let is_first = !self.peers.values().any(is_asked);
         if !(is_fresh || is_first && self.may_sync_from(peer)) {
             return;
         }
@@ -125,7 +131,7 @@ impl Machine {
         }
         let others = self.peers.values().filter(|other| other.is_ready);
         let has_other = others.clone().any(Peer::is_preferred);
-        let is_only_one = !others.clone().any(|other| other.blocks.sync_started && !other.blocks.sync_done);
+        let is_only_one = !others.clone().any(|other| other.blocks.sync_started && other.blocks.sync_done.is_none());
         if self.now > deadline && is_only_one && has_other {
             peer.close(Reason::Timeout("timeout downloading headers"));
         }
@@ -140,7 +146,7 @@ impl Machine {
     ) {
         let Some(first) = headers.first() else {
             // Nothing new there, whatever we asked.
-            peer.blocks.sync_done = true;
+            peer.blocks.sync_done.get_or_insert(self.now);
             peer.blocks.headers_deadline = None;
             peer.blocks.low_work = None;
             peer.blocks.asked_headers = None;
@@ -223,7 +229,7 @@ impl Machine {
             peer.blocks.last_announcement = self.now;
         }
         if !may_have_more {
-            peer.blocks.sync_done = true;
+            peer.blocks.sync_done.get_or_insert(self.now);
             peer.blocks.headers_deadline = None;
             self.check_usefulness(peer, host);
         }

@@ -16,7 +16,7 @@ use bitcoin::p2p::message_compact_blocks::SendCmpct;
 
 use super::Machine;
 use super::peer::Peer;
-use super::port::{BlockReport, Host, Packet, PeerId, Reason, Time};
+use super::port::{BlockReport, Host, Origin, Packet, PeerId, Reason, Time};
 use crate::chain::{BlockId, Chain, Source};
 use crate::consensus::block::is_mutated;
 use crate::consensus::pow::{block_proof, check_proof_of_work};
@@ -245,7 +245,8 @@ impl Machine {
         let chain = host.chain();
         peer.blocks.available.refresh(chain);
         let Some(best) = peer.blocks.available.best else { return (Vec::new(), None) };
-        if chain.entry(best).chain_work < chain.tip_entry().chain_work || !peer.serves_witness() {
+        let least = chain.tip_entry().chain_work.max(chain.minimum_work());
+        if chain.entry(best).chain_work < least || !peer.serves_witness() {
             return (Vec::new(), None);
         }
         let fork = chain.index().fork(best, chain.tip());
@@ -301,8 +302,8 @@ impl Machine {
 
     /// Whether a peer is one to fetch blocks and headers from while we are behind.
     pub(super) fn may_sync_from(&self, peer: &Peer) -> bool {
-        if peer.is_preferred() {
-            return true;
+        if peer.is_preferred() || peer.connection.origin == Origin::AddressFetch {
+            return peer.is_preferred();
         }
         let has_preferred = self.peers.values().any(|other| other.is_ready && other.is_preferred());
         peer.serves_blocks() && (!has_preferred || self.download.requested.is_empty())
@@ -397,13 +398,20 @@ impl Machine {
 
     /// The last three that gave us new tips announce them by compact blocks (Core: `MaybeSetPeerAsAnnouncingHeaderAndIDs`).
     fn choose_high_bandwidth(&mut self, peer: &mut Peer) {
-        if !peer.blocks.provides_compact {
+        // Without transactions of others there is nothing to put blocks together from.
+        if !peer.blocks.provides_compact || self.options.blocks_only {
             return;
         }
         let chosen = &mut self.download.high_bandwidth;
         if let Some(place) = chosen.iter().position(|id| *id == peer.id) {
             let id = chosen.remove(place);
             return chosen.push(id);
+        }
+        // The last one that we dialled is not given up for one that dialled us.
+        let is_dialled = |id: &PeerId| self.peers.get(id).is_some_and(|other| !other.is_inbound());
+        let is_last = chosen.iter().filter(|id| is_dialled(id)).count() == 1 && is_dialled(&chosen[0]);
+        if chosen.len() >= HIGH_BANDWIDTH_PEERS && peer.is_inbound() && is_last {
+            chosen.swap(0, 1);
         }
         if chosen.len() >= HIGH_BANDWIDTH_PEERS {
             let oldest = chosen.remove(0);

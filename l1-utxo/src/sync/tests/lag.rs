@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use bitcoin::p2p::message::NetworkMessage;
 
-use super::world::{Solo, names, reason};
-use crate::sync::{Origin, PeerId};
+use super::world::{Node, Solo, names, reason};
+use crate::consensus::pow::block_proof;
+use crate::sync::wire::{self, Message};
+use crate::sync::{Action, Origin, PeerId, Permissions};
 
 const PEER: PeerId = PeerId(1);
 const TWENTY_MINUTES: Duration = Duration::from_secs(20 * 60);
@@ -18,10 +20,18 @@ fn tip_header(solo: &Solo, back: u32) -> NetworkMessage {
 }
 
 /// Waits while answering pings, so that it is not silence that ends the connection.
-fn wait(solo: &mut Solo, span: Duration) -> Vec<crate::sync::Action> {
+fn wait(solo: &mut Solo, span: Duration) -> Vec<Action> {
     let mut actions = Vec::new();
     for _ in 0..span.as_secs().div_ceil(60) {
-        actions.extend(solo.wait(Duration::from_secs(60)));
+        let due = solo.wait(Duration::from_secs(60));
+        for action in &due {
+            if let Action::Send(id, packet) = action
+                && let Ok(Message::Ping(nonce)) = wire::decode(&packet.command, &packet.payload)
+            {
+                actions.extend(solo.give(*id, NetworkMessage::Pong(nonce)));
+            }
+        }
+        actions.extend(due);
     }
     actions
 }
@@ -57,5 +67,68 @@ fn who_keeps_up_or_was_not_chosen_by_us_stays() {
         }
         let quiet = wait(&mut solo, TWENTY_MINUTES * 3 / 2);
         assert!(!reason(&quiet, PEER).is_some_and(|reason| reason.contains("old chain")), "{origin:?}");
+    }
+}
+
+/// A node for which chains of fewer than `blocks` blocks count for nothing.
+fn demanding(blocks: u32) -> Solo {
+    let mut solo = Solo::new(43);
+    let chain = &mut solo.node.chain;
+    let proof = block_proof(chain.tip_entry().header.bits);
+    let work = (0..blocks).fold(chain.tip_entry().chain_work, |work, _| work + proof);
+    chain.require_work(work);
+    solo
+}
+
+fn headers(count: u32) -> NetworkMessage {
+    let mut other = Node::new();
+    (0..count).for_each(|_| {
+        other.mine();
+    });
+    let header = |height| other.chain.entry(other.chain.at_height(height).unwrap()).header;
+    NetworkMessage::Headers((1..=count).map(header).collect())
+}
+
+#[test]
+fn chains_of_too_little_work_are_not_fetched() {
+    for (count, permissions, height, is_fetched) in
+        [(4, Permissions::NONE, 0, false), (4, Permissions::NO_BAN, 4, false), (5, Permissions::NONE, 5, true)]
+    {
+        let mut solo = demanding(5);
+        solo.join_granted(PEER, Origin::Inbound, permissions);
+        let mut actions = solo.give(PEER, headers(count));
+        actions.extend(solo.wait(A_SECOND));
+        let chain = &solo.node.chain;
+        assert_eq!(chain.entry(chain.best_header()).height, height);
+        assert_eq!(names(&actions, PEER).contains(&"getdata".to_owned()), is_fetched, "{count} {permissions:?}");
+    }
+    // A peer that we chose for the first download must have enough.
+    let mut solo = demanding(5);
+    solo.join(PEER, Origin::Automatic);
+    let answer = solo.give(PEER, headers(4));
+    assert!(reason(&answer, PEER).is_none_or(|reason| reason.contains("insufficient work")));
+}
+
+#[test]
+fn who_has_too_little_work_tells_nobody_but_those_who_may_have_it() {
+    use bitcoin::hashes::Hash;
+    use bitcoin::p2p::message_blockdata::GetHeadersMessage;
+    let ask = |solo: &Solo| {
+        let genesis = solo.node.chain.entry(solo.node.chain.at_height(0).unwrap()).hash;
+        NetworkMessage::GetHeaders(GetHeadersMessage::new(vec![genesis], bitcoin::BlockHash::all_zeros()))
+    };
+    for (permissions, bytes) in [(Permissions::NONE, 1), (Permissions::DOWNLOAD, 1 + 3 * 81)] {
+        let mut solo = demanding(5);
+        solo.mine(3);
+        solo.join_granted(PEER, Origin::Inbound, permissions);
+        let answer = solo.give(PEER, ask(&solo));
+        let sizes: Vec<usize> = answer
+            .iter()
+            .filter_map(|action| match action {
+                Action::Send(_, packet) if packet.command == "headers" => Some(packet.payload.len()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(sizes, [bytes]);
     }
 }

@@ -86,6 +86,11 @@ fn orphans_wait_for_their_parents() {
     solo.give(ONE, NetworkMessage::Tx(parent.clone()));
     solo.wait(Duration::from_millis(100));
     assert_eq!((solo.machine.orphans(), solo.node.mempool.len()), (0, 2));
+    // Whoever brings the parent.
+    let parent = spend(&[solo.node.coin(2)], &[1_000_000]);
+    solo.give(TWO, NetworkMessage::Tx(spend(&[output(&parent, 0)], &[900_000])));
+    solo.give(ONE, NetworkMessage::Tx(parent));
+    assert_eq!((solo.machine.orphans(), solo.node.mempool.len()), (0, 4));
     // Who leaves takes his orphans with him.
     let grandchild = spend(&[output(&spend(&[output(&child, 0)], &[800_000]), 0)], &[700_000]);
     solo.give(ONE, NetworkMessage::Tx(grandchild));
@@ -177,4 +182,28 @@ fn announcements_of_one_peer_are_bounded() {
     let missing: Vec<Inventory> = (0..5_000).map(wtxid).collect();
     solo.give(ONE, NetworkMessage::NotFound(missing));
     assert_eq!(requests(&solo.give(ONE, NetworkMessage::Inv(vec![wtxid(70_000)])), ONE).len(), 1);
+}
+
+#[test]
+fn the_last_dialled_peer_keeps_its_place_for_compact_blocks() {
+    use bitcoin::p2p::message_compact_blocks::SendCmpct;
+
+    use super::world::Node;
+    use crate::sync::Host;
+
+    let mut other = Node::new();
+    let mut solo = Solo::new(12);
+    let provides = NetworkMessage::SendCmpct(SendCmpct { send_compact: false, version: 2 });
+    let origins = [Origin::Automatic, Origin::Inbound, Origin::Inbound, Origin::Inbound, Origin::Inbound];
+    for (n, origin) in origins.into_iter().enumerate() {
+        let id = PeerId(n as u64 + 1);
+        solo.join(id, origin);
+        solo.give(id, provides.clone());
+        // Each brings a block.
+        other.mine();
+        let block = other.block(other.chain.tip()).unwrap().block().clone();
+        solo.give(id, NetworkMessage::Block(block));
+    }
+    let chosen: Vec<u64> = solo.machine.peers().filter(|peer| peer.high_bandwidth_to).map(|peer| peer.id.0).collect();
+    assert_eq!(chosen, [1, 4, 5]);
 }

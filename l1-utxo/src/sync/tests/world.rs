@@ -138,10 +138,11 @@ impl Node {
             min_time,
             time: time.max(min_time),
             subsidy: block_subsidy(height, 150),
+            version: 0x2000_0000,
             has_witnesses: true,
         };
         let mut block = if parent == self.chain.tip() {
-            mining::draft(parent_of, &self.mempool).into_block(true_script().to_p2wsh())
+            mining::draft(parent_of, &self.mempool, mining::Limits::default()).into_block(true_script().to_p2wsh())
         } else {
             mining::build_with(&parent_of, true_script().to_p2wsh(), Vec::new())
         };

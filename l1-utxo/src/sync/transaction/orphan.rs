@@ -187,6 +187,11 @@ impl Orphans {
         None
     }
 
+    /// The peers on whose account something is to be tried again.
+    pub(in super::super) fn waiting_for_turn(&self) -> Vec<PeerId> {
+        self.work.keys().copied().collect()
+    }
+
     /// The children of a transaction that this peer brought, the newest first.
     pub(super) fn children_from(&self, parent: &Transaction, peer: PeerId) -> Vec<Arc<Transaction>> {
         let children = self.children(parent.compute_txid());

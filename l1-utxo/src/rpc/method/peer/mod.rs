@@ -248,8 +248,9 @@ async fn addpeeraddress(cx: &Context, params: Params) -> Result<Value, RpcError>
     let port = u16::try_from(params.int(1)?).map_err(|_| RpcError::new(code::MISC, "JSON integer out of range"))?;
     let now = cx.run(|ledger| ledger.now()).await?;
     let address = SocketAddr::new(ip, port);
-    cx.peers.learn(KnownAddress { address, services: 9, time: u32::try_from(now).unwrap_or(u32::MAX) });
-    Ok(json!({"success": true}))
+    let known = KnownAddress { address, services: 9, time: u32::try_from(now).unwrap_or(u32::MAX) };
+    let is_new = cx.peers.learn(known).await.map_err(|_| shutting_down())?;
+    Ok(if is_new { json!({"success": true}) } else { json!({"success": false, "error": "failed-adding-to-new"}) })
 }
 
 fn sendmsgtopeer(cx: &Context, params: &Params) -> Result<Value, RpcError> {

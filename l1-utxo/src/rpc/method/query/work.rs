@@ -80,14 +80,16 @@ async fn getmininginfo(cx: &Context) -> Result<Value, RpcError> {
         let (chain, parent) = (ledger.chain(), ledger.parent());
         let tip = chain.tip_entry();
         let hashes = hashes_per_second(ledger, LOOK_BACK, -1)?;
-        Ok(json!({
+        let mut answer = json!({
             "blocks": tip.height,
+            "currentblockweight": ledger.last_draft().map(|(_, weight)| weight),
+            "currentblocktx": ledger.last_draft().map(|(count, _)| count),
             "bits": format!("{:08x}", tip.header.bits.to_consensus()),
             "difficulty": render::difficulty(tip.header.bits),
             "target": render::target_hex(tip.header.bits),
             "networkhashps": hashes,
             "pooledtx": ledger.mempool().len(),
-            "blockmintxfee": render::feerate(1),
+            "blockmintxfee": render::feerate(ledger.mining_limits().min_feerate),
             "chain": name,
             "next": {
                 "height": parent.height,
@@ -96,7 +98,12 @@ async fn getmininginfo(cx: &Context) -> Result<Value, RpcError> {
                 "target": render::target_hex(parent.bits),
             },
             "warnings": [],
-        }))
+        });
+        // Until a block was put together there is none to tell of.
+        if let Some(object) = answer.as_object_mut() {
+            object.retain(|_, value| !value.is_null());
+        }
+        Ok(answer)
     })
     .await?
 }
