@@ -1,5 +1,7 @@
 //! What the owner sets: command line over config file over defaults. Every bad value is an error that names its key.
 
+mod policy;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -152,6 +154,30 @@ pub struct Options {
     /// Take transactions that are valid but not standard, too
     #[arg(long)]
     pub accept_non_standard: bool,
+    /// Feerate that a replacement must pay on top, in sat/kvB [default: 100]
+    #[arg(long, value_name = "SAT_PER_KVB")]
+    pub incremental_feerate: Option<u64>,
+    /// Feerate below which spending an output is not worth it, so that it is dust, in sat/kvB [default: 3000]
+    #[arg(long, value_name = "SAT_PER_KVB")]
+    pub dust_relay_feerate: Option<u64>,
+    /// Bytes of a transaction's OP_RETURN outputs at most; 0: none is relayed [default: 100000]
+    #[arg(long, value_name = "BYTES")]
+    pub datacarrier_size: Option<u64>,
+    /// Relay transactions with OP_RETURN outputs [default: true]
+    #[arg(long, value_name = "true|false")]
+    pub datacarrier: Option<bool>,
+    /// Relay transactions with outputs to several keys that are not hashed [default: true]
+    #[arg(long, value_name = "true|false")]
+    pub permit_bare_multisig: Option<bool>,
+    /// Virtual bytes that a signature operation counts for at least [default: 20]
+    #[arg(long, value_name = "BYTES")]
+    pub bytes_per_sigop: Option<u64>,
+    /// Unconfirmed transactions that may hang together at most, up to 64 [default: 64]
+    #[arg(long, value_name = "COUNT")]
+    pub limit_cluster_count: Option<u64>,
+    /// Virtual size of unconfirmed transactions that hang together, in kvB [default: 101]
+    #[arg(long, value_name = "KVB")]
+    pub limit_cluster_size: Option<u64>,
     /// Let the mempool check itself after every change; slow, for tests
     #[arg(long)]
     pub check_mempool: bool,
@@ -369,6 +395,14 @@ impl Options {
             block_min_feerate: self.block_min_feerate.or(file.block_min_feerate),
             block_version: self.block_version.or(file.block_version),
             accept_non_standard: self.accept_non_standard || file.accept_non_standard,
+            incremental_feerate: self.incremental_feerate.or(file.incremental_feerate),
+            dust_relay_feerate: self.dust_relay_feerate.or(file.dust_relay_feerate),
+            datacarrier_size: self.datacarrier_size.or(file.datacarrier_size),
+            datacarrier: self.datacarrier.or(file.datacarrier),
+            permit_bare_multisig: self.permit_bare_multisig.or(file.permit_bare_multisig),
+            bytes_per_sigop: self.bytes_per_sigop.or(file.bytes_per_sigop),
+            limit_cluster_count: self.limit_cluster_count.or(file.limit_cluster_count),
+            limit_cluster_size: self.limit_cluster_size.or(file.limit_cluster_size),
             check_mempool: self.check_mempool || file.check_mempool,
             log: self.log.or(file.log),
             log_format: self.log_format.or(file.log_format),
@@ -557,25 +591,6 @@ impl Options {
         ];
         let listed = lists.into_iter().flat_map(|(topic, list)| list.iter().map(move |address| (topic, address)));
         listed.map(|(topic, address)| Ok(Publication { topic, address: zmq_address(topic, address)? })).collect()
-    }
-
-    fn policy(&self) -> Result<Policy, ConfigError> {
-        const MIN_MEMPOOL: u64 = 5;
-        const MAX_MEMPOOL: u64 = 1 << 20;
-        const MAX_HOURS: u64 = 24 * 365 * 100;
-        const MAX_FEERATE: u64 = 100_000_000;
-        let default = Policy::default();
-        let max_bytes = within("max-mempool", self.max_mempool, MIN_MEMPOOL..=MAX_MEMPOOL)?;
-        let expiry = within("mempool-expiry", self.mempool_expiry, 1..=MAX_HOURS)?;
-        let feerate = within("min-relay-feerate", self.min_relay_feerate, 0..=MAX_FEERATE)?;
-        Ok(Policy {
-            max_bytes: max_bytes.map_or(default.max_bytes, |megabytes| megabytes as usize * 1_000_000),
-            expiry: expiry.map_or(default.expiry, |hours| hours.cast_signed() * 3_600),
-            min_relay_feerate: feerate.unwrap_or(default.min_relay_feerate),
-            requires_standard: !self.accept_non_standard,
-            checks_itself: self.check_mempool,
-            ..default
-        })
     }
 }
 

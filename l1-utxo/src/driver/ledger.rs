@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bitcoin::block::Header;
-use bitcoin::{BlockHash, OutPoint, Work};
+use bitcoin::{BlockHash, OutPoint, Txid, Work};
 use tokio::sync::{broadcast, watch};
 
 use super::network::NetworkSide;
@@ -21,7 +21,7 @@ use crate::consensus::{BlockError, HashedBlock, HeaderError};
 use crate::mempool::{Context, Event, Mempool, Policy, Removal};
 use crate::mining::Limits;
 use crate::params::Network;
-use crate::store::{Claim, CoinsSnapshot, IndexStore, Indexes, Store, StoreError, StoreOptions, pool};
+use crate::store::{Claim, CoinsSnapshot, IndexStore, Indexes, Store, StoreError, StoreOptions};
 use crate::sync::ChainNews;
 
 /// Blocks that may wait for a flush, whatever their coins.
@@ -132,12 +132,14 @@ pub struct Ledger {
     flushed_at: Instant,
     has_unsynced: bool,
     failure: Option<LedgerError>,
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     pub(super) indexes: Option<IndexStore>,
     pub(super) next_to_index: u32,
     pub(super) last_indexed: Option<BlockHash>,
     /// Whether the mempool of the stop before was read: only then may it be written over.
-    has_loaded_mempool: bool,
+    pub(super) has_loaded_mempool: bool,
+    /// Transactions of our own that nobody had fetched at the last stop, until there is a network.
+    pub(super) unbroadcast: Vec<Txid>,
     /// The peer-to-peer side, while no message is being processed.
     pub(super) network: Option<Box<NetworkSide>>,
     pub(super) has_network: bool,
@@ -202,6 +204,7 @@ impl Ledger {
             next_to_index: 0,
             last_indexed: None,
             has_loaded_mempool: false,
+            unbroadcast: Vec::new(),
             network: None,
             has_network: false,
             progress_at: Instant::now(),
@@ -221,29 +224,6 @@ impl Ledger {
         }
         tracing::info!(height = self.tip().height, hash = %self.tip().hash, "chain loaded");
         Ok(())
-    }
-
-    /// Core: `LoadMempool`. What does not hold any more is dropped without a word: blocks may have come, or its time.
-    fn load_mempool(&mut self) {
-        let saved = pool::load(&self.dir);
-        let (count, now) = (saved.len(), self.now());
-        let taken = saved.into_iter().filter(|(time, transaction)| {
-            let transaction = Arc::new(transaction.clone());
-            self.with_mempool(|mempool, cx| mempool.restore(transaction, (*time).min(now), cx))
-        });
-        let taken = taken.count();
-        self.has_loaded_mempool = true;
-        if count > 0 {
-            tracing::info!(taken, dropped = count - taken, "the mempool was read");
-        }
-    }
-
-    /// Core: `DumpMempool`.
-    fn save_mempool(&self) -> Result<(), LedgerError> {
-        // By chunks parents come before their children.
-        let chunks = self.mempool.chunks().flat_map(|chunk| chunk.entries);
-        let entries = chunks.map(|entry| (entry.time, entry.transaction.as_ref()));
-        Ok(pool::save(&self.dir, entries)?)
     }
 
     /// The chain.

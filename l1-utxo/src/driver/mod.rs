@@ -9,6 +9,7 @@ mod ledger;
 mod miner;
 mod network;
 mod reorg;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ pub use indexes::IndexStatus;
 pub use ledger::{Ledger, LedgerError, LedgerOptions, Submission};
 pub use miner::{MineError, Mined, Solution, mine_in_background, solve};
 pub use network::Sink;
+pub use waiting::Import;
 
 /// Requests that wait; further callers wait to hand theirs in.
 const MAILBOX: usize = 256;

@@ -34,6 +34,7 @@ impl Ledger {
         self.network = Some(Box::new(NetworkSide { machine, sink }));
         self.has_network = true;
         self.note_tip();
+        std::mem::take(&mut self.unbroadcast).iter().for_each(|txid| self.broadcast(txid));
     }
 
     /// What is new from now on counts from here.

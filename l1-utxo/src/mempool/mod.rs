@@ -28,7 +28,7 @@ use cluster::{Graph, Plan, Slot};
 use eviction::RollingFeerate;
 
 pub use accept::{Accepted, Context, PackageReport, PackageResult};
-pub use cluster::{Entry, FeeSize, MAX_CLUSTER_COUNT, MAX_CLUSTER_WEIGHT};
+pub use cluster::{ClusterLimits, Entry, FeeSize, MAX_CLUSTER_COUNT};
 pub use error::{Rejection, ScriptFailure, TrucError};
 pub use event::{Event, Removal};
 pub use package::{MAX_PACKAGE_COUNT, PackageError, check_package, is_child_with_parents_tree};
@@ -78,7 +78,7 @@ impl Mempool {
     /// An empty mempool.
     pub fn new(policy: Policy) -> Self {
         Self {
-            graph: Graph::default(),
+            graph: Graph::new(policy.cluster_limits),
             policy,
             rolling: RollingFeerate::default(),
             usage: 0,

@@ -30,7 +30,11 @@ impl Mempool {
     /// come.
     pub fn prioritise(&mut self, txid: Txid, delta: i64) -> Result<(), PriorityError> {
         let slot = self.graph.slot(&txid);
-        let makes_dust = |slot| self.graph.entry(slot).transaction.output.iter().any(is_dust);
+        let feerate = self.policy.dust_feerate;
+        let makes_dust = |slot| {
+            let mut outputs = self.graph.entry(slot).transaction.output.iter();
+            outputs.any(|output| is_dust(output, feerate))
+        };
         if self.policy.requires_standard && slot.is_some_and(makes_dust) {
             return Err(PriorityError::Dust);
         }

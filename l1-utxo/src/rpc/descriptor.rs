@@ -15,6 +15,7 @@ use super::argument;
 use super::dialect::{RpcError, code};
 use super::method::decode_address;
 use super::render;
+use super::sign::{Keystore, expand};
 
 /// Children of a ranged descriptor that a scan takes by default.
 const DEFAULT_RANGE: (u32, u32) = (0, 1_000);
@@ -189,19 +190,51 @@ pub fn range(value: &Value) -> Result<(u32, u32), RpcError> {
     Ok((u32::try_from(first).unwrap_or(0), u32::try_from(last).unwrap_or(0)))
 }
 
-/// The scripts of a scan object: a descriptor, or an object with one and its range (Core: `EvalDescriptorStringOrObject`).
-pub fn scripts_of(object: &Value) -> Result<Vec<(ScriptBuf, String)>, RpcError> {
+/// The descriptor and the range of a scan object, which may be a descriptor alone.
+fn scan_object(object: &Value) -> Result<(&str, (u32, u32)), RpcError> {
     let invalid = |message: &str| RpcError::new(code::INVALID_PARAMETER, message);
-    let (text, wanted) = match object {
-        Value::String(text) => (text.as_str(), DEFAULT_RANGE),
+    match object {
+        Value::String(text) => Ok((text.as_str(), DEFAULT_RANGE)),
         Value::Object(fields) => {
             let text = fields.get("desc").filter(|text| !text.is_null());
             let text = text.ok_or_else(|| invalid("Descriptor needs to be provided in scan object"))?;
             let wanted = fields.get("range").filter(|range| !range.is_null()).map(range).transpose()?;
-            (argument::text(text)?, wanted.unwrap_or(DEFAULT_RANGE))
+            Ok((argument::text(text)?, wanted.unwrap_or(DEFAULT_RANGE)))
         }
-        _ => return Err(invalid("Scan object needs to be either a string or an object")),
+        _ => Err(invalid("Scan object needs to be either a string or an object")),
+    }
+}
+
+/// Adds the keys and scripts of a scan object (Core: `EvalDescriptorStringOrObject` with its provider).
+pub fn add_keys(object: &Value, keys: &mut Keystore) -> Result<(), RpcError> {
+    let (text, wanted) = scan_object(object)?;
+    // For what is wrong with it, in Core's words.
+    Descriptor::parse(text, false)?;
+    let body = check_checksum(text, false)?;
+    let inner = |name: &str| body.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')');
+    let forms = if inner("addr").is_some() || inner("raw").is_some() {
+        Vec::new()
+    } else if let Some(key) = inner("combo") {
+        vec![format!("pkh({key})"), format!("sh(wpkh({key}))"), format!("wpkh({key})")]
+    } else if let Some(key) = inner("rawtr") {
+        vec![format!("pkh({key})")]
+    } else {
+        vec![body.to_owned()]
     };
+    let simple = forms.len() > 1;
+    for form in forms {
+        match expand(&form, wanted, keys) {
+            // Long keys have no segwit outputs.
+            Err(_) if simple => {}
+            outcome => outcome.map_err(|error| refused(error.to_string()))?,
+        }
+    }
+    Ok(())
+}
+
+/// The scripts of a scan object: a descriptor, or an object with one and its range (Core: `EvalDescriptorStringOrObject`).
+pub fn scripts_of(object: &Value) -> Result<Vec<(ScriptBuf, String)>, RpcError> {
+    let (text, wanted) = scan_object(object)?;
     let mut scripts = Vec::new();
     for descriptor in Descriptor::parse(text, false)? {
         let (first, last) = if descriptor.is_range() { wanted } else { (0, 0) };

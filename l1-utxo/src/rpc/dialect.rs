@@ -26,6 +26,8 @@ pub mod code {
     pub const IN_WARMUP: i32 = -28;
     /// The database failed or a chain operation could not be done.
     pub const DATABASE: i32 = -20;
+    /// The node has not caught up with the network yet.
+    pub const CLIENT_IN_INITIAL_DOWNLOAD: i32 = -10;
     /// The node is shutting down.
     pub const CLIENT_NOT_CONNECTED: i32 = -9;
     /// The node, or the ban, is there already.

@@ -11,9 +11,11 @@ mod descriptor;
 mod dialect;
 mod method;
 pub mod notify;
+mod psbt;
 mod render;
 mod rest;
 mod server;
+mod sign;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -56,6 +58,7 @@ pub struct Context {
     stop: Arc<watch::Sender<bool>>,
     template: render::TemplateText,
     scan: Arc<method::Scan>,
+    block_scan: Arc<method::Scan>,
     publications: Vec<Publication>,
 }
 
@@ -114,6 +117,7 @@ impl Service {
             stop: Arc::clone(&self.stop),
             template: render::TemplateText::default(),
             scan: Arc::default(),
+            block_scan: Arc::default(),
             publications: self.offer.publications.clone(),
         };
         if self.context.set(context).is_err() {

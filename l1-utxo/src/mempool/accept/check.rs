@@ -83,7 +83,7 @@ impl Mempool {
             fee,
             delta: self.deltas.get(&txid).copied().unwrap_or(0),
             sigops,
-            weight: transaction.weight().to_wu().max(sigops * policy::BYTES_PER_SIGOP),
+            weight: transaction.weight().to_wu().max(sigops * self.policy.bytes_per_sigop),
             parents: parents.into_iter().collect(),
             new_parents: new_parents.collect(),
             children: self.children_of(&transaction, txid, rules),
@@ -96,7 +96,7 @@ impl Mempool {
 
     fn check_standard(&self, transaction: &Transaction) -> Result<(), Rejection> {
         if self.policy.requires_standard {
-            policy::check_standard(transaction)?;
+            policy::check_standard(transaction, &self.policy)?;
         }
         policy::check_least_size(transaction)
     }
@@ -139,7 +139,9 @@ impl Mempool {
 
     fn check_fees(&self, candidate: &Candidate, rules: Rules) -> Result<(), Rejection> {
         let pays = candidate.fee.to_sat() != 0 || candidate.modified_fee() != 0;
-        if self.policy.requires_standard && pays && candidate.transaction.output.iter().any(is_dust) {
+        let feerate = self.policy.dust_feerate;
+        let makes_dust = || candidate.transaction.output.iter().any(|output| is_dust(output, feerate));
+        if self.policy.requires_standard && pays && makes_dust() {
             return Err(Rejection::DustWithFee);
         }
         if candidate.sigops > policy::MAX_STANDARD_TX_SIGOPS_COST {
@@ -188,7 +190,7 @@ impl Mempool {
         let new = candidate.new_parents.iter().map(|place| (before[*place].txid, &before[*place].transaction));
         for (txid, parent) in here.chain(new) {
             let outputs = (0u32..).zip(&parent.output);
-            let mut dust = outputs.filter(|(_, output)| is_dust(output));
+            let mut dust = outputs.filter(|(_, output)| is_dust(output, self.policy.dust_feerate));
             if !dust.all(|(vout, _)| spent.contains(&OutPoint { txid, vout })) {
                 return Err(Rejection::MissingEphemeralSpends { txid: candidate.txid, wtxid: candidate.wtxid });
             }

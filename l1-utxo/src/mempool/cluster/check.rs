@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::linearization::{Chunk, chunks};
-use super::{Cluster, ClusterId, Graph, MAX_CLUSTER_COUNT, MAX_CLUSTER_WEIGHT, Rank, Slot, index_of};
+use super::{Cluster, ClusterId, Graph, Rank, Slot, index_of};
 
 impl Graph {
     /// Panics unless every index agrees with the entries, and every cluster is whole, within its limits and in a valid
@@ -34,9 +34,9 @@ impl Graph {
     }
 
     fn check_cluster(&self, id: ClusterId, cluster: &Cluster) {
-        assert!(cluster.order.len() <= MAX_CLUSTER_COUNT, "the cluster's count");
+        assert!(cluster.order.len() <= self.limits.count, "the cluster's count");
         let weight: u64 = cluster.order.iter().map(|slot| self.entry(*slot).weight).sum();
-        assert!(cluster.order.len() == 1 || weight <= MAX_CLUSTER_WEIGHT, "the cluster's weight");
+        assert!(cluster.order.len() == 1 || weight <= self.limits.weight, "the cluster's weight");
         let mut seen = BTreeSet::new();
         for slot in &cluster.order {
             let entry = self.entry(*slot);

@@ -21,19 +21,21 @@ pub(super) use self::entry::{ClusterId, Slot, memory_usage};
 pub use self::linearization::{FeeSize, MAX_CLUSTER_COUNT, compare_diagrams};
 
 /// Weight of one cluster at most: 101,000 virtual bytes (Core: `DEFAULT_CLUSTER_SIZE_LIMIT_KVB`).
-pub const MAX_CLUSTER_WEIGHT: u64 = 4 * 101_000;
+const MAX_CLUSTER_WEIGHT: u64 = 4 * 101_000;
 
 /// A cluster: its transactions in mining order, cut into chunks.
 #[derive(Debug, Clone, Default)]
 pub(in crate::mempool) struct Cluster {
     pub(in crate::mempool) order: Vec<Slot>,
     pub(in crate::mempool) chunks: Vec<Chunk>,
+    /// Each spends the one before, so that there is no other order.
+    is_row: bool,
 }
 
 impl Cluster {
-    /// Two transactions have one order at most to choose from, which is found.
+    /// Two transactions have one order at most to choose from, and so have those that hang on each other in a row.
     const fn is_unproven(&self) -> bool {
-        self.order.len() > 2
+        self.order.len() > 2 && !self.is_row
     }
 }
 
@@ -96,6 +98,21 @@ fn newcomer_place(slot: Slot) -> Option<usize> {
     (place < MOST_NEWCOMERS).then_some(place as usize)
 }
 
+/// What a cluster holds at most (Core: `-limitclustercount`, `-limitclustersize`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterLimits {
+    /// Transactions, [`MAX_CLUSTER_COUNT`] at most.
+    pub count: usize,
+    /// Weight of all of them.
+    pub weight: u64,
+}
+
+impl Default for ClusterLimits {
+    fn default() -> Self {
+        Self { count: MAX_CLUSTER_COUNT, weight: MAX_CLUSTER_WEIGHT }
+    }
+}
+
 /// The cluster would hold too many transactions or weigh too much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::mempool) struct TooLarge;
@@ -113,9 +130,15 @@ pub(in crate::mempool) struct Graph {
     by_time: BTreeSet<(i64, Slot)>,
     /// Clusters whose linearization may not be the best one.
     unproven: usize,
+    limits: ClusterLimits,
 }
 
 impl Graph {
+    /// An empty one.
+    pub(in crate::mempool) fn new(limits: ClusterLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
     /// Whether every linearization is known to be the best one.
     pub(in crate::mempool) const fn is_optimal(&self) -> bool {
         self.unproven == 0
@@ -242,7 +265,7 @@ impl Graph {
         };
         let components = components(slots.len(), &edges);
         let mut parents: Vec<Vec<u64>> = components.sets.iter().map(|set| vec![0; set.len()]).collect();
-        if components.sets.iter().any(|set| set.len() > MAX_CLUSTER_COUNT) {
+        if components.sets.iter().any(|set| set.len() > self.limits.count) {
             return Err(TooLarge);
         }
         for (parent, child) in edges {
@@ -253,7 +276,7 @@ impl Graph {
         let clusters = sets.map(|(set, parents)| {
             let members: Vec<Slot> = set.iter().map(|place| slots[*place]).collect();
             let nodes = members.iter().zip(parents);
-            arrange(&members, nodes.map(|(slot, parents)| Node { size: size(*slot), parents }).collect())
+            arrange(&members, nodes.map(|(slot, parents)| Node { size: size(*slot), parents }).collect(), self.limits)
         });
         Ok(Plan { replaced, clusters: clusters.collect::<Result<_, _>>()? })
     }
@@ -384,12 +407,14 @@ fn index_of(position: usize) -> u32 {
 }
 
 /// Linearizes one connected set.
-fn arrange(members: &[Slot], nodes: Vec<Node>) -> Result<Cluster, TooLarge> {
-    if nodes.iter().map(|node| node.size.weight).sum::<u64>() > MAX_CLUSTER_WEIGHT {
+fn arrange(members: &[Slot], nodes: Vec<Node>, limits: ClusterLimits) -> Result<Cluster, TooLarge> {
+    if nodes.iter().map(|node| node.size.weight).sum::<u64>() > limits.weight {
         return Err(TooLarge);
     }
     let order = linearize(&nodes);
+    let is_row = order.windows(2).all(|pair| nodes[pair[1]].parents >> pair[0] & 1 == 1);
     Ok(Cluster {
+        is_row,
         chunks: chunks(order.iter().map(|index| nodes[*index].size)),
         order: order.into_iter().map(|index| members[index]).collect(),
     })

@@ -12,6 +12,7 @@ pub(super) mod truc;
 use bitcoin::{Script, ScriptBuf, Transaction, TxIn, TxOut};
 
 use self::output::{OutputType, classify, is_dust, is_pay_to_anchor};
+use super::cluster::ClusterLimits;
 use super::error::Rejection;
 use crate::consensus::script::{self, ScriptError};
 use crate::consensus::sigop::{count_sigops, spent_sigop_count};
@@ -28,10 +29,10 @@ const MAX_DUST_OUTPUTS: usize = 1;
 const MAX_BARE_MULTISIG_KEYS: usize = 3;
 /// Sigop cost of one standard transaction at most: a fifth of a block's.
 pub const MAX_STANDARD_TX_SIGOPS_COST: u64 = 80_000 / 5;
-/// Weight units that one sigop counts for at least.
-pub const BYTES_PER_SIGOP: u64 = 20;
-/// Bytes of all OP_RETURN scripts of a transaction together at most.
-pub const MAX_DATA_CARRIER_BYTES: usize = 100_000;
+/// Weight units that one sigop counts for at least by default.
+const BYTES_PER_SIGOP: u64 = 20;
+/// Bytes of all OP_RETURN scripts of a transaction together at most by default.
+const MAX_DATA_CARRIER_BYTES: usize = 100_000;
 
 /// What the owner of a node may set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,16 @@ pub struct Policy {
     pub min_relay_feerate: u64,
     /// Feerate that a replacement must pay on top, in sat/kvB.
     pub incremental_feerate: u64,
+    /// Feerate below which it is not worth spending an output, in sat/kvB (Core: `-dustrelayfee`).
+    pub dust_feerate: u64,
+    /// Bytes of all OP_RETURN scripts of a transaction together at most (Core: `-datacarriersize`).
+    pub data_carrier_bytes: usize,
+    /// Whether outputs to several keys that are not hashed are standard (Core: `-permitbaremultisig`).
+    pub permits_bare_multisig: bool,
+    /// Weight units that one sigop counts for at least (Core: `-bytespersigop`).
+    pub bytes_per_sigop: u64,
+    /// What hangs together at most.
+    pub cluster_limits: ClusterLimits,
     /// Whether only standard transactions come in (Core: not `-acceptnonstdtxn`).
     pub requires_standard: bool,
     /// Whether the mempool checks itself after every change, for tests: it takes long (Core: `-checkmempool`).
@@ -57,6 +68,11 @@ impl Default for Policy {
             expiry: 336 * 60 * 60,
             min_relay_feerate: 100,
             incremental_feerate: 100,
+            dust_feerate: 3_000,
+            data_carrier_bytes: MAX_DATA_CARRIER_BYTES,
+            permits_bare_multisig: true,
+            bytes_per_sigop: BYTES_PER_SIGOP,
+            cluster_limits: ClusterLimits::default(),
             requires_standard: true,
             checks_itself: false,
         }
@@ -69,7 +85,7 @@ pub const fn fee_at(feerate: u64, vsize: u64) -> u64 {
 }
 
 /// Core's `IsStandardTx`.
-pub fn check_standard(transaction: &Transaction) -> Result<(), Rejection> {
+pub fn check_standard(transaction: &Transaction, policy: &Policy) -> Result<(), Rejection> {
     if !(1..=3).contains(&transaction.version.0) {
         return Err(Rejection::Version);
     }
@@ -84,7 +100,7 @@ pub fn check_standard(transaction: &Transaction) -> Result<(), Rejection> {
             return Err(Rejection::ScriptSigNotPushOnly);
         }
     }
-    check_outputs(&transaction.output)
+    check_outputs(&transaction.output, policy)
 }
 
 /// The rule against transactions that look like two nodes of a merkle tree (CVE-2017-12842).
@@ -95,14 +111,15 @@ pub fn check_least_size(transaction: &Transaction) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn check_outputs(outputs: &[TxOut]) -> Result<(), Rejection> {
-    let mut data_carrier_left = MAX_DATA_CARRIER_BYTES;
+fn check_outputs(outputs: &[TxOut], policy: &Policy) -> Result<(), Rejection> {
+    let mut data_carrier_left = policy.data_carrier_bytes;
     for output in outputs {
         match classify(&output.script_pubkey) {
             OutputType::NonStandard => return Err(Rejection::ScriptPubKey),
             OutputType::MultiSig { keys, .. } if keys.len() > MAX_BARE_MULTISIG_KEYS => {
                 return Err(Rejection::ScriptPubKey);
             }
+            OutputType::MultiSig { .. } if !policy.permits_bare_multisig => return Err(Rejection::BareMultisig),
             OutputType::NullData => {
                 data_carrier_left =
                     data_carrier_left.checked_sub(output.script_pubkey.len()).ok_or(Rejection::DataCarrier)?;
@@ -110,7 +127,7 @@ fn check_outputs(outputs: &[TxOut]) -> Result<(), Rejection> {
             _ => {}
         }
     }
-    if outputs.iter().filter(|output| is_dust(output)).count() > MAX_DUST_OUTPUTS {
+    if outputs.iter().filter(|output| is_dust(output, policy.dust_feerate)).count() > MAX_DUST_OUTPUTS {
         return Err(Rejection::Dust);
     }
     Ok(())

@@ -7,8 +7,6 @@ use bitcoin::{Script, TxOut};
 use crate::chain::is_unspendable;
 use crate::consensus::script::Instructions;
 
-/// Feerate below which it is not worth spending an output, in sat/kvB.
-const DUST_RELAY_FEE: u64 = 3_000;
 const OP_1: u8 = 0x51;
 const OP_16: u8 = 0x60;
 const OP_CHECKSIG: u8 = 0xac;
@@ -148,20 +146,20 @@ fn key_count(bytes: &mut &[u8]) -> Option<u8> {
     (usize::from(count) <= MAX_MULTISIG_KEYS).then_some(count)
 }
 
-/// Whether spending the output would cost more than it is worth.
-pub fn is_dust(output: &TxOut) -> bool {
-    output.value.to_sat() < dust_threshold(output)
+/// Whether spending the output would cost more than it is worth at this feerate in sat/kvB.
+pub fn is_dust(output: &TxOut, feerate: u64) -> bool {
+    output.value.to_sat() < dust_threshold(output, feerate)
 }
 
-/// The value in satoshi below which the output is dust.
-pub fn dust_threshold(output: &TxOut) -> u64 {
+/// The value in satoshi below which the output is dust at this feerate in sat/kvB.
+pub fn dust_threshold(output: &TxOut, feerate: u64) -> u64 {
     if is_unspendable(&output.script_pubkey) {
         return 0;
     }
     // Outpoint, script length, sequence, and a signature with a key: a quarter of it in a witness.
     let spend = if output.script_pubkey.is_witness_program() { 32 + 4 + 1 + 107 / 4 + 4 } else { 32 + 4 + 1 + 107 + 4 };
     let size = output.size() as u64 + spend;
-    (DUST_RELAY_FEE * size).div_ceil(1_000)
+    feerate.saturating_mul(size).div_ceil(1_000)
 }
 
 #[cfg(test)]
@@ -204,7 +202,7 @@ mod tests {
 
     #[test]
     fn dust_is_cores() {
-        let dust = |hex: &str| dust_threshold(&TxOut { value: Amount::ZERO, script_pubkey: script(hex) });
+        let dust = |hex: &str| dust_threshold(&TxOut { value: Amount::ZERO, script_pubkey: script(hex) }, 3_000);
         assert_eq!(dust(&format!("76a914{}88ac", "00".repeat(20))), 546);
         assert_eq!(dust(&format!("0014{}", "00".repeat(20))), 294);
         assert_eq!(dust(&format!("5120{}", "00".repeat(32))), 330);

@@ -38,7 +38,7 @@ fn transaction(inputs: u32) -> Transaction {
 fn changed(change: impl FnOnce(&mut Transaction)) -> Result<(), Rejection> {
     let mut changed = transaction(1);
     change(&mut changed);
-    check_standard(&changed)
+    check_standard(&changed, &Policy::default())
 }
 
 fn push(bytes: usize) -> PushBytesBuf {
@@ -59,7 +59,10 @@ fn the_form_is_checked() {
     let anchor = ScriptBuf::from_bytes(vec![0x51, 2, 0x4e, 0x73]);
     let mut small = transaction(1);
     small.output = vec![pay(anchor.clone())];
-    assert_eq!((check_standard(&small), check_least_size(&small)), (Ok(()), Err(Rejection::TooSmall)));
+    assert_eq!(
+        (check_standard(&small, &Policy::default()), check_least_size(&small)),
+        (Ok(()), Err(Rejection::TooSmall))
+    );
     // 65 bytes are the least.
     let script_sig = Builder::new().push_int(1).into_script();
     let just = changed(|tx| {
@@ -87,7 +90,7 @@ fn outputs_are_checked() {
     assert_eq!(with(data(80_000)), Ok(()));
     let much = changed(|tx| tx.output.extend([data(45_000), data(45_000), data(9_990)]));
     assert_eq!(much, Err(Rejection::TooHeavy));
-    assert_eq!(check_outputs(&[data(50_000), data(50_000)]), Err(Rejection::DataCarrier));
+    assert_eq!(check_outputs(&[data(50_000), data(50_000)], &Policy::default()), Err(Rejection::DataCarrier));
     let dust = TxOut { value: Amount::from_sat(329), script_pubkey: p2wsh() };
     assert_eq!(with(dust.clone()), Ok(()), "one may be spent at once");
     assert_eq!(changed(|tx| tx.output.extend([dust.clone(), dust])), Err(Rejection::Dust));

@@ -8,6 +8,7 @@ mod mempool;
 mod mining;
 mod network;
 mod peer;
+mod psbt;
 mod query;
 pub mod rawtransaction;
 mod script;
@@ -50,12 +51,13 @@ fn all() -> impl Iterator<Item = &'static Method> {
         mining::METHODS,
         network::METHODS,
         peer::METHODS,
-        rawtransaction::METHODS,
     ]
     .into_iter()
     .flatten()
     .chain(mempool::methods())
     .chain(query::methods())
+    .chain(psbt::methods())
+    .chain(rawtransaction::methods())
     .chain(script::methods())
 }
 

@@ -3,14 +3,18 @@
 //! Conversion, no logic: the mempool decides. Fees are in `fee`, lists of transactions in `package`.
 
 mod fee;
+mod file;
 mod package;
+
+use std::collections::BTreeSet;
 
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{OutPoint, Txid};
 use serde_json::{Map, Value, json};
 
 use super::Method;
-use crate::mempool::{Entry, MAX_CLUSTER_COUNT, MAX_CLUSTER_WEIGHT, Mempool, policy};
+use crate::driver::Ledger;
+use crate::mempool::{Entry, Mempool};
 use crate::rpc::Context;
 use crate::rpc::argument::{self, Argument, Kind, Params, optional, required};
 use crate::rpc::dialect::{RpcError, code};
@@ -21,7 +25,7 @@ const VERBOSE: Argument = optional("verbose", Kind::Bool, "True for a json objec
 
 /// The methods of this folder.
 pub(super) fn methods() -> impl Iterator<Item = &'static Method> {
-    [METHODS, fee::METHODS, package::METHODS].into_iter().flatten()
+    [METHODS, fee::METHODS, file::METHODS, package::METHODS].into_iter().flatten()
 }
 
 const METHODS: &[Method] = &[
@@ -96,6 +100,7 @@ const METHODS: &[Method] = &[
 
 async fn getmempoolinfo(cx: &Context) -> Result<Value, RpcError> {
     cx.run(|ledger| {
+        let unbroadcast = ledger.unbroadcast().len();
         let mempool = ledger.mempool();
         let policy = mempool.policy();
         json!({
@@ -108,11 +113,11 @@ async fn getmempoolinfo(cx: &Context) -> Result<Value, RpcError> {
             "mempoolminfee": render::feerate(mempool.rolling_feerate().max(policy.min_relay_feerate)),
             "minrelaytxfee": render::feerate(policy.min_relay_feerate),
             "incrementalrelayfee": render::feerate(policy.incremental_feerate),
-            "unbroadcastcount": mempool.len(),
-            "permitbaremultisig": true,
-            "maxdatacarriersize": policy::MAX_DATA_CARRIER_BYTES,
-            "limitclustercount": MAX_CLUSTER_COUNT,
-            "limitclustersize": MAX_CLUSTER_WEIGHT / 4,
+            "unbroadcastcount": unbroadcast,
+            "permitbaremultisig": policy.permits_bare_multisig,
+            "maxdatacarriersize": policy.data_carrier_bytes,
+            "limitclustercount": policy.cluster_limits.count,
+            "limitclustersize": policy.cluster_limits.weight / 4,
             "optimal": mempool.is_optimal(),
             // As in 31.0, whose clients want it.
             "fullrbf": true,
@@ -129,10 +134,11 @@ async fn getrawmempool(cx: &Context, params: Params) -> Result<Value, RpcError> 
         return Err(RpcError::new(code::INVALID_PARAMETER, message));
     }
     cx.run(move |ledger| {
+        let unbroadcast = if verbose { ours(ledger) } else { BTreeSet::new() };
         let mempool = ledger.mempool();
         if verbose {
-            let entries = mempool.entries();
-            return Value::Object(entries.map(|entry| (entry.txid.to_string(), describe(mempool, entry))).collect());
+            let described = |entry: &Entry| (entry.txid.to_string(), describe(mempool, entry, &unbroadcast));
+            return Value::Object(mempool.entries().map(described).collect());
         }
         // Better feerates first, and parents before their children.
         let chunks = mempool.chunks();
@@ -146,6 +152,11 @@ async fn getrawmempool(cx: &Context, params: Params) -> Result<Value, RpcError> 
     .await
 }
 
+/// Transactions of our own that nobody has fetched yet.
+fn ours(ledger: &mut Ledger) -> BTreeSet<Txid> {
+    ledger.unbroadcast().into_iter().collect()
+}
+
 /// The entry, or Core's word for none.
 fn known<'a>(mempool: &'a Mempool, txid: &Txid) -> Result<&'a Entry, RpcError> {
     let missing = || RpcError::new(code::INVALID_ADDRESS_OR_KEY, "Transaction not in mempool");
@@ -155,8 +166,9 @@ fn known<'a>(mempool: &'a Mempool, txid: &Txid) -> Result<&'a Entry, RpcError> {
 async fn getmempoolentry(cx: &Context, params: Params) -> Result<Value, RpcError> {
     let txid = Txid::from_raw_hash(params.hash(0, "txid")?);
     cx.run(move |ledger| {
+        let unbroadcast = ours(ledger);
         let mempool = ledger.mempool();
-        known(mempool, &txid).map(|entry| describe(mempool, entry))
+        known(mempool, &txid).map(|entry| describe(mempool, entry, &unbroadcast))
     })
     .await?
 }
@@ -168,10 +180,12 @@ async fn relatives(cx: &Context, params: Params, which: Relatives) -> Result<Val
     let verbose = params.bool_or(1, false)?;
     let txid = Txid::from_raw_hash(params.hash(0, "txid")?);
     cx.run(move |ledger| {
+        let unbroadcast = if verbose { ours(ledger) } else { BTreeSet::new() };
         let mempool = ledger.mempool();
         let found = which(mempool, known(mempool, &txid)?);
         if verbose {
-            let described = found.into_iter().map(|entry| (entry.txid.to_string(), describe(mempool, entry)));
+            let described = |entry: &Entry| (entry.txid.to_string(), describe(mempool, entry, &unbroadcast));
+            let described = found.into_iter().map(described);
             return Ok(Value::Object(described.collect()));
         }
         Ok(found.into_iter().map(|entry| Value::from(entry.txid.to_string())).collect::<Vec<_>>().into())
@@ -224,7 +238,7 @@ fn signals_replacement(mempool: &Mempool, entry: &Entry) -> bool {
 }
 
 /// Core's `entryToJSON`.
-fn describe(mempool: &Mempool, entry: &Entry) -> Value {
+fn describe(mempool: &Mempool, entry: &Entry, unbroadcast: &BTreeSet<Txid>) -> Value {
     let ancestors = mempool.ancestors(entry);
     let descendants = mempool.descendants(entry);
     let chunk = mempool.chunk(entry);
@@ -252,8 +266,7 @@ fn describe(mempool: &Mempool, entry: &Entry) -> Value {
         "depends": depends,
         "spentby": spentby,
         "bip125-replaceable": signals_replacement(mempool, entry),
-        // There are no peers that could have asked for it.
-        "unbroadcast": true,
+        "unbroadcast": unbroadcast.contains(&entry.txid),
     })
 }
 

@@ -3,6 +3,7 @@
 //! Conversion and arithmetic over what the validation thread hands out; what takes long runs elsewhere. Nothing here
 //! changes the chain. Bitcoin Core: `rpc/blockchain.cpp`, `rpc/mining.cpp`, `rpc/txoutproof.cpp`.
 
+mod activity;
 mod branch;
 mod filter;
 mod proof;
@@ -23,9 +24,17 @@ pub use scan::Scan;
 
 /// The methods of this folder.
 pub(super) fn methods() -> impl Iterator<Item = &'static Method> {
-    [branch::METHODS, filter::METHODS, proof::METHODS, scan::METHODS, statistic::METHODS, work::METHODS]
-        .into_iter()
-        .flatten()
+    [
+        activity::METHODS,
+        branch::METHODS,
+        filter::METHODS,
+        proof::METHODS,
+        scan::METHODS,
+        statistic::METHODS,
+        work::METHODS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// A parameter that names a block by hash, or one of the active chain by height (Core: `ParseHashOrHeight`).

@@ -1,7 +1,7 @@
 //! Coins by descriptor, over all there are (Core: `scantxoutset` in `rpc/blockchain.cpp`).
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 use bitcoin::hashes::Hash;
 use bitcoin::{OutPoint, ScriptBuf};
@@ -33,13 +33,18 @@ pub(super) const METHODS: &[Method] = &[Method {
 /// The scan that runs, if one does: there is at most one.
 #[derive(Debug, Default)]
 pub struct Scan {
-    runs: AtomicBool,
-    aborts: AtomicBool,
-    percent: AtomicU8,
+    pub(super) runs: AtomicBool,
+    pub(super) aborts: AtomicBool,
+    pub(super) percent: AtomicU8,
+    /// Where a scan of blocks is.
+    pub(super) height: AtomicU32,
 }
 
+/// Core's word for a second scan.
+pub(super) const BUSY: &str = "Scan already in progress, use action \"abort\" or \"status\"";
+
 /// Ends the scan's reservation, however it ends.
-struct Reserved<'a>(&'a Scan);
+pub(super) struct Reserved<'a>(&'a Scan);
 
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
@@ -48,7 +53,7 @@ impl Drop for Reserved<'_> {
 }
 
 impl Scan {
-    fn reserve(&self) -> Option<Reserved<'_>> {
+    pub(super) fn reserve(&self) -> Option<Reserved<'_>> {
         if self.runs.swap(true, Ordering::SeqCst) {
             return None;
         }
@@ -75,10 +80,7 @@ async fn scantxoutset(cx: &Context, params: Params) -> Result<Value, RpcError> {
 }
 
 async fn start(cx: &Context, params: &Params) -> Result<Value, RpcError> {
-    let reserved = cx.scan.reserve().ok_or_else(|| {
-        let message = "Scan already in progress, use action \"abort\" or \"status\"";
-        RpcError::new(code::INVALID_PARAMETER, message)
-    })?;
+    let reserved = cx.scan.reserve().ok_or_else(|| RpcError::new(code::INVALID_PARAMETER, BUSY))?;
     if !params.has(1) {
         return Err(RpcError::new(code::MISC, "scanobjects argument is required for the start action"));
     }

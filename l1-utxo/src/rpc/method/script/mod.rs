@@ -1,8 +1,11 @@
-//! Scripts and descriptors, without the chain (Core: `rpc/output_script.cpp`, `decodescript` in `rpc/rawtransaction.cpp`).
+//! Scripts, descriptors, addresses of several keys and signed messages, without the chain.
+//! Core: `rpc/output_script.cpp`, `rpc/signmessage.cpp`, `decodescript` in `rpc/rawtransaction.cpp`.
 //!
 //! Nothing here asks the validation thread. What a descriptor means is known to `rpc::descriptor`.
 
 mod decode;
+mod message;
+mod multisig;
 
 use serde_json::{Value, json};
 
@@ -14,7 +17,7 @@ use crate::rpc::render;
 
 /// The methods of this folder.
 pub(super) fn methods() -> impl Iterator<Item = &'static Method> {
-    METHODS.iter().chain(decode::METHODS)
+    [METHODS, decode::METHODS, message::METHODS, multisig::METHODS].into_iter().flatten()
 }
 
 const METHODS: &[Method] = &[

@@ -1,4 +1,10 @@
-//! Transactions as bytes (Core: `rpc/rawtransaction.cpp`, `rpc/mempool.cpp`).
+//! Transactions as bytes: read, sent and looked up here; made in `create`, signed in `sign`.
+//!
+//! Keys that a call brings are forgotten when it is answered. Nothing here knows a wallet.
+//! Bitcoin Core: `rpc/rawtransaction.cpp`, `rpc/mempool.cpp`.
+
+pub(super) mod create;
+pub(super) mod sign;
 
 use std::sync::Arc;
 
@@ -26,7 +32,12 @@ const DEFAULT_MAX_FEERATE: u64 = 10_000_000;
 pub(super) const MAX_FEERATE: Argument =
     optional("maxfeerate", Kind::Any, "Reject transactions that pay more, in BTC/kvB; 0.10 by default, 0 for any");
 
-pub(super) const METHODS: &[Method] = &[
+/// The methods of this folder.
+pub(super) fn methods() -> impl Iterator<Item = &'static Method> {
+    [METHODS, create::METHODS, sign::METHODS].into_iter().flatten()
+}
+
+const METHODS: &[Method] = &[
     Method {
         name: "decoderawtransaction",
         category: "rawtransactions",
