@@ -1,5 +1,6 @@
 //! What the owner sets: command line over config file over defaults. Every bad value is an error that names its key.
 
+mod access;
 mod policy;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,6 +13,7 @@ use bitcoin::{ScriptBuf, Work};
 use clap::{Parser, ValueEnum};
 use serde::Deserialize;
 
+pub use self::access::{Salted, Whitelist};
 use crate::check::{DEFAULT_LEVEL, Request};
 use crate::driver::LedgerOptions;
 use crate::mempool::Policy;
@@ -45,6 +47,15 @@ pub struct Options {
     /// That user's password; better in the config file or the environment, for others can see command lines
     #[arg(long, value_name = "PASSWORD", env = "L1_UTXO_RPC_PASSWORD", hide_env_values = true)]
     pub rpc_password: Option<String>,
+    /// A user besides these, whose password is told by its salted hash; may be given several times
+    #[arg(long, value_name = "USER:SALT$HASH")]
+    pub rpc_auth: Vec<String>,
+    /// Let a user call only these methods; may be given several times
+    #[arg(long, value_name = "USER:METHOD,METHOD...")]
+    pub rpc_whitelist: Vec<String>,
+    /// Let users without a list call nothing [default: true where there is a list]
+    #[arg(long, value_name = "true|false")]
+    pub rpc_whitelist_default: Option<bool>,
     /// Let peers connect here; port 0 picks a free one, which is written to DIR/NETWORK/p2p.addr [default: nowhere;
     /// the port: 18444, devnet 19444]
     #[arg(long, value_name = "HOST:PORT")]
@@ -293,6 +304,10 @@ pub struct Config {
     pub rpc: SocketAddr,
     /// A user and a password besides the cookie.
     pub rpc_login: Option<(String, String)>,
+    /// Users whose passwords are known by their hashes.
+    pub rpc_users: Vec<Salted>,
+    /// What they may call.
+    pub rpc_whitelist: Whitelist,
     /// Whom to speak with, and where to listen.
     pub peers: Settings,
     /// Whether and how to mine in the background.
@@ -360,6 +375,9 @@ impl Options {
             rpc: self.rpc.or(file.rpc),
             rpc_user: self.rpc_user.or(file.rpc_user),
             rpc_password: self.rpc_password.or(file.rpc_password),
+            rpc_auth: or_list(self.rpc_auth, file.rpc_auth),
+            rpc_whitelist: or_list(self.rpc_whitelist, file.rpc_whitelist),
+            rpc_whitelist_default: self.rpc_whitelist_default.or(file.rpc_whitelist_default),
             listen: self.listen.or(file.listen),
             connect: if self.connect.is_empty() { file.connect } else { self.connect },
             add_node: if self.add_node.is_empty() { file.add_node } else { self.add_node },
@@ -424,6 +442,8 @@ impl Options {
             dir: data_dir.join(network.name()),
             rpc: rpc_address(self.rpc.as_deref(), network)?,
             rpc_login: self.rpc_login()?,
+            rpc_users: self.rpc_users()?,
+            rpc_whitelist: self.rpc_lists(),
             peers: self.peers(network, &data_dir)?,
             mine: self.mine(network)?,
             policy: self.policy()?,

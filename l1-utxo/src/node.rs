@@ -67,9 +67,10 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     let address = AddressFile::create(&config.dir, "rpc.addr", listener.local_addr()?)?;
     let notifier = Notifier::bind(&config.publications).await?;
     let login = config.rpc_login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()));
+    let auth = Auth::new(&cookie, login).with(config.rpc_users.clone(), config.rpc_whitelist.clone());
     let offer = Offer { rest: config.rest, publications: config.publications.clone() };
     let service = Arc::new(Service::new(stop.clone(), offer));
-    let server = tokio::spawn(rpc::serve(listener, Auth::new(&cookie, login), Arc::clone(&service)));
+    let server = tokio::spawn(rpc::serve(listener, auth, Arc::clone(&service)));
 
     // From here on callers hear that the node is loading.
     let ledger = load(claim, &config).await?;

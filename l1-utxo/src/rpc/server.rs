@@ -56,19 +56,22 @@ async fn handle(State(door): State<Arc<Door>>, request: Request) -> Response {
     }
     let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"jsonrpc\"")];
     let credential = request.headers().get(header::AUTHORIZATION);
-    match credential.map(|value| value.to_str().unwrap_or_default()) {
-        None => return (StatusCode::UNAUTHORIZED, challenge).into_response(),
-        Some(credential) if !door.auth.admits(credential) => {
-            tracing::warn!("rpc: wrong password");
-            tokio::time::sleep(WRONG_PASSWORD_DELAY).await;
-            return (StatusCode::UNAUTHORIZED, challenge).into_response();
-        }
-        Some(_) => {}
-    }
+    let Some(credential) = credential.map(|value| value.to_str().unwrap_or_default()) else {
+        return (StatusCode::UNAUTHORIZED, challenge).into_response();
+    };
+    let Some(user) = door.auth.admits(credential) else {
+        tracing::warn!("rpc: wrong password");
+        tokio::time::sleep(WRONG_PASSWORD_DELAY).await;
+        return (StatusCode::UNAUTHORIZED, challenge).into_response();
+    };
     // Read only now: a stranger's body costs us nothing.
     let Ok(body) = axum::body::to_bytes(request.into_body(), MAX_BODY).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
+    if !door.auth.permits(&user, &body) {
+        tracing::warn!(user, "rpc: a method that the user may not call");
+        return StatusCode::FORBIDDEN.into_response();
+    }
     let answer = dialect::respond(&body, door.service.as_ref()).await;
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     match answer.body {

@@ -69,8 +69,10 @@ pub(super) const METHODS: &[Method] = &[
         name: "logging",
         category: "control",
         arguments: &[
-            optional("include", Kind::List, "The categories to add to debug logging"),
-            optional("exclude", Kind::List, "The categories to remove from debug logging"),
+            optional("include", Kind::List, "The categories to add to debug logging")
+                .shown("[\"include_category\",...]"),
+            optional("exclude", Kind::List, "The categories to remove from debug logging")
+                .shown("[\"exclude_category\",...]"),
         ],
         about: "Gets the logging configuration; it is set by --log.",
         run: |_, params| Box::pin(async move { logging(&params) }),

@@ -22,8 +22,20 @@ const BATCH: usize = 64;
 
 pub(super) const METHODS: &[Method] = &[
     Method {
+        name: "generate",
+        category: "hidden",
+        arguments: &[],
+        about: "has been replaced by the -generate cli option. Refer to -help for more information.",
+        run: |_, _| {
+            Box::pin(async {
+                let help = super::find("generate").map(Method::help).unwrap_or_default();
+                Err(RpcError::new(code::METHOD_NOT_FOUND, help))
+            })
+        },
+    },
+    Method {
         name: "generateblock",
-        category: "mining",
+        category: "hidden",
         arguments: &[
             required("output", Kind::Text, "The address or descriptor (addr or raw) to mine to"),
             required("transactions", Kind::List, "Hex strings: txids of the mempool, or raw transactions")
@@ -35,7 +47,7 @@ pub(super) const METHODS: &[Method] = &[
     },
     Method {
         name: "generatetoaddress",
-        category: "mining",
+        category: "hidden",
         arguments: &[
             required("nblocks", Kind::Number, "How many blocks are generated"),
             required("address", Kind::Text, "The address to send the newly generated bitcoin to"),
@@ -46,7 +58,7 @@ pub(super) const METHODS: &[Method] = &[
     },
     Method {
         name: "generatetodescriptor",
-        category: "mining",
+        category: "hidden",
         arguments: &[
             required("num_blocks", Kind::Number, "How many blocks are generated"),
             required("descriptor", Kind::Text, "The descriptor to send the newly generated bitcoin to"),

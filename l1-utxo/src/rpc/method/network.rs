@@ -20,6 +20,14 @@ const VERSION: u32 = 310_000;
 
 pub(super) const METHODS: &[Method] = &[
     Method {
+        name: "getaddrmaninfo",
+        category: "network",
+        arguments: &[],
+        about: "Provides information about the node's address manager by returning the number of addresses in the `new` and \
+                `tried` tables and their sum for all networks. Here all of them count as new.",
+        run: |cx, _| Box::pin(async { Ok(getaddrmaninfo(cx)) }),
+    },
+    Method {
         name: "getnetworkinfo",
         category: "network",
         arguments: &[],
@@ -53,6 +61,22 @@ pub(super) const METHODS: &[Method] = &[
     },
 ];
 
+fn getaddrmaninfo(cx: &Context) -> Value {
+    let known = cx.peers.known_addresses(usize::MAX);
+    let count = |new: usize| json!({"new": new, "tried": 0, "total": new});
+    let of = |name: &str| known.iter().filter(|known| network_of(known.address.ip()) == name).count();
+    let mut counts: Map<String, Value> = NETWORKS.iter().map(|name| ((*name).to_owned(), count(of(name)))).collect();
+    counts.insert("all_networks".into(), count(known.len()));
+    Value::Object(counts)
+}
+
+/// The networks that addresses may be of.
+const NETWORKS: [&str; 5] = ["ipv4", "ipv6", "onion", "i2p", "cjdns"];
+
+fn network_of(ip: std::net::IpAddr) -> &'static str {
+    if ip.to_canonical().is_ipv4() { "ipv4" } else { "ipv6" }
+}
+
 async fn getnetworkinfo(cx: &Context) -> Result<Value, RpcError> {
     let policy = cx.run(|ledger| *ledger.mempool().policy()).await?;
     let (inbound, outbound) = cx.peers.counts();
@@ -66,7 +90,7 @@ async fn getnetworkinfo(cx: &Context) -> Result<Value, RpcError> {
         })
     };
     let services = cx.peers.services();
-    let networks = ["ipv4", "ipv6", "onion", "i2p", "cjdns"].map(network);
+    let networks = NETWORKS.map(network);
     Ok(json!({
         "version": VERSION,
         "subversion": cx.peers.user_agent(),

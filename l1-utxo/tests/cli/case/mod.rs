@@ -3,7 +3,9 @@
 //! malformed, `dialect` the requests themselves.
 
 mod dialect;
+mod raw;
 mod shape;
+mod signature;
 mod value;
 
 use serde_json::Value;

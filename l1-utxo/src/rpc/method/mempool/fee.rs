@@ -13,6 +13,20 @@ const MAX_CONFIRMATION_TARGET: i32 = 1_008;
 
 pub(super) const METHODS: &[Method] = &[
     Method {
+        name: "estimaterawfee",
+        category: "hidden",
+        arguments: &[
+            required("conf_target", Kind::Number, "Confirmation target in blocks (1 - 1008)"),
+            optional(
+                "threshold",
+                Kind::Number,
+                "The proportion of transactions that must have been confirmed; 0.95 by default",
+            ),
+        ],
+        about: "What each horizon of Core's estimator would know. There is no such history here: each says that it has no data.",
+        run: |_, params| Box::pin(async move { estimaterawfee(&params) }),
+    },
+    Method {
         name: "estimatesmartfee",
         category: "util",
         arguments: &[
@@ -72,13 +86,49 @@ async fn getprioritisedtransactions(cx: &Context) -> Result<Value, RpcError> {
     .await
 }
 
-/// What the mempool says: nothing while all of it fits into the blocks to come, as a young Core; else what it takes.
-async fn estimatesmartfee(cx: &Context, params: Params) -> Result<Value, RpcError> {
+fn confirmation_target(params: &Params) -> Result<i32, RpcError> {
     let target = params.int(0)?;
     if !(1..=MAX_CONFIRMATION_TARGET).contains(&target) {
         let message = format!("Invalid conf_target, must be between 1 and {MAX_CONFIRMATION_TARGET}");
         return Err(RpcError::new(code::INVALID_PARAMETER, message));
     }
+    Ok(target)
+}
+
+/// Core's horizons: their names, how many blocks they look ahead, how fast they forget, and their step.
+const HORIZONS: [(&str, i32, f64, u32); 3] =
+    [("short", 12, 0.962, 1), ("medium", 48, 0.9952, 2), ("long", 1_008, 0.999_31, 24)];
+
+fn estimaterawfee(params: &Params) -> Result<Value, RpcError> {
+    let target = confirmation_target(params)?;
+    let threshold = if params.has(1) { params.get(1).as_f64().unwrap_or(2.0) } else { 0.95 };
+    if !(0.0..=1.0).contains(&threshold) {
+        return Err(RpcError::new(code::INVALID_PARAMETER, "Invalid threshold"));
+    }
+    let tracked = HORIZONS.into_iter().filter(|(_, most, ..)| target <= *most);
+    let shown = tracked.map(|(name, _, decay, scale)| {
+        let nothing = json!({
+            "startrange": -1,
+            "endrange": -1,
+            "withintarget": 0,
+            "totalconfirmed": 0,
+            "inmempool": 0,
+            "leftmempool": 0,
+        });
+        let horizon = json!({
+            "decay": render::double(decay),
+            "scale": scale,
+            "fail": nothing,
+            "errors": ["Insufficient data or no feerate found which meets threshold"],
+        });
+        (name.to_owned(), horizon)
+    });
+    Ok(Value::Object(shown.collect()))
+}
+
+/// What the mempool says: nothing while all of it fits into the blocks to come, as a young Core; else what it takes.
+async fn estimatesmartfee(cx: &Context, params: Params) -> Result<Value, RpcError> {
+    let target = confirmation_target(&params)?;
     if params.has(1) {
         let mode = params.text(1)?.to_lowercase();
         if !matches!(mode.as_str(), "unset" | "economical" | "conservative") {

@@ -8,7 +8,7 @@ use super::Method;
 use crate::chain::{BlockId, Entry};
 use crate::consensus::block::{check_block, check_block_in_context};
 use crate::driver::Ledger;
-use crate::rpc::argument::{Kind, Params, optional};
+use crate::rpc::argument::{Kind, Params, optional, required};
 use crate::rpc::dialect::{RpcError, code};
 use crate::rpc::method::block::{block_hash, known};
 use crate::rpc::{Context, render};
@@ -49,7 +49,7 @@ pub(super) const METHODS: &[Method] = &[
     Method {
         name: "pruneblockchain",
         category: "blockchain",
-        arguments: &[optional("height", Kind::Number, "The block height to prune up to")],
+        arguments: &[required("height", Kind::Number, "The block height to prune up to")],
         about: "Blocks are never pruned here.",
         run: |_, _| {
             Box::pin(async {

@@ -23,7 +23,7 @@ pub(super) const METHODS: &[Method] = &[
         name: "gettxoutproof",
         category: "blockchain",
         arguments: &[
-            required("txids", Kind::List, "The txids to filter"),
+            required("txids", Kind::List, "The txids to filter").shown("[\"txid\",...]"),
             optional("blockhash", Kind::Text, "If specified, looks for txid in the block with this hash"),
         ],
         about: "Returns a hex-encoded proof that \"txid\" was included in a block.",

@@ -24,7 +24,7 @@ pub(super) const METHODS: &[Method] = &[Method {
     category: "blockchain",
     arguments: &[
         required("action", Kind::Text, "start, abort or status"),
-        optional("scanobjects", Kind::List, "Descriptors, or objects with desc and range"),
+        optional("scanobjects", Kind::List, "Descriptors, or objects with desc and range").shown("[scanobjects,...]"),
     ],
     about: "Scans the unspent transaction output set for entries that match certain output descriptors.",
     run: |cx, params| Box::pin(scantxoutset(cx, params)),

@@ -22,7 +22,7 @@ pub(super) const METHODS: &[Method] = &[Method {
     category: "blockchain",
     arguments: &[
         required("hash_or_height", Kind::Any, "The block hash or height of the target block"),
-        optional("stats", Kind::List, "Values to plot; all by default"),
+        optional("stats", Kind::List, "Values to plot; all by default").shown("stats"),
     ],
     about: "Compute per block statistics for a given window. All amounts are in satoshis.",
     run: |cx, params| Box::pin(getblockstats(cx, params)),

@@ -1,0 +1,59 @@
+//! What the options say of who may call what.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{ConfigError, Options, value};
+
+/// A user whose password is known by a salted hash only (Core: `-rpcauth`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Salted {
+    /// The user's name.
+    pub user: String,
+    /// What the password is mixed with.
+    pub salt: String,
+    /// HMAC-SHA256 of the password under the salt, in hexadecimal.
+    pub hash: String,
+}
+
+/// What users may call (Core: `-rpcwhitelist`, `-rpcwhitelistdefault`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Whitelist {
+    /// The methods of each user that has a list.
+    pub methods: BTreeMap<String, BTreeSet<String>>,
+    /// Whether others may call nothing.
+    pub is_closed: bool,
+}
+
+impl Options {
+    pub(super) fn rpc_users(&self) -> Result<Vec<Salted>, ConfigError> {
+        self.rpc_auth.iter().map(|text| salted(text)).collect()
+    }
+
+    pub(super) fn rpc_lists(&self) -> Whitelist {
+        let mut lists = Whitelist {
+            is_closed: self.rpc_whitelist_default.unwrap_or(!self.rpc_whitelist.is_empty()),
+            ..Whitelist::default()
+        };
+        for text in &self.rpc_whitelist {
+            let (user, listed) = text.split_once(':').unwrap_or((text, ""));
+            let words = listed.split([',', ' ']).filter(|word| !word.is_empty());
+            let mut methods: BTreeSet<String> = words.map(str::to_owned).collect();
+            // Who is named twice may call what both lists have.
+            if let Some(before) = lists.methods.get(user) {
+                methods.retain(|method| before.contains(method));
+            }
+            lists.methods.insert(user.to_owned(), methods);
+        }
+        lists
+    }
+}
+
+fn salted(text: &str) -> Result<Salted, ConfigError> {
+    let wrong = || value("rpc-auth", text, "expected USER:SALT$HASH, as Bitcoin Core's rpcauth.py prints it");
+    let (user, rest) = text.split_once(':').ok_or_else(wrong)?;
+    let (salt, hash) = rest.split_once('$').ok_or_else(wrong)?;
+    if rest.contains(':') || hash.contains('$') {
+        return Err(wrong());
+    }
+    Ok(Salted { user: user.to_owned(), salt: salt.to_owned(), hash: hash.to_owned() })
+}
