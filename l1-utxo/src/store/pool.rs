@@ -137,8 +137,12 @@ fn parse(mut bytes: Vec<u8>) -> Option<Saved> {
     let mut rest = bytes.get(start..)?;
     let saved = body(&mut rest)?;
     let whole = bytes.len() - rest.len();
-    let is_ours = rest.len() == CHECKSUM && version == PLAIN;
-    (!is_ours || sha256::Hash::hash(&bytes[..whole]).to_byte_array() == *rest).then_some(saved)
+    let is_whole = match rest.len() {
+        0 => true,
+        CHECKSUM => sha256::Hash::hash(&bytes[..whole]).to_byte_array() == *rest,
+        _ => false,
+    };
+    is_whole.then_some(saved)
 }
 
 fn body(rest: &mut &[u8]) -> Option<Saved> {

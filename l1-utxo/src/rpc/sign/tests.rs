@@ -25,7 +25,7 @@ fn multisig(required: u8, seeds: &[u8]) -> ScriptBuf {
 fn spending(count: u32) -> Transaction {
     let input = |vout| TxIn {
         previous_output: OutPoint { txid: bitcoin::Txid::all_zeros(), vout },
-        sequence: Sequence::ZERO,
+        sequence: Sequence(1),
         script_sig: ScriptBuf::new(),
         witness: Witness::new(),
     };
@@ -63,7 +63,7 @@ fn every_kind_of_output_is_signed() {
     let spend = TapSpend { internal_key: Some(internal_key), ..TapSpend::default() };
     keys.add_taproot(output.as_bytes()[2..].try_into().unwrap(), spend);
     let wpkh = ScriptBuf::new_p2wpkh(&key.wpubkey_hash().unwrap());
-    let older = ScriptBuf::from_hex(&format!("21{key}ad00b2")).unwrap();
+    let older = ScriptBuf::from_hex(&format!("21{key}ad51b2")).unwrap();
     let mut outputs = vec![ScriptBuf::new_p2pk(&key), ScriptBuf::new_p2pkh(&key.pubkey_hash()), wpkh.clone(), output];
     keys.add_script(wpkh.clone());
     outputs.push(wpkh.to_p2sh());
