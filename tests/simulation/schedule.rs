@@ -214,6 +214,7 @@ impl World {
             preimage: None,
             payment_hash: None,
             min_final_cltv_expiry_delta: None,
+            blinded: false,
         };
         self.command(who, Command::CreateInvoice(create));
     }

@@ -98,6 +98,7 @@ fn create(description: &str) -> Command {
         preimage: None,
         payment_hash: None,
         min_final_cltv_expiry_delta: None,
+        blinded: false,
     })
 }
 

@@ -78,14 +78,16 @@ pub struct RouteHop {
 /// The end of a route inside a blinded path (BOLT 4, "Route Blinding").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlindedTail {
-    /// The path key for the node that introduces it, which is the last of the route's hops.
+    /// The path key for the first of `hops`, which is the last of the route's hops.
     pub first_path_key: PublicKey,
-    /// All hops of the blinded path, the one that introduces it first. Never empty.
+    /// The hops of the blinded path, the one that introduces it first where that is not the payer. Never empty.
     pub hops: Vec<BlindedHop>,
     /// What arrives at the payee.
     pub amount: Msat,
     /// The least expiry at the payee, in blocks above the present height.
     pub cltv_delta: u32,
+    /// The payer itself introduces the path: the route's only hop is the first behind it, and gets its path key with the HTLC.
+    pub is_entered: bool,
 }
 
 impl Route {

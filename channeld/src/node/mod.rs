@@ -30,6 +30,7 @@ mod tests;
 
 pub use api::{command, event, refusal, reply};
 pub use forward::ForwardingLoad;
+pub use send::path_query;
 
 use std::sync::Arc;
 

@@ -27,5 +27,5 @@ pub use error::{BadOnion, BlindingError, BuildError, InvalidPayload, PathError};
 pub use failure::{Attributed, Failure, Garbled};
 pub use open::{Forwarding, Incoming, NextHop, Opened, Receiving, open};
 pub use packet::{Hop, OnionPacket, Peeled, build, peel};
-pub use path::{BlindedHop, BlindedPath, PathEnd, PathRelay, PathTerms};
+pub use path::{BlindedHop, BlindedPath, Entered, PathEnd, PathRelay, PathTerms};
 pub use payload::{BlindedLast, BlindedPayload, FinalPayload, ForwardPayload, HopPayload, Payload, PaymentData};

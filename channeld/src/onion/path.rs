@@ -3,9 +3,10 @@
 use secp256k1::{PublicKey, SECP256K1, SecretKey, ecdh};
 use serde::{Deserialize, Serialize};
 
-use super::blinding::{EncryptedData, PaymentConstraints, PaymentRelay, node_factor};
+use super::blinding::{EncryptedData, PaymentConstraints, PaymentRelay, node_factor, unblind};
 use super::cipher::{SharedSecret, seal};
-use super::error::PathError;
+use super::error::{BlindingError, PathError};
+use super::open::NextHop;
 use super::packet::{Hop, MAX_HOPS};
 use super::payload::{BlindedLast, BlindedPayload, HopPayload};
 use crate::units::{CltvDelta, CltvExpiry, Msat, NodeId, ShortChannelId};
@@ -63,6 +64,19 @@ pub struct PathRelay {
     pub htlc_maximum_msat: Msat,
 }
 
+/// What is left of a blinded path behind its introduction point, as that one reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entered {
+    /// Where it goes on.
+    pub next: NextHop,
+    /// For that node; it goes with the HTLC.
+    pub path_key: PublicKey,
+    /// What the introduction point may keep.
+    pub relay: PaymentRelay,
+    /// That node first. Never empty.
+    pub hops: Vec<BlindedHop>,
+}
+
 /// Where a blinded path ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathEnd {
@@ -83,6 +97,22 @@ impl PathTerms {
     pub fn fee(&self, amount: Msat) -> Option<Msat> {
         let part = u128::from(amount.msat()) * u128::from(self.fee_proportional_millionths) / MILLION;
         u64::try_from(part + u128::from(self.fee_base_msat)).ok().map(Msat::new)
+    }
+
+    /// Without the hop that the path begins with, for a payer that is this hop. Rounded up: the rest may get a millisatoshi
+    /// or two more. `None` where the hop is to keep more than all together.
+    pub fn after(&self, relay: &PaymentRelay) -> Option<PathTerms> {
+        let hop = u128::from(relay.fee_proportional_millionths);
+        let rest = |part: u128| u32::try_from((part * MILLION).div_ceil(MILLION + hop)).ok();
+        let base = self.fee_base_msat.checked_sub(relay.fee_base_msat)?;
+        let proportional = u128::from(self.fee_proportional_millionths).checked_sub(hop)?;
+        let delta = self.cltv_expiry_delta.blocks().checked_sub(relay.cltv_expiry_delta.blocks())?;
+        Some(PathTerms {
+            fee_base_msat: rest(u128::from(base))?.checked_add(u32::from(proportional > 0))?,
+            fee_proportional_millionths: rest(proportional)?,
+            cltv_expiry_delta: CltvDelta::new(delta),
+            ..*self
+        })
     }
 
     /// Of a path that begins at the payee itself.
@@ -189,18 +219,46 @@ impl BlindedPath {
 
     /// The hops of an onion from the introduction point on, for an HTLC of which `last` arrives.
     pub fn onion_hops(&self, last: BlindedLast) -> Vec<Hop> {
+        let mut hops = self.hops_of(Some(self.first_path_key), last);
+        // The onion for the introduction point is for its true key: the path key is inside.
+        if let Some(first) = hops.first_mut() {
+            first.node_id = self.first_node_id.0;
+        }
+        hops
+    }
+
+    /// The same where the payer is the introduction point itself and `self` begins behind it: the first hop has its path key
+    /// with the HTLC, and its onion is for its blinded key.
+    pub fn onion_hops_inside(&self, last: BlindedLast) -> Vec<Hop> {
+        self.hops_of(None, last)
+    }
+
+    fn hops_of(&self, path_key: Option<PublicKey>, last: BlindedLast) -> Vec<Hop> {
         let count = self.hops.len();
         let hop = |(at, hop): (usize, &BlindedHop)| {
             let payload = HopPayload::from(BlindedPayload {
                 encrypted_recipient_data: hop.encrypted_recipient_data.clone(),
-                current_path_key: (at == 0).then_some(self.first_path_key),
+                current_path_key: path_key.filter(|_| at == 0),
                 last: (at + 1 == count).then_some(last),
             });
-            // The onion for the introduction point is for its true key: the path key is inside.
-            let node_id = if at == 0 { self.first_node_id.0 } else { hop.blinded_node_id };
-            Hop { node_id, payload: payload.encode() }
+            Hop { node_id: hop.blinded_node_id, payload: payload.encode() }
         };
         self.hops.iter().enumerate().map(hop).collect()
+    }
+
+    /// What this node, the path's introduction point, is told in it, and what is left behind it. `ecdh` is that of the node key.
+    ///
+    /// # Errors
+    /// What the payee wrote cannot be read, or names no next hop: among others where the path ends here.
+    pub fn enter(&self, ecdh: impl Fn(&PublicKey) -> ecdh::SharedSecret) -> Result<Entered, BlindingError> {
+        let (first, rest) = self.hops.split_first().ok_or(BlindingError::NoNextHop)?;
+        if rest.is_empty() {
+            return Err(BlindingError::NoNextHop);
+        }
+        let secret = SharedSecret::from(ecdh(&self.first_path_key));
+        let told = unblind(&secret, &self.first_path_key, &first.encrypted_recipient_data)?;
+        let relay = told.data.payment_relay.ok_or(BlindingError::NoPaymentRelay)?;
+        Ok(Entered { next: told.data.next_hop()?, path_key: told.next_path_key, relay, hops: rest.to_vec() })
     }
 }
 

@@ -7,12 +7,14 @@ use bitcoin::Network;
 use bitcoin::hashes::{Hash, sha256};
 use lightning_invoice::{
     Bolt11Invoice, Bolt11InvoiceDescription, Bolt11InvoiceDescriptionRef, Currency, Description, InvoiceBuilder,
-    PaymentSecret, RouteHint, RouteHintHop, RoutingFees,
+    ParseOrSemanticError, PaymentSecret, RawBolt11Invoice, RawTaggedField, RouteHint, RouteHintHop, RoutingFees,
+    SignedRawBolt11Invoice, TaggedField,
 };
 use secp256k1::PublicKey;
 use secp256k1::ecdsa::RecoverableSignature;
 use serde::{Deserialize, Serialize};
 
+use super::blinded::{self, BlindedPaymentPath};
 use crate::units::{CltvDelta, Msat, NodeId, PaymentHash, ShortChannelId, UnixTime};
 use crate::wire::{Feature, Features};
 
@@ -64,6 +66,8 @@ pub struct InvoiceTerms {
     pub basic_mpp: bool,
     /// Ways to the payee over private channels, the payee's peer last in each.
     pub route_hints: Vec<Vec<HintHop>>,
+    /// Ways that hide the payee. Where there are any, neither its secret nor hints nor its wish for blocks is written.
+    pub blinded_paths: Vec<BlindedPaymentPath>,
 }
 
 /// A payment request that was read and checked.
@@ -77,8 +81,8 @@ pub struct PaymentRequest {
     pub amount: Option<Msat>,
     /// What to lock the money to.
     pub payment_hash: PaymentHash,
-    /// What to show to the payee.
-    pub payment_secret: [u8; 32],
+    /// What to show to the payee; `None` with blinded paths.
+    pub payment_secret: Option<[u8; 32]>,
     /// What it is for.
     pub description: InvoiceDescription,
     /// What to give to the payee with the payment (BOLT 11 `m`).
@@ -93,6 +97,8 @@ pub struct PaymentRequest {
     pub features: Features,
     /// Ways to the payee over private channels.
     pub route_hints: Vec<Vec<HintHop>>,
+    /// Ways that hide the payee: where there are any, there is no other.
+    pub blinded_paths: Vec<BlindedPaymentPath>,
 }
 
 /// Why no payment request can be written.
@@ -104,6 +110,9 @@ pub enum InvoiceTermsError {
     /// A way of more than 12 hops.
     #[error("a route hint has more than 12 hops")]
     RouteHintTooLong,
+    /// A blinded path of more than 639 bytes.
+    #[error("a blinded path is too long for an invoice")]
+    BlindedPathTooLong,
     /// The time is beyond 35 bits of seconds.
     #[error("the time is out of range")]
     TimeOutOfRange,
@@ -120,6 +129,7 @@ impl InvoiceTermsError {
             InvoiceTermsError::AmountOutOfRange => "amount_msat",
             InvoiceTermsError::TimeOutOfRange => "expiry",
             InvoiceTermsError::RouteHintTooLong => "route_hints",
+            InvoiceTermsError::BlindedPathTooLong => "blinded",
         }
     }
 }
@@ -147,8 +157,17 @@ pub enum PaymentRequestError {
     },
 }
 
-/// What an invoice may require of us: onions with TLVs, a payment secret, parts (one part will do), metadata.
-const PAYABLE: [Feature; 4] = [Feature::VarOnion, Feature::PaymentSecret, Feature::BasicMpp, Feature::PaymentMetadata];
+/// What an invoice may require of us: onions with TLVs, a payment secret, parts (one part will do), metadata, blinded paths.
+const PAYABLE: [Feature; 6] = [
+    Feature::VarOnion,
+    Feature::PaymentSecret,
+    Feature::BasicMpp,
+    Feature::RouteBlinding,
+    Feature::PaymentMetadata,
+    Feature::Bolt11BlindedPath,
+];
+/// How long an invoice is good that does not say it, in seconds (BOLT 11 `x`).
+const DEFAULT_EXPIRY: u64 = 3_600;
 
 /// Writes a payment request and has it signed with the node key. `sign` gets the hash to sign.
 pub fn create_invoice(
@@ -189,8 +208,32 @@ pub fn create_invoice(
         builder = builder.private_route(RouteHint(hint.iter().map(to_hint_hop).collect()));
     }
     // Description, time and amount are in range by now, so only the hints are left to be wrong.
+    if !terms.blinded_paths.is_empty() {
+        let raw = builder.build_raw().map_err(|_| InvoiceTermsError::RouteHintTooLong)?;
+        return blind(raw, terms, sign);
+    }
     let invoice = builder.build_signed(|hash| sign(*hash.as_ref())).map_err(|_| InvoiceTermsError::RouteHintTooLong)?;
     Ok(invoice.to_string())
+}
+
+/// The invoice with its blinded paths, and without what they stand for (bLIP 39).
+fn blind(
+    mut raw: RawBolt11Invoice,
+    terms: &InvoiceTerms,
+    sign: impl FnOnce([u8; 32]) -> RecoverableSignature,
+) -> Result<String, InvoiceTermsError> {
+    let is_kept = |field: &RawTaggedField| {
+        use TaggedField::{Features, MinFinalCltvExpiryDelta, PaymentSecret, PrivateRoute};
+        let RawTaggedField::KnownSemantics(field) = field else { return true };
+        !matches!(field, PaymentSecret(_) | Features(_) | MinFinalCltvExpiryDelta(_) | PrivateRoute(_))
+    };
+    raw.data.tagged_fields.retain(is_kept);
+    raw.data.tagged_fields.extend(blinded::features_field(&Features::blinded_invoice(terms.basic_mpp)));
+    for path in &terms.blinded_paths {
+        raw.data.tagged_fields.push(path.to_field().map_err(|_| InvoiceTermsError::BlindedPathTooLong)?);
+    }
+    let signed = raw.sign(|hash| Ok::<_, std::convert::Infallible>(sign(*hash.as_ref())));
+    Ok(signed.unwrap_or_else(|never| match never {}).to_string())
 }
 
 /// Reads and checks a payment request of this network; `lightning:` in front is skipped, upper case is read.
@@ -200,24 +243,99 @@ pub fn parse_invoice(text: &str, network: Network) -> Result<PaymentRequest, Pay
         Some((scheme, bare)) if scheme.eq_ignore_ascii_case("lightning:") => bare,
         _ => text,
     };
-    let invoice: Bolt11Invoice = bare
-        .parse()
-        .map_err(|error: lightning_invoice::ParseOrSemanticError| PaymentRequestError::Malformed(error.to_string()))?;
-    if invoice.currency() != currency(network) {
+    let malformed = |error: ParseOrSemanticError| PaymentRequestError::Malformed(error.to_string());
+    let signed: SignedRawBolt11Invoice =
+        bare.parse().map_err(|error| malformed(ParseOrSemanticError::ParseError(error)))?;
+    let paths = blinded::read_fields(&signed.raw_invoice().data.tagged_fields)
+        .map_err(|error| PaymentRequestError::Malformed(error.to_string()))?;
+    let (found, request) = if paths.is_empty() {
+        let invoice = Bolt11Invoice::from_signed(signed)
+            .map_err(|error| malformed(ParseOrSemanticError::SemanticError(error)))?;
+        (invoice.currency(), read_invoice(&invoice))
+    } else {
+        (signed.raw_invoice().currency(), read_blinded(&signed, paths))
+    };
+    if found != currency(network) {
         return Err(PaymentRequestError::OtherNetwork);
     }
-    read_invoice(&invoice)
+    request
+}
+
+/// An invoice with blinded paths: the crate knows no such, so its rules are kept here (BOLT 11, bLIP 39).
+fn read_blinded(
+    signed: &SignedRawBolt11Invoice,
+    mut blinded_paths: Vec<BlindedPaymentPath>,
+) -> Result<PaymentRequest, PaymentRequestError> {
+    let malformed = |why: &str| PaymentRequestError::Malformed(why.to_owned());
+    let raw = signed.raw_invoice();
+    let count = |is: fn(&TaggedField) -> bool| raw.known_tagged_fields().filter(|field| is(field)).count();
+    if count(|field| matches!(field, TaggedField::PaymentHash(_))) > 1 {
+        return Err(malformed("more than one payment hash"));
+    }
+    if count(|field| matches!(field, TaggedField::Description(_) | TaggedField::DescriptionHash(_))) > 1 {
+        return Err(malformed("more than one description"));
+    }
+    if count(|field| matches!(field, TaggedField::PaymentSecret(_) | TaggedField::PrivateRoute(_))) > 0 {
+        return Err(malformed("a payment secret or a route hint beside blinded paths"));
+    }
+    if !signed.check_signature() {
+        return Err(malformed("the signature is wrong"));
+    }
+    let payee = match raw.payee_pub_key() {
+        Some(payee) => payee.0,
+        None => signed.recover_payee_pub_key().map_err(|_| malformed("the signature is wrong"))?.0,
+    };
+    let hash = raw.payment_hash().ok_or_else(|| malformed("no payment hash"))?;
+    let description = match (raw.description(), raw.description_hash()) {
+        (Some(text), _) => InvoiceDescription::Text(text.as_inner().0.clone()),
+        (None, Some(hash)) => InvoiceDescription::Hash(hash.0.to_byte_array()),
+        (None, None) => return Err(malformed("no description")),
+    };
+    let features = read_features(raw.features().map(|features| features.le_flags()).unwrap_or_default())?;
+    // A path that needs what we do not know is none for us.
+    if blinded_paths.iter().all(BlindedPaymentPath::requires_unknown) {
+        let bit = blinded_paths.iter().find_map(|path| path.features.bits().find(|bit| bit % 2 == 0)).unwrap_or(0);
+        return Err(PaymentRequestError::UnknownFeature { bit });
+    }
+    blinded_paths.retain(|path| !path.requires_unknown());
+    let created = raw.data.timestamp.as_unix_timestamp();
+    let expiry = raw.expiry_time().map_or(DEFAULT_EXPIRY, |time| time.as_seconds());
+    Ok(PaymentRequest {
+        text: signed.to_string(),
+        payee: NodeId(payee),
+        amount: read_amount(raw)?,
+        payment_hash: PaymentHash(hash.0.to_byte_array()),
+        payment_secret: None,
+        description,
+        payment_metadata: None,
+        created: UnixTime::from_seconds(created),
+        expires: UnixTime::from_seconds(created.saturating_add(expiry)),
+        // Each path counts it in its own delta.
+        min_final_cltv_expiry_delta: CltvDelta::new(0),
+        features,
+        route_hints: Vec::new(),
+        blinded_paths,
+    })
+}
+
+fn read_amount(raw: &RawBolt11Invoice) -> Result<Option<Msat>, PaymentRequestError> {
+    if raw.hrp.raw_amount.is_none() {
+        return Ok(None);
+    }
+    let pico = raw.amount_pico_btc().ok_or(PaymentRequestError::AmountOutOfRange)?;
+    if pico % 10 != 0 {
+        return Err(PaymentRequestError::Malformed("the amount is no whole number of millisatoshi".to_owned()));
+    }
+    let amount = Msat::new(pico / 10);
+    let is_good = amount != Msat::ZERO && amount.msat() <= crate::units::MAX_MONEY_MSAT;
+    is_good.then_some(Some(amount)).ok_or(PaymentRequestError::AmountOutOfRange)
 }
 
 fn read_invoice(invoice: &Bolt11Invoice) -> Result<PaymentRequest, PaymentRequestError> {
-    let has_amount = invoice.clone().into_signed_raw().raw_invoice().hrp.raw_amount.is_some();
-    let amount = invoice.amount_milli_satoshis().map(Msat::new);
-    if has_amount && !amount.is_some_and(|it| it != Msat::ZERO && it.msat() <= crate::units::MAX_MONEY_MSAT) {
-        return Err(PaymentRequestError::AmountOutOfRange);
-    }
+    let amount = read_amount(invoice.clone().into_signed_raw().raw_invoice())?;
     let delta =
         u16::try_from(invoice.min_final_cltv_expiry_delta()).map_err(|_| PaymentRequestError::CltvDeltaOutOfRange)?;
-    let features = read_features(invoice)?;
+    let features = read_features(invoice.features().map(|features| features.le_flags()).unwrap_or_default())?;
     let created = invoice.duration_since_epoch().as_secs();
     let description = match invoice.description() {
         Bolt11InvoiceDescriptionRef::Direct(text) => InvoiceDescription::Text(text.as_inner().0.clone()),
@@ -228,7 +346,7 @@ fn read_invoice(invoice: &Bolt11Invoice) -> Result<PaymentRequest, PaymentReques
         payee: NodeId(invoice.get_payee_pub_key()),
         amount,
         payment_hash: PaymentHash(invoice.payment_hash().to_byte_array()),
-        payment_secret: invoice.payment_secret().0,
+        payment_secret: Some(invoice.payment_secret().0),
         description,
         payment_metadata: invoice.payment_metadata().cloned(),
         created: UnixTime::from_seconds(created),
@@ -236,11 +354,11 @@ fn read_invoice(invoice: &Bolt11Invoice) -> Result<PaymentRequest, PaymentReques
         min_final_cltv_expiry_delta: CltvDelta::new(delta),
         features,
         route_hints: invoice.route_hints().iter().map(|hint| hint.0.iter().map(from_hint_hop).collect()).collect(),
+        blinded_paths: Vec::new(),
     })
 }
 
-fn read_features(invoice: &Bolt11Invoice) -> Result<Features, PaymentRequestError> {
-    let little_endian = invoice.features().map(|features| features.le_flags()).unwrap_or_default();
+fn read_features(little_endian: &[u8]) -> Result<Features, PaymentRequestError> {
     let features = Features::from_bytes(little_endian.iter().rev().copied().collect());
     let unknown = |bit: &usize| bit.is_multiple_of(2) && !PAYABLE.iter().any(|known| *known as usize == *bit);
     if let Some(bit) = features.bits().find(unknown) {
@@ -314,6 +432,7 @@ mod tests {
             min_final_cltv_expiry_delta: CltvDelta::new(42),
             basic_mpp: true,
             route_hints: vec![vec![hop.clone(), hop.clone()], vec![hop]],
+            blinded_paths: Vec::new(),
         }
     }
 
@@ -328,7 +447,7 @@ mod tests {
             payee: NodeId(key().public_key(SECP256K1)),
             amount: terms.amount,
             payment_hash: terms.payment_hash,
-            payment_secret: terms.payment_secret,
+            payment_secret: Some(terms.payment_secret),
             description: terms.description.clone(),
             payment_metadata: None,
             created: terms.created,
@@ -336,6 +455,7 @@ mod tests {
             min_final_cltv_expiry_delta: terms.min_final_cltv_expiry_delta,
             features: Features::invoice(true),
             route_hints: terms.route_hints.clone(),
+            blinded_paths: Vec::new(),
         };
         assert_eq!(read, expected);
         assert_eq!(parse_invoice(&text, Network::Bitcoin), Err(PaymentRequestError::OtherNetwork));
@@ -351,6 +471,101 @@ mod tests {
         let read = parse_invoice(&text, Network::Regtest).unwrap();
         assert_eq!((read.amount, read.description), (None, terms.description));
         assert_eq!(read.features, Features::invoice(false));
+    }
+
+    /// bLIP 39, "Test Vector".
+    const BLIP_39: &str = "lnbc20m1pvjluezpp5qqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqqqsyqcyq5rqwzqfqypqdq5xysxxatsyp3k7enxv4js5fdqqqqq2qqqqqpgqyzqqqqqqqqqqqqyqqqqqqqqqqqvsqqqqlnxy0ffrlt2y2jgtzw89kgr3zg4dlwtlfycn3yuek8x5eucnuchqps82xf0m2u6sx5wnjw7xxgnxz5kf09quqsv5zvkgj7d5kpzttp4qz7q5qsyqcyq5pzq2feycsemrh7wvendc4kw3tsmkt25a36ev6kfehrv7ecfkrp5zs9q5zqxqspqtr4avek5quzjn427asptzews5wrczfhychr2sq6ue9phmn35tjqcrspqgpsgpgxquyqjzstpsxsu59zqqqqqpqqqqqqyqq2qqqqqqqqqqqqqqqqqqqqqqqqpgqqqqk8t6endgpc99824amqzk9japgu8synwf3wx4qp4ej2r0h8rghypsqsygpf8ynzr8vwleenxdhzke69wrwed2nk8t9n2e8xudnm8pxcvxs2q5qsyqcyq5y4rdlhtf84f8rgdj34275juwls2ftxtcfh035863q3p9k6s94hpxhdmzfn5gxpsazdznxs56j4vt3fdhe00g9v2l3szher50hp4xlggqkxf77f";
+
+    #[test]
+    fn the_invoice_of_blip_39_is_read() {
+        let read = parse_invoice(BLIP_39, Network::Bitcoin).unwrap();
+        assert_eq!(read.amount, Some(Msat::new(2_000_000_000)));
+        assert_eq!(read.payment_secret, None);
+        let secret = SecretKey::from_slice(
+            &hex::decode("e126f68f7eafcc8b74f54d269fe206be715000f94dac067d1c04a8ca3b2db734").unwrap(),
+        );
+        assert_eq!(read.payee.0, secret.unwrap().public_key(SECP256K1));
+        let [one, other] = read.blinded_paths.as_slice() else { panic!("two paths") };
+        assert_eq!((one.terms.fee_base_msat, one.terms.fee_proportional_millionths), (40, 20));
+        assert_eq!(one.terms.cltv_expiry_delta, CltvDelta::new(130));
+        assert_eq!((one.terms.htlc_minimum_msat, one.terms.htlc_maximum_msat), (Msat::new(2), Msat::new(100)));
+        let key = |text: &str| text.parse::<PublicKey>().unwrap();
+        let first = key("03f3311e948feb5115242c4e396c81c448ab7ee5fd24c4e24e66c73533cc4f98b8");
+        assert_eq!(one.path.first_path_key, first);
+        let ids = [
+            "03a8c97ed5cd40d474e4ef18c899854b25e5070106504cb225e6d2c112d61a805e",
+            "0220293926219d8efe733336e2b674570dd96aa763acb3564e6e367b384d861a0a",
+            "02c75eb336a038294eaaf760158b2e851c3c0937262e35401ae64a1bee71a2e40c",
+        ];
+        let hops: Vec<_> = one.path.hops.iter().map(|hop| hop.blinded_node_id).collect();
+        assert_eq!(hops, ids.map(key));
+        assert_eq!(one.path.first_node_id.0, hops[0]);
+        let data = ["0102030405", "0504030201", "0102030405060708090a0b0c0d0e"].map(|it| hex::decode(it).unwrap());
+        let told: Vec<_> = one.path.hops.iter().map(|hop| hop.encrypted_recipient_data.clone()).collect();
+        assert_eq!(told, data);
+        assert_eq!((other.terms.fee_base_msat, other.path.hops.len()), (4, 1));
+        // Written again, each path is the same field.
+        let signed: SignedRawBolt11Invoice = BLIP_39.parse().unwrap();
+        let fields = &signed.raw_invoice().data.tagged_fields;
+        let written: Vec<_> = read.blinded_paths.iter().map(|path| path.to_field().unwrap()).collect();
+        let unknown: Vec<_> =
+            fields.iter().filter(|field| matches!(field, RawTaggedField::UnknownSemantics(_))).cloned().collect();
+        assert_eq!(written, unknown);
+    }
+
+    fn blinded_terms() -> InvoiceTerms {
+        let path = parse_invoice(BLIP_39, Network::Bitcoin).unwrap().blinded_paths;
+        InvoiceTerms { route_hints: Vec::new(), blinded_paths: path, ..terms() }
+    }
+
+    #[test]
+    fn an_invoice_with_blinded_paths_hides_the_rest() {
+        let terms = blinded_terms();
+        let text = create_invoice(&terms, Network::Regtest, sign).unwrap();
+        let read = parse_invoice(&text, Network::Regtest).unwrap();
+        assert_eq!((read.amount, read.payment_hash), (terms.amount, terms.payment_hash));
+        assert_eq!((read.payment_secret, read.route_hints.len()), (None, 0));
+        assert_eq!(read.blinded_paths, terms.blinded_paths);
+        assert_eq!(read.features, Features::blinded_invoice(true));
+        assert_eq!(read.expires, UnixTime::from_seconds(1_700_000_600));
+        assert_eq!(parse_invoice(&text, Network::Bitcoin), Err(PaymentRequestError::OtherNetwork));
+        assert!(text.parse::<Bolt11Invoice>().is_err(), "whoever does not know the field does not pay");
+    }
+
+    #[test]
+    fn blinded_paths_stand_alone() {
+        let spoil = |change: &dyn Fn(&mut RawBolt11Invoice)| {
+            let text = create_invoice(&blinded_terms(), Network::Regtest, sign).unwrap();
+            let signed: SignedRawBolt11Invoice = text.parse().unwrap();
+            let mut raw = signed.raw_invoice().clone();
+            change(&mut raw);
+            let signed = raw.sign(|hash| Ok::<_, ()>(sign(*hash.as_ref()))).unwrap();
+            parse_invoice(&signed.to_string(), Network::Regtest)
+        };
+        assert!(spoil(&|_| ()).is_ok());
+        let field = |field: TaggedField| RawTaggedField::KnownSemantics(field);
+        let secret = field(TaggedField::PaymentSecret(PaymentSecret([2; 32])));
+        let hint = parse_hint();
+        let hash = field(TaggedField::PaymentHash(lightning_invoice::Sha256(sha256::Hash::all_zeros())));
+        let spoilt = RawTaggedField::UnknownSemantics([20_u8, 0, 2, 0, 0].map(|it| it.try_into().unwrap()).to_vec());
+        for extra in [secret, hint, hash, spoilt] {
+            let result = spoil(&|raw| raw.data.tagged_fields.push(extra.clone()));
+            assert!(matches!(result, Err(PaymentRequestError::Malformed(_))), "{extra:?}");
+        }
+        let mut unknown = Features::blinded_invoice(true);
+        unknown.set_bit(300);
+        let result = spoil(&|raw| {
+            raw.data.tagged_fields.retain(|it| !matches!(it, RawTaggedField::KnownSemantics(TaggedField::Features(_))));
+            raw.data.tagged_fields.extend(blinded::features_field(&unknown));
+        });
+        assert_eq!(result, Err(PaymentRequestError::UnknownFeature { bit: 300 }));
+    }
+
+    fn parse_hint() -> RawTaggedField {
+        let text = create_invoice(&terms(), Network::Regtest, sign).unwrap();
+        let signed: SignedRawBolt11Invoice = text.parse().unwrap();
+        let is_hint = |it: &&RawTaggedField| matches!(it, RawTaggedField::KnownSemantics(TaggedField::PrivateRoute(_)));
+        signed.raw_invoice().data.tagged_fields.iter().find(is_hint).unwrap().clone()
     }
 
     #[test]
@@ -414,7 +629,7 @@ mod tests {
                 text.parse::<lightning_invoice::SignedRawBolt11Invoice>().unwrap().signature().0.serialize_compact();
             let is_low = signature[32] < 0x80;
             assert_eq!(read.payee == payee, is_low, "{text}");
-            assert_eq!(read.payment_secret, [0x11; 32]);
+            assert_eq!(read.payment_secret, Some([0x11; 32]));
         }
         for text in list("invalid") {
             assert!(parse_invoice(&text, Network::Bitcoin).is_err(), "{text}");

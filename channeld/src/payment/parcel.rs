@@ -1,11 +1,14 @@
 //! What goes into the HTLC of one part of a payment: its worth, its expiry, and an onion for every hop (BOLT 4).
 
-use secp256k1::SecretKey;
+use secp256k1::{PublicKey, SecretKey};
 use serde::{Deserialize, Serialize};
 
-use crate::graph::Route;
-use crate::onion::{self, BuildError, FinalPayload, ForwardPayload, Hop, HopPayload, PaymentData, SharedSecret};
-use crate::units::{BlockHeight, CltvExpiry, Msat, PaymentHash, Preimage};
+use crate::graph::{BlindedTail, Route};
+use crate::onion::{
+    self, BlindedLast, BlindedPath, BuildError, FinalPayload, ForwardPayload, Hop, HopPayload, PaymentData,
+    SharedSecret,
+};
+use crate::units::{BlockHeight, CltvExpiry, Msat, NodeId, PaymentHash, Preimage};
 use crate::wire::OnionRoutingPacket;
 
 /// What shows the payee that the payment is meant for it.
@@ -31,6 +34,11 @@ impl Proof {
     /// Of an invoice.
     pub const fn invoice(payment_secret: [u8; 32], metadata: Option<Vec<u8>>) -> Proof {
         Proof { payment_secret: Some(payment_secret), metadata, preimage: None, custom_records: Vec::new() }
+    }
+
+    /// Of a payment along blinded paths: what the payee knows it by is inside of each path (BOLT 4).
+    pub const fn blinded() -> Proof {
+        Proof { payment_secret: None, metadata: None, preimage: None, custom_records: Vec::new() }
     }
 
     /// Of a payment without one.
@@ -70,6 +78,8 @@ pub struct Parcel {
     pub cltv_expiry: CltvExpiry,
     /// For the first hop.
     pub onion: OnionRoutingPacket,
+    /// Likewise, where the first hop is inside a blinded path already.
+    pub path_key: Option<PublicKey>,
     /// What we share with each hop.
     pub secrets: Vec<SharedSecret>,
 }
@@ -77,9 +87,6 @@ pub struct Parcel {
 /// Why a part cannot be packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PackError {
-    /// The route ends in a blinded path, which this node does not pay.
-    #[error("the route ends in a blinded path")]
-    Blinded,
     /// The onion cannot be built: the payee's metadata or records are too long for it, for one.
     #[error("no onion can be built: {0}")]
     Onion(#[from] BuildError),
@@ -98,27 +105,37 @@ impl Parcel {
         proof: &Proof,
         session_key: &SecretKey,
     ) -> Result<Parcel, PackError> {
-        if route.blinded_tail.is_some() {
-            return Err(PackError::Blinded);
-        }
         let expiry = |cltv_delta: u32| CltvExpiry::new(height.height().saturating_add(cltv_delta));
         let first = route.hops.first().ok_or(BuildError::NoHop)?;
         let mut hops = Vec::with_capacity(route.hops.len());
-        for (at, hop) in route.hops.iter().enumerate() {
-            let payload = match route.hops.get(at + 1) {
-                Some(next) => HopPayload::from(ForwardPayload {
-                    amt_to_forward: next.amount,
-                    outgoing_cltv_value: expiry(next.cltv_delta),
-                    short_channel_id: next.short_channel_id,
-                })
-                .encode(),
-                None => proof.payload(total, hop.amount, expiry(hop.cltv_delta)),
-            };
-            hops.push(Hop { node_id: hop.node_id.0, payload });
+        for (hop, next) in route.hops.iter().zip(route.hops.iter().skip(1)) {
+            let payload = HopPayload::from(ForwardPayload {
+                amt_to_forward: next.amount,
+                outgoing_cltv_value: expiry(next.cltv_delta),
+                short_channel_id: next.short_channel_id,
+            });
+            hops.push(Hop { node_id: hop.node_id.0, payload: payload.encode() });
+        }
+        let last = route.hops.last().ok_or(BuildError::NoHop)?;
+        match &route.blinded_tail {
+            None => {
+                let payload = proof.payload(total, last.amount, expiry(last.cltv_delta));
+                hops.push(Hop { node_id: last.node_id.0, payload });
+            }
+            Some(tail) => hops.extend(blinded_hops(tail, last.node_id, total, expiry(tail.cltv_delta))),
         }
         let (onion, secrets) = onion::build(&hops, session_key, &payment_hash)?;
-        Ok(Parcel { amount: first.amount, payment_hash, cltv_expiry: expiry(first.cltv_delta), onion, secrets })
+        let path_key = route.blinded_tail.as_ref().filter(|tail| tail.is_entered).map(|tail| tail.first_path_key);
+        let cltv_expiry = expiry(first.cltv_delta);
+        Ok(Parcel { amount: first.amount, payment_hash, cltv_expiry, onion, path_key, secrets })
     }
+}
+
+/// What the hops of a blinded path find: what the payee wrote for each, and at the end what this part is.
+fn blinded_hops(tail: &BlindedTail, first: NodeId, total: Msat, outgoing_cltv_value: CltvExpiry) -> Vec<Hop> {
+    let path = BlindedPath { first_node_id: first, first_path_key: tail.first_path_key, hops: tail.hops.clone() };
+    let last = BlindedLast { amt_to_forward: tail.amount, outgoing_cltv_value, total_amount_msat: total };
+    if tail.is_entered { path.onion_hops_inside(last) } else { path.onion_hops(last) }
 }
 
 #[cfg(test)]
@@ -128,7 +145,7 @@ mod tests {
     use super::*;
     use crate::graph::RouteHop;
     use crate::onion::{OnionPacket, Payload, peel};
-    use crate::units::{NodeId, ShortChannelId};
+    use crate::units::ShortChannelId;
 
     fn key(byte: u8) -> SecretKey {
         SecretKey::from_slice(&[byte; 32]).expect("a key")

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::blinded::BlindedPaymentPath;
 use super::forward::HtlcPlace;
 use super::invoice::HintHop;
 use super::parcel::Proof;
@@ -76,6 +77,13 @@ pub enum PaymentKind {
     ReceiptRequest {
         /// The session.
         session: SessionId,
+    },
+    /// A BOLT 11 invoice with blinded paths; the payee is whoever they end at.
+    Blinded {
+        /// The payment request's text.
+        payment_request: String,
+        /// The paths, as far as this node can use them.
+        paths: Vec<BlindedPaymentPath>,
     },
 }
 
@@ -272,6 +280,24 @@ impl Payment {
         !matches!(self.kind, PaymentKind::ReceiptRequest { .. })
     }
 
+    /// The blinded paths to the payee; none where it is paid by its name.
+    pub fn blinded_paths(&self) -> &[BlindedPaymentPath] {
+        match &self.kind {
+            PaymentKind::Blinded { paths, .. } => paths,
+            _ => &[],
+        }
+    }
+
+    /// The invoice that is paid.
+    pub fn payment_request(&self) -> Option<&str> {
+        match &self.kind {
+            PaymentKind::Invoice { payment_request } | PaymentKind::Blinded { payment_request, .. } => {
+                Some(payment_request)
+            }
+            _ => None,
+        }
+    }
+
     /// The parts that are under way.
     pub fn pending(&self) -> impl Iterator<Item = &Attempt> {
         self.attempts.iter().filter(|attempt| attempt.is_pending())
@@ -357,6 +383,14 @@ impl Attempt {
     /// Whether it is under way.
     pub const fn is_pending(&self) -> bool {
         matches!(self.status, AttemptStatus::Pending)
+    }
+
+    /// When it failed, if it did.
+    pub const fn ended(&self) -> Option<UnixTime> {
+        match self.status {
+            AttemptStatus::Failed { at, .. } => Some(at),
+            _ => None,
+        }
     }
 
     /// Why it failed, if it did.

@@ -72,6 +72,7 @@ impl Path {
                             hops: path.hops.clone(),
                             amount: Msat::new(leg.amount),
                             cltv_delta: leg.blocks,
+                            is_entered: false,
                         });
                         continue;
                     }

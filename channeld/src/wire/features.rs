@@ -57,6 +57,8 @@ pub enum Feature {
     SimpleClose = 60,
     /// `option_splice`.
     Splice = 62,
+    /// `bolt11_blinded_path`, in invoices only (bLIP 39).
+    Bolt11BlindedPath = 262,
     /// Netted transfers: our extension, docs/protocol.md. Set as the odd bit 1,021, which nobody else uses.
     NettedTransfers = 1_020,
 }
@@ -186,6 +188,19 @@ impl Features {
         let mut features = Features::empty();
         features.set_required(Feature::VarOnion);
         features.set_required(Feature::PaymentSecret);
+        if basic_mpp {
+            features.set_optional(Feature::BasicMpp);
+        }
+        features
+    }
+
+    /// What this node sets in an invoice with blinded paths, as LND does: no secret is in it, and who pays must read the paths.
+    pub fn blinded_invoice(basic_mpp: bool) -> Features {
+        let mut features = Features::empty();
+        features.set_required(Feature::VarOnion);
+        features.set_optional(Feature::PaymentSecret);
+        features.set_optional(Feature::RouteBlinding);
+        features.set_required(Feature::Bolt11BlindedPath);
         if basic_mpp {
             features.set_optional(Feature::BasicMpp);
         }

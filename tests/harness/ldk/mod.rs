@@ -1,6 +1,7 @@
 //! A live LDK node: the crate `lightning` with its own sockets, gossip, pathfinder, wallet and on-chain claims, beside the
 //! real daemons and on the same chain. It lives in the test's process and is never restarted.
 
+mod blinded;
 mod chain;
 mod gossip;
 mod inner;
@@ -30,6 +31,7 @@ use tokio::task::JoinHandle;
 
 use crate::chain::ChainNode;
 use crate::wait::until;
+pub use blinded::{from_ldk, to_ldk};
 use chain::Follower;
 pub use gossip::{Answers, Gossip};
 use inner::Inner;

@@ -13,10 +13,10 @@ use wallet_cli::client::request_id;
 use super::assert_paid;
 
 const CAPACITY_SAT: u64 = 1_000_000;
-const PRIVATE: LdkTerms = LdkTerms { anchors: true, public: false };
+pub const PRIVATE: LdkTerms = LdkTerms { anchors: true, public: false };
 
 /// Asks a daemon for a channel to LDK of which LDK has half.
-async fn open(from: &Daemon, to: &LdkNode) {
+pub async fn open(from: &Daemon, to: &LdkNode) {
     let request =
         ConnectPeerRequest { request_id: request_id().unwrap(), validate_only: false, address: to.peer_address() };
     soon("a session", from.client().peer().connect_peer(request)).await.unwrap();
@@ -32,7 +32,7 @@ async fn open(from: &Daemon, to: &LdkNode) {
 }
 
 /// Mines what the channels wait for, and waits until all are usable.
-async fn usable(cluster: &Cluster, ldks: &[&LdkNode], channels: usize) {
+pub async fn usable(cluster: &Cluster, ldks: &[&LdkNode], channels: usize) {
     until("the funding transactions", async || (cluster.chain.mempool().await.len() >= channels).then_some(())).await;
     cluster.mine(6).await;
     for node in &cluster.nodes {

@@ -1,6 +1,7 @@
 //! A real LDK node beside a real `channeld`, on the same chain: every cell of the matrix is a test. Either opens, in either
 //! format; then they pay, cut the wire, close together or by force. Channels are private but in `gossip`.
 
+mod blinded;
 mod direct;
 mod gossip;
 mod middle;

@@ -109,6 +109,7 @@ fn verify(network: &Synthetic, args: &Args) -> serde_json::Value {
         .collect();
     let outputs: Vec<_> = chosen.par_iter().map(|number| network.funding_output(*number, Signing::Real)).collect();
     let mut rounds: Vec<[f64; 12]> = (0..5).map(|_| round(network, args, &channels, &updates, &outputs)).collect();
+    let curve = curve(network, args, &channels);
     let mut middle = |at: usize| {
         rounds.sort_by(|a, b| a[at].total_cmp(&b[at]));
         rounds[rounds.len() / 2][at]
@@ -135,7 +136,75 @@ fn verify(network: &Synthetic, args: &Args) -> serde_json::Value {
         "all_processor_ratio": (ldk_channels_cpu + ldk_updates_cpu) / (ours_channels_cpu + ours_updates_cpu),
         "ours_duplicates_per_s": rate(channels.len() + updates.len(), ours_again),
         "ldk_duplicates_per_s": rate(channels.len() + updates.len(), ldk_again),
+        "bound": curve,
         "one_of_five_new_ratio": (ldk_channels + ldk_updates + 4.0 * ldk_again) / (ours_channels + ours_updates + 4.0 * ours_again),
+    })
+}
+
+/// What the curve allows: four bare verifications an announcement, of parsed keys and digests, on one core and on all of them;
+/// and what ours and LDK's cost in processor time where each has one core, for two busy cores that share a die cost each other.
+fn curve(network: &Synthetic, args: &Args, channels: &[Vec<u8>]) -> serde_json::Value {
+    let bare: Vec<_> = channels.par_iter().map(|bytes| signatures(bytes)).collect();
+    let check = |four: &[Signed; 4]| {
+        assert!(
+            four.iter()
+                .all(|(digest, signature, key)| { secp256k1::SECP256K1.verify_ecdsa(digest, signature, key).is_ok() })
+        )
+    };
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
+    let mut rounds: Vec<[f64; 6]> = (0..5)
+        .map(|_| {
+            let one = seconds(|| bare.iter().for_each(check));
+            let all = seconds(|| bare.par_iter().for_each(check));
+            let [ours, ours_cpu] = alone.install(|| {
+                let graph = Graph::new(Synthetic::chain_hash());
+                both(|| {
+                    for batch in channels.chunks(args.batch) {
+                        assert!(graph.verify_batch(read(batch), network.time()).iter().all(Result::is_ok));
+                    }
+                })
+            });
+            let theirs: LdkGraph = NetworkGraph::new(bitcoin::Network::Regtest, &Silent);
+            let nowhere: Option<&Chain<'_>> = None;
+            let [ldk, ldk_cpu] = both(|| {
+                for bytes in channels {
+                    let added = theirs.update_channel_from_announcement(&ldk_channel(bytes), &nowhere);
+                    added.expect("nothing is wrong with it");
+                }
+            });
+            [one, all, ours, ours_cpu, ldk, ldk_cpu]
+        })
+        .collect();
+    let [one, all, ours, ours_cpu, ldk, ldk_cpu] = [0, 1, 2, 3, 4, 5].map(|at| {
+        rounds.sort_by(|a, b| a[at].total_cmp(&b[at]));
+        rounds[rounds.len() / 2][at]
+    });
+    let each = |seconds: f64| seconds * 1e6 / channels.len() as f64;
+    json!({
+        "bare_announcements_per_s_on_one_core": (channels.len() as f64 / one).round(),
+        "bare_announcements_per_s_on_all_cores": (channels.len() as f64 / all).round(),
+        "bare_all_to_ldk_ratio": ldk / all,
+        "ours_us_on_one_core": each(ours),
+        "ldk_us_on_one_core": each(ldk),
+        "ours_processor_us_on_one_core": each(ours_cpu),
+        "ldk_processor_us_on_one_core": each(ldk_cpu),
+        "ours_share_of_bare_on_one_core": one / ours,
+    })
+}
+
+/// A digest, a signature of it and the key.
+type Signed = (secp256k1::Message, secp256k1::ecdsa::Signature, secp256k1::PublicKey);
+
+/// The four of a `channel_announcement`.
+fn signatures(bytes: &[u8]) -> [Signed; 4] {
+    use bitcoin::hashes::{Hash, sha256d};
+    let digest = secp256k1::Message::from_digest(sha256d::Hash::hash(&bytes[2 + 256..]).to_byte_array());
+    let features = usize::from(u16::from_be_bytes([bytes[258], bytes[259]]));
+    let keys = 258 + 2 + features + 32 + 8;
+    std::array::from_fn(|at| {
+        let signature = secp256k1::ecdsa::Signature::from_compact(&bytes[2 + at * 64..2 + (at + 1) * 64]);
+        let key = secp256k1::PublicKey::from_slice(&bytes[keys + at * 33..keys + (at + 1) * 33]);
+        (digest, signature.expect("a signature"), key.expect("a key"))
     })
 }
 

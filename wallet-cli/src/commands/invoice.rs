@@ -58,6 +58,9 @@ pub struct CreateArgs {
     /// Hold the payment until `invoice settle` or `invoice cancel`: the hash of a preimage that you keep, 64 hex digits.
     #[arg(long, default_value = "", value_name = "PAYMENT_HASH")]
     hold: String,
+    /// Hide who is paid: blinded paths over your peers instead of your node's key (bLIP 39). Not every wallet can pay it.
+    #[arg(long)]
+    blinded: bool,
     /// Without the QR code.
     #[arg(long)]
     no_qr: bool,
@@ -109,6 +112,7 @@ async fn create(global: &Global, client: &Client, args: CreateArgs) -> Result<()
         description: args.description,
         expiry: Some(expiry),
         payment_hash: args.hold,
+        blinded: args.blinded,
         ..Default::default()
     };
     let answer = client.invoice().create_invoice(request).await?.into_inner();

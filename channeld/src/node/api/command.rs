@@ -172,6 +172,8 @@ pub struct CreateInvoice {
     pub payment_hash: Option<PaymentHash>,
     /// The least number of blocks that must be left when it is paid; the node's default where it is `None`.
     pub min_final_cltv_expiry_delta: Option<u16>,
+    /// Hide who is paid behind blinded paths.
+    pub blinded: bool,
 }
 
 /// See [`Command::SendPayment`].

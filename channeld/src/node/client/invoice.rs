@@ -1,5 +1,7 @@
 //! Invoices of ours.
 
+use secp256k1::SECP256K1;
+
 use super::Outcome;
 use crate::node::Node;
 use crate::node::api::command::CreateInvoice;
@@ -8,7 +10,7 @@ use crate::node::api::refusal::Refusal;
 use crate::node::api::reply::Reply;
 use crate::node::state::change::Change;
 use crate::payment::hold::{HOLD_CLTV_EXPIRY_DELTA, MIN_HOLD_CLTV_EXPIRY_DELTA};
-use crate::payment::invoice::{InvoiceDescription, InvoiceTerms, create_invoice};
+use crate::payment::invoice::{InvoiceDescription, InvoiceTerms, InvoiceTermsError, create_invoice};
 use crate::payment::receive::{INVOICE_FINAL_CLTV_EXPIRY_DELTA, Invoice, InvoiceStatus, MIN_FINAL_CLTV_EXPIRY_DELTA};
 use crate::units::{CltvDelta, Msat, PaymentHash, Preimage};
 
@@ -55,7 +57,7 @@ impl Node {
             return Err(Refusal::InvoiceExists);
         }
         let created = self.moment.now;
-        let terms = InvoiceTerms {
+        let mut terms = InvoiceTerms {
             amount: create.amount,
             description: InvoiceDescription::Text(create.description.clone()),
             payment_hash,
@@ -64,9 +66,14 @@ impl Node {
             expiry_seconds: create.expiry_seconds,
             min_final_cltv_expiry_delta: CltvDelta::new(delta),
             basic_mpp: true,
-            route_hints: self.route_hints(create.amount),
+            route_hints: if create.blinded { Vec::new() } else { self.route_hints(create.amount) },
+            blinded_paths: Vec::new(),
         };
-        let payment_request = create_invoice(&terms, self.address_network(), |hash| self.signer.sign_invoice(hash))
+        if create.blinded {
+            terms.blinded_paths = self.blinded_paths(&terms)?;
+        }
+        let payment_request = self
+            .write_invoice(&terms)
             .map_err(|error| Refusal::InvalidArgument { field: error.field(), description: error.to_string() })?;
         let invoice = Invoice {
             index: self.state.head.invoices + 1,
@@ -83,6 +90,17 @@ impl Node {
         };
         self.change(Change::InvoiceAdded(Box::new(invoice.clone())));
         Ok(Reply::Invoice(Box::new(invoice)))
+    }
+
+    /// Signed by the node key; with blinded paths by a key that is used once, for the node's own would say who is paid.
+    fn write_invoice(&mut self, terms: &InvoiceTerms) -> Result<String, InvoiceTermsError> {
+        if terms.blinded_paths.is_empty() {
+            return create_invoice(terms, self.address_network(), |hash| self.signer.sign_invoice(hash));
+        }
+        let key = self.draw_key("invoice/signature");
+        create_invoice(terms, self.address_network(), |hash| {
+            SECP256K1.sign_ecdsa_recoverable(&secp256k1::Message::from_digest(hash), &key)
+        })
     }
 
     pub(super) fn cancel_invoice(&mut self, payment_hash: PaymentHash) -> Outcome {

@@ -91,10 +91,9 @@ impl Node {
     /// # Errors
     /// None of our channels carries it, alone or, in parts, with others.
     pub(in crate::node) fn start_payment(&mut self, mut payment: Payment) -> Result<Payment, Refusal> {
-        let direct = self.channel_with_payee(&payment).and_then(|channel| {
-            let route = self.direct_route(channel, &payment, payment.amount)?;
-            self.begin_part(channel, &payment, route)
-        });
+        let direct = self
+            .direct_part(&payment, payment.amount)
+            .and_then(|(channel, route)| self.begin_part(channel, &payment, route));
         match direct {
             Ok(attempt) => {
                 payment.attempts.push(attempt);
@@ -103,7 +102,8 @@ impl Node {
             Err(refusal) => {
                 self.check_reach(&payment, refusal)?;
                 let shadow = u32::from(self.draw("payment/shadow")[0]) % (MAX_SHADOW + 1);
-                payment.terms.shadow = shadow;
+                // A blinded path hides the payee by itself, and is good only up to a height that nobody else knows.
+                payment.terms.shadow = if payment.blinded_paths().is_empty() { shadow } else { 0 };
                 self.change(Change::PaymentAdded(Box::new(payment.clone())));
                 self.search(payment.payment_hash, payment.amount);
             }
@@ -113,10 +113,9 @@ impl Node {
 
     /// What [`Node::start_payment`] would refuse.
     fn check_payment(&mut self, payment: &Payment) -> Result<(), Refusal> {
-        let direct = self.channel_with_payee(payment).and_then(|channel| {
-            let route = self.direct_route(channel, payment, payment.amount)?;
-            self.check_part(channel, payment, route)
-        });
+        let direct = self
+            .direct_part(payment, payment.amount)
+            .and_then(|(channel, route)| self.check_part(channel, payment, route));
         direct.or_else(|refusal| self.check_reach(payment, refusal))
     }
 
@@ -124,7 +123,8 @@ impl Node {
     fn check_reach(&self, payment: &Payment, refusal: Refusal) -> Result<(), Refusal> {
         let terms = &payment.terms;
         let hops = self.first_hops(terms.channel, &std::collections::BTreeSet::new());
-        let is_peer = |hop: &crate::router::FirstHop| hop.peer == payment.destination;
+        let is_named = payment.blinded_paths().is_empty();
+        let is_peer = |hop: &crate::router::FirstHop| is_named && hop.peer == payment.destination;
         let only_direct = hops.iter().all(is_peer) && (hops.len() < 2 || terms.max_parts < 2);
         if only_direct || matches!(refusal, Refusal::InvalidPaymentRequest { .. }) {
             return Err(refusal);
@@ -186,13 +186,26 @@ impl Node {
         if amount == Msat::ZERO {
             return Err(invalid("amount_msat", "at least 1"));
         }
-        let proof = Proof::invoice(request.payment_secret, request.payment_metadata.clone());
+        let proof = match request.payment_secret {
+            Some(secret) => Proof::invoice(secret, request.payment_metadata.clone()),
+            None => Proof::blinded(),
+        };
         let delta = u32::from(request.min_final_cltv_expiry_delta.blocks());
         // BOLT 4: parts only to a payee that says it waits for them.
         let parts = if request.features.has(Feature::BasicMpp) { DEFAULT_PARTS } else { 1 };
         let mut terms = self.default_terms(proof, amount, delta, parts);
         terms.hints.clone_from(&request.route_hints);
-        let kind = PaymentKind::Invoice { payment_request: request.text.clone() };
+        let payment_request = request.text.clone();
+        let kind = if request.blinded_paths.is_empty() {
+            PaymentKind::Invoice { payment_request }
+        } else {
+            // Its signer is nobody's node: only the paths say where it goes.
+            if self.state.invoices.get(&request.payment_hash).is_some_and(|it| it.payment_request == request.text) {
+                return Err(Refusal::SelfPayment);
+            }
+            let paths = self.blinded_paths_from_here(&request.blinded_paths, request.payee)?;
+            PaymentKind::Blinded { payment_request, paths }
+        };
         let payment = self.draft(request.payment_hash, request.payee, amount, kind, terms);
         self.with_limits(payment, send)
     }

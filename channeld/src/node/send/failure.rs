@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use super::blinded::path_of;
 use crate::channel::OutgoingFailure;
 use crate::graph::{DirectedChannel, Route};
-use crate::onion::failure::{self, NODE, PERM, UPDATE};
+use crate::onion::failure::{self, BADONION, NODE, PERM, UPDATE};
 use crate::onion::{Attributed, Failure, HoldTime};
 use crate::payment::send::{Attempt, AttemptFailure, FailureReason, Payment};
 use crate::router::{Exclusion, Lesson, Verdict};
-use crate::units::{Msat, NodeId};
+use crate::units::{Msat, NodeId, UnixTime};
 use crate::wire::ChannelUpdate;
 
 /// `temporary_channel_failure`: less liquidity than the amount.
@@ -28,6 +29,9 @@ const MPP_TIMEOUT: u16 = 23;
 const POLICY: [u16; 4] = [UPDATE | 11, UPDATE | 12, UPDATE | 13, UPDATE | 14];
 /// `channel_disabled`
 const DISABLED: u16 = UPDATE | 20;
+
+/// `invalid_onion_blinding`: all that comes from inside a blinded path.
+pub(super) const INVALID_ONION_BLINDING: u16 = BADONION | PERM | 24;
 
 /// What a failure means for the payment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +81,8 @@ pub(super) fn read(attempt: &Attempt, failure: &OutgoingFailure) -> Reading {
             }
         }
     };
-    let meaning = meaning(failure, attempt.route.hops.len());
+    let meaning =
+        if attempt.route.blinded_tail.is_some() { Meaning::Retry } else { meaning(failure, attempt.route.hops.len()) };
     Reading { failure, meaning, update, said, hold_times }
 }
 
@@ -121,15 +126,42 @@ fn meaning(failure: AttemptFailure, hops: usize) -> Meaning {
     }
 }
 
-/// What the payment's next search must not use. Derived from its attempts, so that a restart forgets nothing.
-pub(super) fn exclusions(payment: &Payment, source: NodeId) -> Vec<Exclusion> {
+/// Whether the blinded path at this place is among them.
+pub(super) fn is_path_excluded(exclusions: &[Exclusion], at: usize) -> bool {
+    exclusions.iter().any(|it| matches!(it, Exclusion::BlindedPath(path) if *path as usize == at))
+}
+
+/// Whether a failure came from the blinded path that a route ends in: from the node that introduces it, or from behind it.
+/// Who in there failed, and why, nobody says (BOLT 4, `invalid_onion_blinding`): the path is to blame, and nothing else.
+fn is_from_path(route: &Route, failure: AttemptFailure) -> bool {
+    let introduction = route.hops.len().saturating_sub(1);
+    route.blinded_tail.is_some()
+        && match failure {
+            AttemptFailure::Remote { hop, .. } => usize::from(hop) >= introduction,
+            AttemptFailure::Unreadable { hop } => hop.is_none_or(|hop| usize::from(hop) >= introduction),
+            _ => false,
+        }
+}
+
+/// What the payment's next search must not use. Derived from its attempts, so that a restart forgets nothing but what hops
+/// told of their channels: before `started` no newer policy is known, and each channel has its one failure again.
+pub(super) fn exclusions(payment: &Payment, source: NodeId, started: UnixTime) -> Vec<Exclusion> {
     let mut exclusions = Vec::new();
     let mut policies: BTreeMap<DirectedChannel, u32> = BTreeMap::new();
     for attempt in &payment.attempts {
         let channels: Vec<_> = attempt.route.channels(source).collect();
+        if let (Some(tail), Some(failure)) = (&attempt.route.blinded_tail, attempt.failure())
+            && is_from_path(&attempt.route, failure)
+        {
+            exclusions.extend(path_of(payment, tail).map(|at| Exclusion::BlindedPath(at as u32)));
+            continue;
+        }
         match attempt.failure() {
             Some(AttemptFailure::Remote { hop, code }) => {
                 let hop = usize::from(hop);
+                if POLICY.contains(&code) && attempt.ended().is_some_and(|at| at < started) {
+                    continue;
+                }
                 if POLICY.contains(&code)
                     && let Some((channel, _)) = channels.get(hop + 1)
                 {

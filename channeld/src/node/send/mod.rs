@@ -5,11 +5,13 @@
 //! still be taken. BOLT 4.
 
 mod batch;
+mod blinded;
 mod booking;
 mod failure;
 mod outcome;
 mod part;
 
+pub use blinded::path_query;
 pub(super) use part::reach;
 
 use std::collections::BTreeSet;

@@ -17,6 +17,9 @@ use crate::router::{Lesson, ToldPolicy};
 use crate::units::{Msat, NodeId, PaymentHash, Preimage};
 use crate::wire::{AttributionData, ChannelUpdate};
 
+/// Every blinded path failed: more than this nobody says.
+const NO_PATH: FailureReason = FailureReason::Remote { code: failure::INVALID_ONION_BLINDING };
+
 /// What the first of two hops says that the channel between them wants.
 fn told_policy(pair: &[RouteHop], update: &ChannelUpdate) -> ToldPolicy {
     let direction = Direction::between(&pair[0].node_id, &pair[1].node_id);
@@ -104,7 +107,8 @@ impl Node {
             }
             return;
         }
-        match reading.meaning {
+        let meaning = if self.has_path_left(payment) { reading.meaning } else { Meaning::Refused(NO_PATH) };
+        match meaning {
             Meaning::Refused(reason) if !is_under_way => return self.fail_payment(payment_hash, reason),
             Meaning::Refused(reason) if payment.given_up.is_none() => {
                 self.live.searches.remove(&payment_hash);
@@ -118,6 +122,13 @@ impl Node {
             }
         }
         self.advance_payment(payment_hash);
+    }
+
+    /// Whether one of the payment's blinded paths has not failed yet; true of payments without.
+    fn has_path_left(&self, payment: &Payment) -> bool {
+        let paths = payment.blinded_paths();
+        let excluded = failure::exclusions(payment, NodeId(self.signer.node_id()), self.live.started);
+        paths.is_empty() || (0..paths.len()).any(|at| !failure::is_path_excluded(&excluded, at))
     }
 
     /// A hop told what its channel wants: the graph's owner hears, and the next search at once; where a hint named the channel,

@@ -4,18 +4,19 @@ use std::collections::BTreeSet;
 
 use secp256k1::SecretKey;
 
+use super::blinded::{path_of, path_query};
 use crate::channel::{self, Command};
-use crate::graph::Route;
-use crate::graph::RouteHop;
+use crate::graph::{BlindedTail, Route, RouteHop};
 use crate::node::Node;
 use crate::node::api::refusal::Refusal;
 use crate::node::client::channel_refusal;
 use crate::node::state::ChannelEntry;
 use crate::node::state::change::Change;
+use crate::payment::blinded::BlindedPaymentPath;
 use crate::payment::invoice::HintHop;
 use crate::payment::parcel::Parcel;
 use crate::payment::send::{Attempt, AttemptStatus, Payment};
-use crate::router::{FirstHop, InFlight, RouteHint, RouteHintHop, RouteQuery};
+use crate::router::{Exclusion, FirstHop, InFlight, RouteHint, RouteHintHop, RouteQuery};
 use crate::units::{ChannelId, Msat, NodeId, PaymentHash, ShortChannelId};
 
 /// HTLCs under way that a search is told of; they take liquidity on channels that are not ours.
@@ -28,8 +29,8 @@ const MAX_HOPS: u32 = 20;
 pub(super) enum RouteFault {
     #[error("no route, or one without hops")]
     Empty,
-    #[error("a route ends in a blinded path")]
-    Blinded,
+    #[error("a route ends in a blinded path that is not the payee's, or with less than it takes")]
+    OtherPath,
     #[error("a route ends at another node")]
     OtherPayee,
     #[error("a route begins with a channel that is not ours, or not the one asked for")]
@@ -95,8 +96,14 @@ impl Node {
         query.max_fee = terms.max_fee.saturating_sub(payment.fee());
         query.max_cltv_delta = terms.max_cltv_delta;
         query.max_hops = MAX_HOPS;
-        query.final_payload_length = terms.proof.payload_length();
-        query.exclusions = super::failure::exclusions(payment, source);
+        let paths = payment.blinded_paths();
+        query.blinded = paths.iter().map(path_query).collect();
+        let tails = paths.iter().map(BlindedPaymentPath::payload_length).max();
+        query.final_payload_length = tails.unwrap_or_else(|| terms.proof.payload_length());
+        query.exclusions = super::failure::exclusions(payment, source, self.live.started);
+        // What we introduce ourselves is for no router: it begins inside.
+        let entered = paths.iter().enumerate().filter(|(_, path)| path.is_entered);
+        query.exclusions.extend(entered.map(|(at, _)| Exclusion::BlindedPath(at as u32)));
         query.in_flight = self.in_flight(source);
         Some(query)
     }
@@ -129,11 +136,12 @@ impl Node {
 
     fn check_route(&self, payment: &Payment, route: &Route) -> Result<(), RouteFault> {
         let (Some(first), Some(last)) = (route.hops.first(), route.hops.last()) else { return Err(RouteFault::Empty) };
-        if route.blinded_tail.is_some() {
-            return Err(RouteFault::Blinded);
-        }
-        if last.node_id != payment.destination {
-            return Err(RouteFault::OtherPayee);
+        match &route.blinded_tail {
+            Some(tail) => check_tail(payment, last, tail)?,
+            None if last.node_id != payment.destination || !payment.blinded_paths().is_empty() => {
+                return Err(RouteFault::OtherPayee);
+            }
+            None => {}
         }
         let channel = self.state.channel_named(first.short_channel_id);
         let entry = channel.and_then(|id| self.state.channels.get(&id));
@@ -141,7 +149,7 @@ impl Node {
         if !is_wanted || entry.is_none_or(|entry| entry.peer != first.node_id) {
             return Err(RouteFault::OtherChannel);
         }
-        if last.amount == Msat::ZERO {
+        if route.amount() == Msat::ZERO {
             return Err(RouteFault::Nothing);
         }
         let falls = |pair: &[RouteHop]| pair[0].amount >= pair[1].amount && pair[0].cltv_delta >= pair[1].cltv_delta;
@@ -160,8 +168,7 @@ impl Node {
     /// Sends `amount` of a payment over a channel with the payee, in one HTLC.
     pub(super) fn send_to_peer(&mut self, hash: PaymentHash, amount: Msat) -> Result<(), Refusal> {
         let payment = self.state.payments.get(&hash).ok_or(Refusal::PaymentNotFound)?;
-        let channel = self.channel_with_payee(payment)?;
-        let route = self.direct_route(channel, payment, amount)?;
+        let (channel, route) = self.direct_part(payment, amount)?;
         let attempt = self.begin_part(channel, &payment.clone(), route)?;
         self.change(Change::PaymentAttempted { payment_hash: hash, attempt });
         Ok(())
@@ -240,24 +247,38 @@ impl Node {
             payment_hash: parcel.payment_hash,
             cltv_expiry: parcel.cltv_expiry,
             onion: parcel.onion,
-            path_key: None,
+            path_key: parcel.path_key,
         };
         Ok((channel::Input::Command(command), attempt))
     }
 
-    /// The channel asked for, or of those with the payee the one that can send the most.
-    pub(in crate::node) fn channel_with_payee(&self, payment: &Payment) -> Result<ChannelId, Refusal> {
-        let destination = payment.destination;
-        if let Some(id) = payment.terms.channel {
+    /// The part that needs no search: over a channel with the payee, or into a blinded path that we introduce.
+    ///
+    /// # Errors
+    /// There is no such channel or path, or none that can be used now.
+    pub(in crate::node) fn direct_part(&self, payment: &Payment, amount: Msat) -> Result<(ChannelId, Route), Refusal> {
+        if !payment.blinded_paths().is_empty() {
+            return self.entered_route(payment, amount);
+        }
+        let channel = self.channel_with(payment.destination, payment.terms.channel)?;
+        let entry = self.state.channels.get(&channel).ok_or(Refusal::ChannelNotFound(channel))?;
+        let cltv_delta = payment.terms.final_cltv_delta;
+        let hop = RouteHop { node_id: entry.peer, short_channel_id: name_of(entry), amount, cltv_delta };
+        Ok((channel, Route { hops: vec![hop], blinded_tail: None }))
+    }
+
+    /// The channel asked for, or of those with the peer the one that can send the most.
+    pub(super) fn channel_with(&self, peer: NodeId, wanted: Option<ChannelId>) -> Result<ChannelId, Refusal> {
+        if let Some(id) = wanted {
             let entry = self.state.channels.get(&id).ok_or(Refusal::ChannelNotFound(id))?;
-            return if entry.peer == destination { Ok(id) } else { Err(Refusal::NoRoute(destination)) };
+            return if entry.peer == peer { Ok(id) } else { Err(Refusal::NoRoute(peer)) };
         }
-        let mut all = self.state.channels_with(destination).peekable();
+        let mut all = self.state.channels_with(peer).peekable();
         if all.peek().is_none() {
-            return Err(Refusal::NoRoute(destination));
+            return Err(Refusal::NoRoute(peer));
         }
-        if !self.live.sessions.contains_key(&destination) {
-            return Err(Refusal::PeerOffline(destination));
+        if !self.live.sessions.contains_key(&peer) {
+            return Err(Refusal::PeerOffline(peer));
         }
         let usable = all.filter(|(_, entry)| entry.channel.is_usable());
         usable
@@ -266,20 +287,7 @@ impl Node {
             .ok_or_else(|| Refusal::ChannelNotUsable { description: "the channel is not open for payments".to_owned() })
     }
 
-    /// The route of one hop.
-    pub(in crate::node) fn direct_route(
-        &self,
-        channel: ChannelId,
-        payment: &Payment,
-        amount: Msat,
-    ) -> Result<Route, Refusal> {
-        let entry = self.state.channels.get(&channel).ok_or(Refusal::ChannelNotFound(channel))?;
-        let cltv_delta = payment.terms.final_cltv_delta;
-        let hop = RouteHop { node_id: entry.peer, short_channel_id: name_of(entry), amount, cltv_delta };
-        Ok(Route { hops: vec![hop], blinded_tail: None })
-    }
-
-    fn draw_key(&mut self, label: &str) -> SecretKey {
+    pub(in crate::node) fn draw_key(&mut self, label: &str) -> SecretKey {
         loop {
             // A hash that is no private key is a 2^-127 chance.
             if let Ok(key) = SecretKey::from_slice(&self.draw(label)) {
@@ -290,8 +298,26 @@ impl Node {
 }
 
 /// The name of a channel of ours in routes: its place on the chain, or our alias for it.
-fn name_of(entry: &ChannelEntry) -> ShortChannelId {
+pub(super) fn name_of(entry: &ChannelEntry) -> ShortChannelId {
     entry.channel.funded().and_then(|funded| funded.short_channel_id).unwrap_or(entry.channel.alias)
+}
+
+/// Whether what enters a blinded path is all that the path takes and asks for.
+fn check_tail(payment: &Payment, last: &RouteHop, tail: &BlindedTail) -> Result<(), RouteFault> {
+    let at = path_of(payment, tail).ok_or(RouteFault::OtherPath)?;
+    let path = payment.blinded_paths().get(at).ok_or(RouteFault::OtherPath)?;
+    let terms = &path.terms;
+    let is_within = tail.amount >= terms.htlc_minimum_msat && tail.amount <= terms.htlc_maximum_msat;
+    let needed = terms.fee(tail.amount).and_then(|fee| fee.msat().checked_add(tail.amount.msat()));
+    let is_paid = needed.is_some_and(|needed| last.amount.msat() >= needed);
+    let blocks = tail.cltv_delta.saturating_add(u32::from(terms.cltv_expiry_delta.blocks()));
+    if tail.is_entered || last.node_id != path.path.first_node_id || !is_within || !is_paid {
+        return Err(RouteFault::OtherPath);
+    }
+    if tail.cltv_delta < payment.terms.final_cltv_delta || last.cltv_delta < blocks {
+        return Err(RouteFault::TooSoon);
+    }
+    Ok(())
 }
 
 /// The most that can leave in so many parts.

@@ -54,6 +54,7 @@ fn hints(world: &mut World) -> Vec<Vec<HintHop>> {
         preimage: None,
         payment_hash: None,
         min_final_cltv_expiry_delta: None,
+        blinded: false,
     };
     match world.ask(1, Command::CreateInvoice(create)) {
         Ok(Reply::Invoice(invoice)) => parse_invoice(&invoice.payment_request, NETWORK).unwrap().route_hints,

@@ -22,6 +22,7 @@ fn invoice(world: &mut World, who: usize, msat: u64) -> Invoice {
         preimage: None,
         payment_hash: None,
         min_final_cltv_expiry_delta: None,
+        blinded: false,
     };
     match world.ask(who, Command::CreateInvoice(create)) {
         Ok(Reply::Invoice(invoice)) => *invoice,

@@ -21,6 +21,7 @@ fn create(world: &mut World, who: usize, hash: Option<PaymentHash>) -> Invoice {
         preimage: None,
         payment_hash: hash,
         min_final_cltv_expiry_delta: None,
+        blinded: false,
     };
     match world.ask(who, Command::CreateInvoice(create)) {
         Ok(Reply::Invoice(invoice)) => *invoice,
@@ -214,6 +215,7 @@ fn what_makes_no_sense_is_refused() {
         preimage: Some(preimage(1)),
         payment_hash: Some(preimage(1).payment_hash()),
         min_final_cltv_expiry_delta: None,
+        blinded: false,
     };
     assert!(matches!(world.ask(2, Command::CreateInvoice(both)), Err(Refusal::InvalidArgument { .. })));
 }

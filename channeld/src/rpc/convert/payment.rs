@@ -1,15 +1,16 @@
 //! Invoices, payments and streams.
 
 use proto::v1::{
-    DecodePaymentRequestResponse, Invoice, InvoiceState, Payment, PaymentAttempt, PaymentAttemptFailure,
+    BlindedPath, DecodePaymentRequestResponse, Invoice, InvoiceState, Payment, PaymentAttempt, PaymentAttemptFailure,
     PaymentAttemptState, PaymentFailureReason, PaymentHop, PaymentState, StreamCloseReason, StreamClosed,
     StreamProgress, StreamReceipt, StreamWindow,
 };
 
 use crate::graph::RouteHop;
+use crate::payment::blinded::BlindedPaymentPath;
 use crate::payment::invoice::{InvoiceDescription, PaymentRequest};
 use crate::payment::receive::{self, InvoiceStatus};
-use crate::payment::send::{self, AttemptFailure, AttemptStatus, FailureReason, PaymentKind, PaymentStatus};
+use crate::payment::send::{self, AttemptFailure, AttemptStatus, FailureReason, PaymentStatus};
 use crate::payment::stream::{self, StreamStatus};
 use crate::rpc::convert::{duration, timestamp};
 
@@ -62,6 +63,19 @@ pub fn payment_request(request: PaymentRequest) -> DecodePaymentRequestResponse 
         expires_at: Some(timestamp(request.expires)),
         min_final_cltv_expiry_delta: request.min_final_cltv_expiry_delta.blocks().into(),
         features: hex::encode(request.features.as_bytes()),
+        blinded_paths: request.blinded_paths.iter().map(blinded_path).collect(),
+    }
+}
+
+fn blinded_path(path: &BlindedPaymentPath) -> BlindedPath {
+    BlindedPath {
+        introduction_node_id: path.path.first_node_id.to_string(),
+        hops: path.path.hops.len().try_into().unwrap_or(u32::MAX),
+        fee_base_msat: path.terms.fee_base_msat.into(),
+        fee_proportional_millionths: path.terms.fee_proportional_millionths,
+        cltv_expiry_delta: path.terms.cltv_expiry_delta.blocks().into(),
+        htlc_minimum_msat: path.terms.htlc_minimum_msat.msat(),
+        htlc_maximum_msat: path.terms.htlc_maximum_msat.msat(),
     }
 }
 
@@ -75,13 +89,11 @@ pub fn payment(payment: send::Payment) -> Payment {
         amount_msat: payment.amount.msat(),
         fee_msat: payment.fee().msat(),
         payee_node_id: payment.destination.to_string(),
+        payment_request: payment.payment_request().unwrap_or_default().to_owned(),
         created_at: Some(timestamp(payment.created)),
         attempts: payment.attempts.into_iter().map(attempt).collect(),
         ..Payment::default()
     };
-    if let PaymentKind::Invoice { payment_request } = payment.kind {
-        message.payment_request = payment_request;
-    }
     match payment.status {
         PaymentStatus::InFlight => message.deadline_height = deadline_height,
         PaymentStatus::Succeeded { preimage, at } => {

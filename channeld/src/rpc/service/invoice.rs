@@ -84,6 +84,7 @@ fn read_create(message: &CreateInvoiceRequest) -> Result<CreateInvoice, Status> 
             text => Some(request::id32("payment_hash", text)?),
         },
         min_final_cltv_expiry_delta: delta.map_err(|_| invalid("min_final_cltv_expiry_delta", "above 65,535"))?,
+        blinded: message.blinded,
     })
 }
 

@@ -10,6 +10,7 @@ use crate::driver::handle::Handle;
 use crate::graph::Route;
 use crate::node::client::request_refusal;
 use crate::node::command::{Page, Query};
+use crate::node::path_query;
 use crate::node::refusal::Refusal;
 use crate::node::reply::{ChannelInfo, Reply};
 use crate::payment::invoice::{HintHop, parse_invoice};
@@ -51,12 +52,13 @@ pub async fn query(handle: &Handle, message: QueryRoutesRequest) -> Result<Query
 
 async fn read(handle: &Handle, message: &QueryRoutesRequest) -> Result<RouteQuery, Status> {
     use query_routes_request::Payee;
-    let mut hints = Vec::new();
+    let (mut hints, mut blinded) = (Vec::new(), Vec::new());
     let (payee, asked, delta) = match &message.payee {
         Some(Payee::NodeId(text)) => (request::node_id("node_id", text)?, None, KEYSEND_FINAL_CLTV_DELTA),
         Some(Payee::PaymentRequest(text)) => {
             let invoice = parse_invoice(text, handle.network()).map_err(request_refusal).map_err(refused)?;
             hints = invoice.route_hints;
+            blinded = invoice.blinded_paths;
             (invoice.payee, invoice.amount, invoice.min_final_cltv_expiry_delta.blocks())
         }
         None => return Err(invalid("payee", "give node_id or payment_request")),
@@ -71,6 +73,8 @@ async fn read(handle: &Handle, message: &QueryRoutesRequest) -> Result<RouteQuer
     let mut query = RouteQuery::new(source(handle).await?, payee, amount, first_hops(handle, wanted).await?);
     query.final_cltv_delta = u32::from(delta) + BLOCKS_IN_FLIGHT;
     query.hints = hints.iter().map(|hint| RouteHint { hops: hint.iter().map(hint_hop).collect() }).collect();
+    query.blinded = blinded.iter().map(path_query).collect();
+    query.final_payload_length = blinded.iter().map(|path| path.payload_length()).max().unwrap_or(0);
     query.max_fee = match message.max_fee_msat {
         Some(msat) => request::msat("max_fee_msat", msat)?,
         None => default_max_fee(amount),

@@ -27,6 +27,7 @@ fn create(world: &mut World) -> Invoice {
         preimage: None,
         payment_hash: None,
         min_final_cltv_expiry_delta: None,
+        blinded: false,
     };
     match world.ask(3, Command::CreateInvoice(create)) {
         Ok(Reply::Invoice(invoice)) => *invoice,

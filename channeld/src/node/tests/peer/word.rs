@@ -149,6 +149,7 @@ fn a_preimage_of_ours_is_not_shown_for_what_we_only_forward() {
         preimage: Some(secret),
         payment_hash: None,
         min_final_cltv_expiry_delta: None,
+        blinded: false,
     };
     world.ask(1, Command::CreateInvoice(invoice)).expect("an invoice");
     let hold = Fault::HoldHtlcs { channel: channels[1], hold: true };

@@ -1,5 +1,6 @@
 //! Payments over routes that a test finds by hand: parts, retries, budgets, restarts, and streams over HTLCs.
 
+mod blinded;
 mod retry;
 
 use super::member::Crash;
@@ -81,6 +82,7 @@ fn create() -> CreateInvoice {
         expiry_seconds: 3_600,
         preimage: None,
         min_final_cltv_expiry_delta: None,
+        blinded: false,
     }
 }
 

@@ -8,7 +8,7 @@ use crate::router::Exclusion;
 use crate::wire::Shutdown;
 
 /// 0 - 1 - 3 and 0 - 2 - 3: the channels of both ways.
-fn diamond() -> (World, [[ChannelId; 2]; 2]) {
+pub(super) fn diamond() -> (World, [[ChannelId; 2]; 2]) {
     let mut world = World::with_nodes(4);
     (0..4).for_each(|who| world.fund(who, 10_000_000));
     let pairs = [[(0, 1), (1, 3)], [(0, 2), (2, 3)]];
