@@ -23,28 +23,9 @@ const MAX_OPEN_INVOICES: usize = 200_000;
 
 impl Node {
     pub(super) fn create_invoice(&mut self, create: &CreateInvoice) -> Outcome {
-        let invalid =
-            |field, description: &str| Err(Refusal::InvalidArgument { field, description: description.to_owned() });
-        if !(1..=MAX_EXPIRY_SECONDS).contains(&create.expiry_seconds) {
-            return invalid("expiry", "1 second to 1 year");
-        }
-        if create.amount == Some(Msat::ZERO) {
-            return invalid("amount_msat", "at least 1; leave it out for any amount");
-        }
+        let delta = check_terms(create)?;
         if self.state.invoices.len() >= MAX_OPEN_INVOICES {
             return Err(Refusal::TooManyRequests);
-        }
-        if create.preimage.is_some() && create.payment_hash.is_some() {
-            return invalid("payment_hash", "not with a preimage: whose payment is held, keeps the preimage");
-        }
-        let held = create.payment_hash.is_some();
-        let usual = if held { HOLD_CLTV_EXPIRY_DELTA } else { INVOICE_FINAL_CLTV_EXPIRY_DELTA };
-        let delta = create.min_final_cltv_expiry_delta.unwrap_or(usual);
-        if held && delta < MIN_HOLD_CLTV_EXPIRY_DELTA {
-            return invalid("min_final_cltv_expiry_delta", "36 to 2016 blocks where the payment is held");
-        }
-        if !(MIN_FINAL_CLTV_EXPIRY_DELTA..=MAX_CLTV_DELTA).contains(&delta) {
-            return invalid("min_final_cltv_expiry_delta", "18 to 2016 blocks");
         }
         let (preimage, payment_hash) = match create.payment_hash {
             Some(payment_hash) => (None, payment_hash),
@@ -150,4 +131,29 @@ impl Node {
             self.event(EventKind::InvoiceExpired { payment_hash });
         }
     }
+}
+
+/// What can be said against an invoice's terms by themselves; the blocks that it asks for.
+fn check_terms(create: &CreateInvoice) -> Result<u16, Refusal> {
+    let invalid =
+        |field, description: &str| Err(Refusal::InvalidArgument { field, description: description.to_owned() });
+    if !(1..=MAX_EXPIRY_SECONDS).contains(&create.expiry_seconds) {
+        return invalid("expiry", "1 second to 1 year");
+    }
+    if create.amount == Some(Msat::ZERO) {
+        return invalid("amount_msat", "at least 1; leave it out for any amount");
+    }
+    if create.preimage.is_some() && create.payment_hash.is_some() {
+        return invalid("payment_hash", "not with a preimage: whose payment is held, keeps the preimage");
+    }
+    let held = create.payment_hash.is_some();
+    let usual = if held { HOLD_CLTV_EXPIRY_DELTA } else { INVOICE_FINAL_CLTV_EXPIRY_DELTA };
+    let delta = create.min_final_cltv_expiry_delta.unwrap_or(usual);
+    if held && delta < MIN_HOLD_CLTV_EXPIRY_DELTA {
+        return invalid("min_final_cltv_expiry_delta", "36 to 2016 blocks where the payment is held");
+    }
+    if !(MIN_FINAL_CLTV_EXPIRY_DELTA..=MAX_CLTV_DELTA).contains(&delta) {
+        return invalid("min_final_cltv_expiry_delta", "18 to 2016 blocks");
+    }
+    Ok(delta)
 }
