@@ -469,6 +469,10 @@ impl Options {
 
     fn peers(&self, network: Network, data_dir: &Path) -> Result<Settings, ConfigError> {
         const DEFAULT_CONNECTIONS: u64 = 125;
+        if self.peer_block_filters == Some(true) && !self.block_filter_index {
+            let problem = "there are none to serve: set block-filter-index, too";
+            return Err(value("peer-block-filters", "true", problem));
+        }
         const DEFAULT_PEER_TIMEOUT: u64 = 60;
         let listen = self.listen.as_deref().map(|text| listen_address(text, network)).transpose()?;
         let is_alone = self.connect == [ALONE];
@@ -631,10 +635,15 @@ fn work(text: &str) -> Result<Work, ConfigError> {
 }
 
 fn zmq_address(topic: Topic, text: &str) -> Result<String, ConfigError> {
+    if let Some(path) =
+        text.strip_prefix("ipc://").or_else(|| text.strip_prefix("unix:")).filter(|path| !path.is_empty())
+    {
+        return Ok(format!("ipc://{path}"));
+    }
     let host_and_port = text.strip_prefix("tcp://").unwrap_or(text);
     let port = host_and_port.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
     if !matches!(port, Some(Ok(_))) {
-        return Err(value(topic.key(), text, "expected an address like tcp://127.0.0.1:28332"));
+        return Err(value(topic.key(), text, "expected an address like tcp://127.0.0.1:28332 or ipc:///run/l1.sock"));
     }
     Ok(format!("tcp://{host_and_port}"))
 }
@@ -770,6 +779,8 @@ mod tests {
             (&["--rpc-user", "ann"], "rpc-user = \"ann\""),
             (&["--max-mempool", "1"], "max-mempool = \"1\""),
             (&["--zmq-pub-raw-tx", "28332"], "zmq-pub-raw-tx = \"28332\""),
+            (&["--zmq-pub-raw-tx", "ipc://"], "zmq-pub-raw-tx = \"ipc://\""),
+            (&["--peer-block-filters", "true"], "there are none to serve"),
         ];
         for (arguments, message) in table {
             let error = parse(arguments).unwrap_err();

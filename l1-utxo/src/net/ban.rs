@@ -149,9 +149,10 @@ impl Bans {
         self.bans.iter().any(|(subnet, ban)| ban.until > now && subnet.contains(ip))
     }
 
-    /// Whether exactly this was banned.
+    /// Whether it was banned: a network exactly so, an address with any network that it is in.
     pub fn contains(&self, subnet: &Subnet, now: i64) -> bool {
-        self.bans.get(subnet).is_some_and(|ban| ban.until > now)
+        let is_address = subnet.prefix == width(subnet.ip);
+        self.bans.get(subnet).is_some_and(|ban| ban.until > now) || (is_address && self.is_banned(subnet.ip, now))
     }
 
     /// Bans; a ban that holds longer already stays.
@@ -261,6 +262,8 @@ mod tests {
         assert!(bans.is_banned("1.2.3.4".parse().unwrap(), 99) && !bans.is_banned("1.2.3.4".parse().unwrap(), 100));
         assert!(bans.is_banned("5.6.7.8".parse().unwrap(), 49));
         assert_eq!(bans.list(50).len(), 1);
+        // An address that is in a banned network is banned, a smaller network is not.
+        assert!(bans.contains(&"5.6.7.8".parse().unwrap(), 49) && !bans.contains(&"5.6.0.0/16".parse().unwrap(), 49));
         assert!(bans.remove(&one).unwrap() && !bans.remove(&one).unwrap());
         assert!(Bans::load(dir.path()).list(0).is_empty());
         std::fs::remove_file(dir.path().join(FILE)).unwrap();

@@ -157,6 +157,9 @@ async fn feed(inner: &Inner, peer: &Peer, mut waiting: mpsc::Receiver<Waiting>) 
         while peer.is_full() {
             peer.drained.notified().await;
         }
+        if message == Message::GetAddr {
+            inner.tell_addresses().await?;
+        }
         let hand = move |ledger: &mut Ledger| {
             ledger.with_network(|machine, ledger| machine.received(id, message, ledger));
         };

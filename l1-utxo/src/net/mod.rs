@@ -133,6 +133,8 @@ struct Inner {
     dialling: Notify,
     next_id: AtomicU64,
     salt: u64,
+    /// When the machine was given addresses, and how many.
+    told: Mutex<(i64, usize)>,
     sent: AtomicU64,
     received: AtomicU64,
     is_active: AtomicBool,
@@ -166,6 +168,7 @@ impl Network {
             dialling: Notify::new(),
             next_id: AtomicU64::new(0),
             salt,
+            told: Mutex::default(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             is_active: AtomicBool::new(true),
@@ -321,10 +324,8 @@ impl Network {
     }
 
     /// Remembers an address (RPC `addpeeraddress`); whether it is new.
-    pub async fn learn(&self, address: KnownAddress) -> Result<bool, Stopped> {
-        let is_new = lock(&self.inner.book).learn(&[address]) > 0;
-        self.inner.tell_addresses().await?;
-        Ok(is_new)
+    pub fn learn(&self, address: KnownAddress) -> bool {
+        lock(&self.inner.book).learn(&[address]) > 0
     }
 
     /// Writes down what is to be remembered. For a clean stop.
@@ -407,9 +408,15 @@ impl Inner {
         self.node.clock().now()
     }
 
-    /// Gives the machine what it may tell others.
+    /// Gives the machine what it may tell others: the same for a day, once there is anything.
     async fn tell_addresses(&self) -> Result<(), Stopped> {
+        const A_DAY: i64 = 24 * 3_600;
+        let (told_at, count) = *lock(&self.told);
+        if count > 0 && self.now() - told_at < A_DAY {
+            return Ok(());
+        }
         let known = lock(&self.book).sample(MAX_TOLD, self.salt);
+        *lock(&self.told) = (self.now(), known.len());
         let tell = |ledger: &mut crate::driver::Ledger| {
             ledger.with_network(|machine, _| machine.set_known_addresses(known));
         };

@@ -29,6 +29,17 @@ pub struct NotifyError {
     source: zeromq::ZmqError,
 }
 
+/// A socket's file outlives a process that was killed, and would keep its address taken (as libzmq does).
+fn remove_stale(address: &str) {
+    use std::os::unix::fs::FileTypeExt;
+    let Some(path) = address.strip_prefix("ipc://") else { return };
+    if std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket())
+        && let Err(error) = std::fs::remove_file(path)
+    {
+        tracing::warn!(path, %error, "a socket that nobody listens on cannot be removed");
+    }
+}
+
 /// One socket, with the topics published on it and how many messages each has had.
 struct Publisher {
     socket: PubSocket,
@@ -47,6 +58,7 @@ impl Notifier {
         for publication in publications {
             let address = publication.address.as_str();
             if !by_address.contains_key(address) {
+                remove_stale(address);
                 let mut socket = PubSocket::new();
                 let bound = socket.bind(address).await;
                 bound.map_err(|source| NotifyError {

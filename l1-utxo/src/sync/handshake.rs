@@ -234,10 +234,13 @@ impl Machine {
 
     /// Core: `FeeFilterRounder`: one of few steps, so that the filter does not tell nodes apart.
     fn round_feerate(&mut self, feerate: u64) -> u64 {
+        if feerate == 0 {
+            return 0;
+        }
         let (mut step, mut below) = ((self.options.incremental_feerate as f64 / 2.0).max(1.0), 0.0);
         while step <= MAX_FILTER_FEERATE {
             if step >= feerate as f64 {
-                return if feerate > 0 && self.random.below(3) != 0 { below as u64 } else { step as u64 };
+                return if self.random.below(3) != 0 { below as u64 } else { step as u64 };
             }
             below = step;
             step *= 1.1;

@@ -133,6 +133,12 @@ impl Machine {
         let has_other = others.clone().any(Peer::is_preferred);
         let is_only_one = !others.clone().any(|other| other.blocks.sync_started && other.blocks.sync_done.is_none());
         if self.now > deadline && is_only_one && has_other {
+            if peer.connection.permissions.has(Permissions::NO_BAN) {
+                // It stays, but another one is asked.
+                peer.blocks.sync_started = false;
+                peer.blocks.headers_deadline = None;
+                return;
+            }
             peer.close(Reason::Timeout("timeout downloading headers"));
         }
     }

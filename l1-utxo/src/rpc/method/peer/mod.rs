@@ -249,7 +249,7 @@ async fn addpeeraddress(cx: &Context, params: Params) -> Result<Value, RpcError>
     let now = cx.run(|ledger| ledger.now()).await?;
     let address = SocketAddr::new(ip, port);
     let known = KnownAddress { address, services: 9, time: u32::try_from(now).unwrap_or(u32::MAX) };
-    let is_new = cx.peers.learn(known).await.map_err(|_| shutting_down())?;
+    let is_new = cx.peers.learn(known);
     Ok(if is_new { json!({"success": true}) } else { json!({"success": false, "error": "failed-adding-to-new"}) })
 }
 
