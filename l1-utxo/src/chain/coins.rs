@@ -2,6 +2,7 @@
 //!
 //! A coin that is made and spent between two flushes never reaches the store: most live and die so. Core: `coins.cpp`.
 
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, Hasher};
 
 use bitcoin::OutPoint;
@@ -49,28 +50,35 @@ impl CoinsCache {
     /// Adds a coin that did not exist a moment ago.
     pub(super) fn add(&mut self, outpoint: OutPoint, coin: Coin) {
         self.script_bytes += script_cost(Some(&coin));
-        // A spent entry that is still here may exist in the store.
-        let is_fresh = !self.coins.contains_key(&outpoint);
-        self.put(outpoint, Cached { coin: Some(coin), is_dirty: true, is_fresh });
+        self.dirty += 1;
+        match self.coins.entry(outpoint) {
+            Entry::Vacant(place) => {
+                place.insert(Cached { coin: Some(coin), is_dirty: true, is_fresh: true });
+            }
+            // A spent entry that is still here may exist in the store.
+            Entry::Occupied(mut place) => {
+                let old = place.insert(Cached { coin: Some(coin), is_dirty: true, is_fresh: false });
+                self.forget(&old);
+            }
+        }
     }
 
     /// Removes a coin that exists, here or in the store.
     pub(super) fn spend(&mut self, outpoint: &OutPoint) {
-        match self.coins.get(outpoint) {
-            Some(cached) if cached.is_fresh => {
-                if let Some(cached) = self.coins.remove(outpoint) {
-                    self.forget(&cached);
-                }
+        const MARK: Cached = Cached { coin: None, is_dirty: true, is_fresh: false };
+        let old = match self.coins.entry(*outpoint) {
+            Entry::Occupied(place) if place.get().is_fresh => place.remove(),
+            Entry::Occupied(mut place) => {
+                self.dirty += 1;
+                place.insert(MARK)
             }
-            _ => self.put(*outpoint, Cached { coin: None, is_dirty: true, is_fresh: false }),
-        }
-    }
-
-    fn put(&mut self, outpoint: OutPoint, cached: Cached) {
-        self.dirty += usize::from(cached.is_dirty);
-        if let Some(old) = self.coins.insert(outpoint, cached) {
-            self.forget(&old);
-        }
+            Entry::Vacant(place) => {
+                self.dirty += 1;
+                place.insert(MARK);
+                return;
+            }
+        };
+        self.forget(&old);
     }
 
     fn forget(&mut self, cached: &Cached) {

@@ -1,9 +1,12 @@
 //! One block against the coins: the rules that need them, and the coins that it spends and makes.
 //!
-//! Core: `ConnectBlock`, `DisconnectBlock`, `UpdateCoins`. Cheap rules run first over all transactions, then scripts in
-//! parallel, then the coinbase's amount; the first transaction, and in it the first input, that fails gives the reason.
+//! Core: `ConnectBlock`, `DisconnectBlock`, `UpdateCoins`. Cheap rules decide first, then scripts, then the coinbase's
+//! amount; the first transaction, and in it the first input, that fails gives the reason. Scripts run on all cores while
+//! the cheap rules of later transactions are looked at.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bitcoin::{Amount, OutPoint, Transaction, TxOut, Txid};
 use rayon::prelude::*;
@@ -21,6 +24,8 @@ use crate::params::{Activation, Params};
 
 /// From this many of them on, look-ups and inputs are spread over the cores.
 const PARALLEL_FROM: usize = 16;
+/// Transactions whose scripts are handed to the cores together, as soon as their cheap rules hold.
+const BATCH: usize = 64;
 
 /// What disconnecting a block needs: the coins that it spent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,38 +64,42 @@ pub fn verify_block(
     context: &ConnectContext<'_>,
     view: &dyn CoinView,
 ) -> Result<Connection, BlockError> {
-    verify_bip30(block, view)?;
-    let flags = script_flags(context.height, &context.params.activation);
-    let mut found = find_coins(block, context.height, view);
-    let mut taken = BTreeSet::new();
-    let mut spent = Vec::with_capacity(found.len());
-    let (mut fees, mut sigops) = (0u64, 0u64);
-    for (index, (txid, transaction)) in block.iter().enumerate() {
-        let mut coins = Vec::new();
-        if index > 0 {
-            let at_fault = |error| BlockError::Transaction { txid: *txid, error };
-            coins = take_coins(transaction, std::mem::take(&mut found[index]), &mut taken).map_err(at_fault)?;
-            let values = coins.iter().map(Coin::as_spent);
-            fees += verify_inputs(transaction, values, context.height).map_err(at_fault)?.to_sat();
-            if fees > MAX_MONEY {
-                return Err(BodyError::AccumulatedFeeOutOfRange.into());
-            }
-            if context.height >= context.params.activation.csv {
-                verify_sequence_locks(transaction, &coins, context)?;
-            }
-        }
-        let prevouts: Vec<&TxOut> = coins.iter().map(|coin| &coin.output).collect();
-        sigops += sigop_cost(transaction, &prevouts, flags);
-        if sigops > MAX_BLOCK_SIGOPS_COST {
-            return Err(BodyError::SigopCost.into());
-        }
-        if index > 0 {
-            spent.push(coins);
-        }
+    let mut found = look_up(block, context.height, view);
+    if found.iter().any(|found| found.overwrites) {
+        return Err(BodyError::Bip30.into());
     }
-    verify_scripts(block, &spent, flags, context.signatures)?;
-    verify_coinbase_amount(block, context, fees)?;
-    Ok(Connection { undo: BlockUndo { spent }, fees: Amount::from_sat(fees) })
+    let transactions = block.transactions();
+    let flags = script_flags(context.height, &context.params.activation);
+    // Filled one after the other while the scripts of those before run; what is filled stays where it is.
+    let batches: Vec<OnceLock<Vec<Vec<Coin>>>> = transactions.chunks(BATCH).map(|_| OnceLock::new()).collect();
+    let scripts = Scripts::new(flags, context.signatures);
+    let mut checks = Checks { context, flags, taken: BTreeSet::new(), fees: 0, sigops: 0 };
+    let cheap = if transactions.len() < PARALLEL_FROM {
+        checks.batch(block, 0, &mut found).map(|coins| drop(batches.first().map(|batch| batch.set(coins))))
+    } else {
+        rayon::in_place_scope(|scope| {
+            let mut fill = || {
+                for (place, batch) in batches.iter().enumerate() {
+                    let coins = checks.batch(block, place * BATCH, &mut found)?;
+                    let (coins, scripts) = (batch.get_or_init(|| coins), &scripts);
+                    scope.spawn(move |_| scripts.run(block, place * BATCH, coins));
+                }
+                Ok(())
+            };
+            // A cheap rule that is broken decides, whatever the scripts say.
+            fill().inspect_err(|_| scripts.stop())
+        })
+    };
+    cheap?;
+    let spent = batches.into_iter().flat_map(|batch| batch.into_inner().unwrap_or_default());
+    // The coinbase spends nothing.
+    let spent: Vec<Vec<Coin>> = spent.skip(1).collect();
+    if transactions.len() < PARALLEL_FROM {
+        scripts.run(block, 1, &spent);
+    }
+    scripts.verdict()?;
+    verify_coinbase_amount(block, context, checks.fees)?;
+    Ok(Connection { undo: BlockUndo { spent }, fees: Amount::from_sat(checks.fees) })
 }
 
 /// The script rules of the block at a height (Core: `GetBlockScriptFlags`).
@@ -105,22 +114,63 @@ pub fn script_flags(height: u32, from: &Activation) -> ScriptFlags {
     inactive.fold(ScriptFlags::CONSENSUS, |flags, (fork, _)| flags.without(fork))
 }
 
-/// BIP 30, on every block as on Core's regtest (that BIP 34 already implies it here is no reason to trust it).
-fn verify_bip30(block: &HashedBlock, view: &dyn CoinView) -> Result<(), BodyError> {
-    let exists = |(txid, transaction): (&Txid, &Transaction)| {
-        (0..transaction.output.len() as u32).any(|vout| view.has_coin(&OutPoint { txid: *txid, vout }))
-    };
-    let overwrites = if block.txids().len() < PARALLEL_FROM {
-        block.iter().any(exists)
-    } else {
-        block.txids().par_iter().zip(block.transactions()).any(exists)
-    };
-    if overwrites { Err(BodyError::Bip30) } else { Ok(()) }
+/// The rules that cost little, from the first transaction to the last.
+struct Checks<'a> {
+    context: &'a ConnectContext<'a>,
+    flags: ScriptFlags,
+    taken: BTreeSet<OutPoint>,
+    fees: u64,
+    sigops: u64,
 }
 
-/// For each transaction the coins of its inputs, from the block itself if an earlier transaction makes them, else from
-/// the view. Whether two transactions want the same coin is not looked at.
-fn find_coins(block: &HashedBlock, height: u32, view: &dyn CoinView) -> Vec<Vec<Option<Coin>>> {
+impl Checks<'_> {
+    /// The coins that the transactions of a batch spend, if they may.
+    fn batch(&mut self, block: &HashedBlock, first: usize, found: &mut [Found]) -> Result<Vec<Vec<Coin>>, BlockError> {
+        let batch = first..(first + BATCH).min(found.len());
+        batch.map(|index| self.transaction(block, index, std::mem::take(&mut found[index].coins))).collect()
+    }
+
+    fn transaction(
+        &mut self,
+        block: &HashedBlock,
+        index: usize,
+        found: Vec<Option<Coin>>,
+    ) -> Result<Vec<Coin>, BlockError> {
+        let transaction = &block.transactions()[index];
+        let mut coins = Vec::new();
+        if index > 0 {
+            let at_fault = |error| BlockError::Transaction { txid: block.txids()[index], error };
+            coins = take_coins(transaction, found, &mut self.taken).map_err(at_fault)?;
+            let values = coins.iter().map(Coin::as_spent);
+            self.fees += verify_inputs(transaction, values, self.context.height).map_err(at_fault)?.to_sat();
+            if self.fees > MAX_MONEY {
+                return Err(BodyError::AccumulatedFeeOutOfRange.into());
+            }
+            if self.context.height >= self.context.params.activation.csv {
+                verify_sequence_locks(transaction, &coins, self.context)?;
+            }
+        }
+        let prevouts: Vec<&TxOut> = coins.iter().map(|coin| &coin.output).collect();
+        self.sigops += sigop_cost(transaction, &prevouts, self.flags);
+        if self.sigops > MAX_BLOCK_SIGOPS_COST {
+            return Err(BodyError::SigopCost.into());
+        }
+        Ok(coins)
+    }
+}
+
+/// What the coins of the parent's chain say to one transaction.
+#[derive(Default)]
+struct Found {
+    /// An output that it makes exists already. BIP 30, on every block as on Core's regtest (that BIP 34 already implies it
+    /// here is no reason to trust it).
+    overwrites: bool,
+    /// The coins of its inputs, from the block itself if an earlier transaction makes them, else from the view. Whether
+    /// another transaction wants the same ones is not looked at.
+    coins: Vec<Option<Coin>>,
+}
+
+fn look_up(block: &HashedBlock, height: u32, view: &dyn CoinView) -> Vec<Found> {
     let made: BTreeMap<&Txid, usize> = block.txids().iter().enumerate().map(|(index, txid)| (txid, index)).collect();
     let find = |spender: usize, outpoint: &OutPoint| match made.get(&outpoint.txid) {
         Some(&maker) if maker < spender => {
@@ -131,20 +181,24 @@ fn find_coins(block: &HashedBlock, height: u32, view: &dyn CoinView) -> Vec<Vec<
         Some(_) => None,
         None => view.coin(outpoint),
     };
-    let find_all = |(spender, transaction): (usize, &Transaction)| -> Vec<Option<Coin>> {
+    let find_all = |spender: usize, transaction: &Transaction| -> Vec<Option<Coin>> {
         if spender == 0 {
             return Vec::new();
         }
-        let outpoints = transaction.input.iter().map(|input| &input.previous_output);
         if transaction.input.len() < PARALLEL_FROM {
-            return outpoints.map(|outpoint| find(spender, outpoint)).collect();
+            return transaction.input.iter().map(|input| find(spender, &input.previous_output)).collect();
         }
         transaction.input.par_iter().map(|input| find(spender, &input.previous_output)).collect()
     };
+    let look = |(index, (txid, transaction)): (usize, (&Txid, &Transaction))| {
+        let mut outputs = 0..transaction.output.len() as u32;
+        let overwrites = outputs.any(|vout| view.has_coin(&OutPoint { txid: *txid, vout }));
+        Found { overwrites, coins: find_all(index, transaction) }
+    };
     if block.transactions().len() < PARALLEL_FROM {
-        return block.transactions().iter().enumerate().map(find_all).collect();
+        return block.iter().enumerate().map(look).collect();
     }
-    block.transactions().par_iter().enumerate().map(find_all).collect()
+    block.txids().par_iter().zip(block.transactions()).enumerate().map(look).collect()
 }
 
 /// The coins of one transaction, if all exist and none is taken by an earlier input of the block.
@@ -172,21 +226,54 @@ fn verify_sequence_locks(
     }
 }
 
-/// Runs every input's script, over all cores; the first in block order that fails is reported, whichever fails first.
-fn verify_scripts(
-    block: &HashedBlock,
-    spent: &[Vec<Coin>],
+/// The scripts of a block, run on all cores, in whatever order; the first in block order that fails is reported.
+struct Scripts<'a> {
     flags: ScriptFlags,
-    signatures: Option<&SignatureCache>,
-) -> Result<(), BlockError> {
-    let failure = |(transaction, coins): (&Transaction, &Vec<Coin>)| {
+    signatures: Option<&'a SignatureCache>,
+    /// The place of the first transaction known to fail, and how.
+    failed: Mutex<Option<(usize, BlockError)>>,
+    /// Nobody wants the rest any more.
+    has_stopped: AtomicBool,
+}
+
+impl<'a> Scripts<'a> {
+    const fn new(flags: ScriptFlags, signatures: Option<&'a SignatureCache>) -> Self {
+        Self { flags, signatures, failed: Mutex::new(None), has_stopped: AtomicBool::new(false) }
+    }
+
+    /// Runs those of the transactions from `first` on that spend these coins.
+    fn run(&self, block: &HashedBlock, first: usize, spent: &[Vec<Coin>]) {
+        if self.has_stopped.load(Ordering::Relaxed) || self.first_failed().is_some_and(|(place, _)| place < first) {
+            return;
+        }
+        let transactions = &block.transactions()[first..];
+        let fails = |(place, (transaction, coins)): (usize, (&Transaction, &Vec<Coin>))| {
+            self.failure(transaction, coins).map(|error| (first + place, error))
+        };
+        let failed = match spent.len() {
+            0 => None,
+            1 => transactions.iter().zip(spent).enumerate().find_map(fails),
+            _ => transactions.par_iter().zip(spent).enumerate().find_map_first(fails),
+        };
+        if let Some((place, error)) = failed {
+            let mut first = self.first_failed();
+            if first.is_none_or(|(other, _)| place < other) {
+                *first = Some((place, error));
+            }
+        }
+    }
+
+    fn failure(&self, transaction: &Transaction, coins: &[Coin]) -> Option<BlockError> {
+        if coins.is_empty() {
+            return None;
+        }
         let cache = TransactionCache::new(transaction, coins.iter().map(|coin| &coin.output).collect());
-        let cache = match signatures {
+        let cache = match self.signatures {
             Some(signatures) => cache.with_signature_cache(signatures),
             None => cache,
         };
         let verify = |input: usize| {
-            let error = verify_input(&cache, input, flags).err()?;
+            let error = verify_input(&cache, input, self.flags).err()?;
             let (txid, wtxid) = (transaction.compute_txid(), transaction.compute_wtxid());
             let spending = transaction.input[input].previous_output;
             Some(BlockError::Script { txid, wtxid, input: input as u32, spending, error })
@@ -195,14 +282,20 @@ fn verify_scripts(
             return (0..coins.len()).find_map(verify);
         }
         (0..coins.len()).into_par_iter().find_map_first(verify)
-    };
-    let transactions = block.transactions().get(1..).unwrap_or_default();
-    let failed = match transactions.len() {
-        0 => None,
-        1 => transactions.iter().zip(spent).find_map(failure),
-        _ => transactions.par_iter().zip(spent).find_map_first(failure),
-    };
-    failed.map_or(Ok(()), Err)
+    }
+
+    fn first_failed(&self) -> MutexGuard<'_, Option<(usize, BlockError)>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop(&self) {
+        self.has_stopped.store(true, Ordering::Relaxed);
+    }
+
+    fn verdict(self) -> Result<(), BlockError> {
+        let failed = self.failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+        failed.map_or(Ok(()), |(_, error)| Err(error))
+    }
 }
 
 fn verify_coinbase_amount(block: &HashedBlock, context: &ConnectContext<'_>, fees: u64) -> Result<(), BodyError> {

@@ -23,8 +23,9 @@ pub const MAX_BLOCK_SIGOPS_COST: u64 = 80_000;
 /// Scale between a size without witness and weight.
 pub const WITNESS_SCALE_FACTOR: usize = bitcoin::constants::WITNESS_SCALE_FACTOR;
 
-/// Above this many transactions their hashes are computed in parallel.
-const PARALLEL_FROM: usize = 64;
+/// Above this many transactions their hashes are computed in parallel: of fewer they take a millisecond, and while blocks
+/// come in one after the other the other cores have scripts to run.
+const PARALLEL_FROM: usize = 2_048;
 const HEADER_SIZE: usize = 80;
 /// OP_RETURN, a push of 36 bytes, and BIP 141's four magic bytes.
 const COMMITMENT_PREFIX: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
@@ -37,9 +38,18 @@ pub struct HashedBlock {
     block: Block,
     hash: BlockHash,
     txids: Vec<Txid>,
-    /// What was found out about the body when it was first asked: both need all transactions hashed.
+    sizes: Sizes,
+    /// What was found out about the body when it was first asked.
     merkle: OnceLock<Result<(), BodyError>>,
     witness: OnceLock<Result<(), BodyError>>,
+    rules: OnceLock<Result<(), BlockError>>,
+}
+
+/// Bytes of a block.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    stripped: usize,
+    total: usize,
 }
 
 impl PartialEq for HashedBlock {
@@ -58,7 +68,15 @@ impl HashedBlock {
         } else {
             block.txdata.par_iter().map(Transaction::compute_txid).collect()
         };
-        Self { hash: block.block_hash(), txids, block, merkle: OnceLock::new(), witness: OnceLock::new() }
+        let sizes = Sizes::of(&block);
+        let (merkle, witness, rules) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { hash: block.block_hash(), txids, sizes, block, merkle, witness, rules }
+    }
+
+    /// Finds out now, on this thread, what will be asked of the body by itself: whoever asks then has the answer at once.
+    pub fn examine(&self) {
+        // What is wrong is told to those who ask.
+        let _ = (check_merkle_root(self), check_witness_commitment(self), check_body(self));
     }
 
     /// The block.
@@ -96,17 +114,23 @@ impl HashedBlock {
     }
 
     /// Size without witnesses, in bytes.
-    pub fn stripped_size(&self) -> usize {
-        self.frame_size() + self.block.txdata.iter().map(Transaction::base_size).sum::<usize>()
+    pub const fn stripped_size(&self) -> usize {
+        self.sizes.stripped
     }
 
     /// Size with witnesses, in bytes.
-    pub fn total_size(&self) -> usize {
-        self.frame_size() + self.block.txdata.iter().map(Transaction::total_size).sum::<usize>()
+    pub const fn total_size(&self) -> usize {
+        self.sizes.total
     }
+}
 
-    fn frame_size(&self) -> usize {
-        HEADER_SIZE + VarInt::from(self.block.txdata.len()).size()
+impl Sizes {
+    fn of(block: &Block) -> Self {
+        let frame = HEADER_SIZE + VarInt::from(block.txdata.len()).size();
+        block.txdata.iter().fold(Self { stripped: frame, total: frame }, |sizes, transaction| Self {
+            stripped: sizes.stripped + transaction.base_size(),
+            total: sizes.total + transaction.total_size(),
+        })
     }
 }
 
@@ -117,6 +141,15 @@ pub fn check_block(block: &HashedBlock, params: &Params, check_proof: bool) -> R
         check_header(&block.block.header, block.hash, params)?;
         check_merkle_root(block)?;
     }
+    check_body(block)
+}
+
+/// The rules on the body that look neither at the header nor at the chain.
+fn check_body(block: &HashedBlock) -> Result<(), BlockError> {
+    *block.rules.get_or_init(|| apply_body_rules(block))
+}
+
+fn apply_body_rules(block: &HashedBlock) -> Result<(), BlockError> {
     let transactions = block.transactions();
     if transactions.is_empty()
         || transactions.len() * WITNESS_SCALE_FACTOR > MAX_BLOCK_WEIGHT

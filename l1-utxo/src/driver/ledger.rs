@@ -79,8 +79,8 @@ pub struct LedgerOptions {
 impl Default for LedgerOptions {
     fn default() -> Self {
         Self {
-            // A flush takes about as much again for its batch.
-            coins_cache: 18 << 20,
+            // A flush takes about as much again for its batch, and the database until it has written a table.
+            coins_cache: 12 << 20,
             signature_cache: 8 << 20,
             flush_interval: Duration::from_secs(30),
             store: StoreOptions::default(),

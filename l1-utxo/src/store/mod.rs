@@ -6,6 +6,7 @@
 //! are all here, and what came after it is connected again. Never decides what is valid or best.
 //! Core: `node/blockstorage.cpp`, `txdb.cpp`.
 
+mod ahead;
 mod codec;
 mod coins;
 mod directory;

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::ahead::Ahead;
 use super::{FORMAT, StoreError};
 use crate::chain::Position;
 
@@ -39,7 +40,12 @@ pub(super) struct SegmentLog {
     end: u32,
     segment_size: u32,
     is_synced: bool,
+    ahead: Ahead,
     buffer: Vec<u8>,
+}
+
+fn segment_path(dir: &Path, segment: usize) -> PathBuf {
+    dir.join(format!("{segment:05}.log"))
 }
 
 impl SegmentLog {
@@ -54,6 +60,7 @@ impl SegmentLog {
             end: 0,
             segment_size,
             is_synced: true,
+            ahead: Ahead::default(),
             buffer: Vec::new(),
         };
         log.open_files(true)?;
@@ -74,6 +81,7 @@ impl SegmentLog {
             end: 0,
             segment_size: 0,
             is_synced: true,
+            ahead: Ahead::default(),
             buffer: Vec::new(),
         };
         log.open_files(false)?;
@@ -107,7 +115,7 @@ impl SegmentLog {
     }
 
     pub(super) fn path(&self, segment: usize) -> PathBuf {
-        self.dir.join(format!("{segment:05}.log"))
+        segment_path(&self.dir, segment)
     }
 
     fn header(&self) -> [u8; FIRST_RECORD as usize] {
@@ -202,6 +210,8 @@ impl SegmentLog {
         let file = &self.files[segment as usize];
         file.write_all_at(record, u64::from(self.end)).map_err(StoreError::io(&self.path(segment as usize)))?;
         self.end += record.len() as u32;
+        let (dir, ahead) = (&self.dir, &mut self.ahead);
+        ahead.appended(record.len(), || segment_path(dir, segment as usize));
         Ok(position)
     }
 

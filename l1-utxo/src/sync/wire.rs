@@ -18,9 +18,7 @@ use bitcoin::{BlockHash, Transaction};
 
 use super::port::KnownAddress;
 use crate::consensus::HashedBlock;
-use crate::consensus::block::is_mutated;
 use crate::consensus::decode::decode_block;
-use crate::params::Network;
 
 /// Bytes of a message's content at most (Core: `MAX_PROTOCOL_MESSAGE_LENGTH`).
 pub const MAX_PAYLOAD: usize = 4_000_000;
@@ -149,8 +147,8 @@ pub fn decode(command: &str, payload: &[u8]) -> Result<Message, Malformed> {
             // A block that holds a transaction without inputs is read, too: its sender hears which rule it breaks.
             let block = decode_block(rest).map_err(|_| Malformed("block"))?.0;
             let block = HashedBlock::new(block);
-            // Asked here, where it holds up nobody; the machine asks again and has the answer.
-            is_mutated(&block, u32::MAX, Network::Regtest.params());
+            // Here it holds up nobody; machine and chain ask again and have the answer.
+            block.examine();
             Message::Block(Arc::new(block))
         }
         "cmpctblock" => Message::CmpctBlock(Box::new(read(rest, "cmpctblock")?)),
