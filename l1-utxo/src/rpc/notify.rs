@@ -78,6 +78,10 @@ impl Notifier {
 
     /// Publishes what happens until the node stops.
     pub async fn run(mut self, handle: Handle, mut stopping: watch::Receiver<bool>) {
+        // Who listens is woken by every transaction and holds every block for a while.
+        if self.publishers.is_empty() {
+            return;
+        }
         let mut notices = handle.notices();
         // The block of the newest tip is the one that was connected last.
         let mut newest: Option<std::sync::Arc<HashedBlock>> = None;

@@ -1,5 +1,6 @@
 //! HTTP on loopback: who may call, how much at once, and Core's answers on HTTP's own level.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -15,7 +16,7 @@ use axum::routing::any;
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::Service;
 use super::auth::Auth;
@@ -27,6 +28,9 @@ const MAX_BODY: usize = 32 * 1024 * 1024;
 const MAX_REST_BODY: usize = 64 * 1024;
 /// Connections at once; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 256;
+/// Threads that serve: at least two, so that a long answer does not hold up all others.
+const MIN_THREADS: usize = 2;
+const MAX_THREADS: usize = 8;
 /// Core's answer to a wrong password comes late, against guessing.
 const WRONG_PASSWORD_DELAY: Duration = Duration::from_millis(250);
 
@@ -36,11 +40,40 @@ struct Door {
 }
 
 /// Serves until the service stops; calls under way are finished first.
+///
+/// Every connection stays on one of a few threads, each with a loop of its own: a call waits for the validation thread and
+/// nobody else, and no core is woken to look for work that another one has.
 pub async fn serve(listener: TcpListener, auth: Auth, service: Arc<Service>) -> io::Result<()> {
-    let mut stopping = service.stopping();
+    let listener = listener.into_std()?;
     let door = Arc::new(Door { auth, service });
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let threads = std::thread::available_parallelism().map_or(MIN_THREADS, usize::from);
+    // Nothing is ever sent: when all have gone, so have the threads.
+    let (serving, mut ended) = mpsc::channel::<Infallible>(1);
+    for _ in 0..threads.clamp(MIN_THREADS, MAX_THREADS) {
+        let (listener, places) = (listener.try_clone()?, Arc::clone(&places));
+        let (door, serving) = (Arc::clone(&door), serving.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let work = move || {
+            let outcome = runtime.block_on(serve_here(listener, places, door));
+            // What was handed to other threads need not hold up the end.
+            runtime.shutdown_background();
+            if let Err(error) = outcome {
+                tracing::error!(%error, "rpc: a thread ended");
+            }
+            drop(serving);
+        };
+        std::thread::Builder::new().name("rpc".to_owned()).spawn(work)?;
+    }
+    drop(serving);
+    while ended.recv().await.is_some() {}
+    Ok(())
+}
+
+async fn serve_here(listener: std::net::TcpListener, places: Arc<Semaphore>, door: Arc<Door>) -> io::Result<()> {
+    let mut stopping = door.service.stopping();
     let router = Router::new().route("/", any(handle)).route("/rest/{*path}", any(handle_rest)).with_state(door);
-    let listener = Bounded { listener, places: Arc::new(Semaphore::new(MAX_CONNECTIONS)) };
+    let listener = Bounded { listener: TcpListener::from_std(listener)?, places };
     axum::serve(listener, router)
         .with_graceful_shutdown(async move {
             // An error means that nobody can ask us to stop any more: stop.
@@ -151,5 +184,51 @@ impl AsyncWrite for Connection {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::rpc::Offer;
+    use crate::rpc::auth::Cookie;
+
+    async fn ask(address: SocketAddr) -> String {
+        let body = r#"{"method":"getblockcount","id":1}"#;
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: l1\r\nConnection: close\r\nAuthorization: Basic {}\r\nContent-Length: {}\r\n\r\n{body}",
+            STANDARD.encode("ann:secret"),
+            body.len()
+        );
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await.unwrap();
+        reply
+    }
+
+    #[tokio::test]
+    async fn whoever_calls_while_the_node_loads_hears_so_and_the_end_comes_when_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let cookie = Cookie::create(&dir.path().join(".cookie")).unwrap();
+        let stop = watch::Sender::new(false);
+        let service = Arc::new(Service::new(stop.clone(), Offer::default()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(serve(listener, Auth::new(&cookie, Some(("ann", "secret"))), service));
+        for _ in 0..20 {
+            let reply = ask(address).await;
+            assert!(reply.starts_with("HTTP/1.1 500") && reply.contains("\"code\":-28"), "{reply}");
+        }
+        // Somebody who says nothing holds nothing up.
+        let silent = TcpStream::connect(address).await.unwrap();
+        stop.send_replace(true);
+        server.await.unwrap().unwrap();
+        drop(silent);
     }
 }
