@@ -1,16 +1,14 @@
 //! The real node through JSON-RPC, as a client sees it: start, transactions one by one and in batches, templates, blocks.
 //! Prints one line a figure, with the load of the machine: wall-clock figures mean little on a busy one, so the node's own
-//! CPU time stands beside them.
+//! CPU time stands beside them. Where `BITCOIND` names Bitcoin Core's program, both are asked the same, in turns.
 //!
 //!     cargo bench -p l1-utxo --bench node
+//!     BITCOIND=/path/to/bitcoind cargo bench -p l1-utxo --bench node
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+mod process;
 
-use base64::Engine;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::hashes::Hash;
@@ -20,6 +18,7 @@ use bitcoin::{
     Address, Amount, Block, CompressedPublicKey, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness,
     transaction,
 };
+use process::{Node, Peers, Program, figure, median, print_load, request};
 use serde_json::{Value, json};
 
 const EMPTY_BLOCKS: usize = 10_000;
@@ -28,129 +27,29 @@ const IN_TEMPLATE: usize = 5_000;
 const BATCH: usize = 100;
 /// Outputs of one transaction that makes coins.
 const FAN: usize = 2_500;
-const ROUNDS: usize = 9;
+const ROUNDS: u64 = 9;
+const RUNS: usize = 3;
 
 fn main() {
     // `cargo test --benches` runs this too: nothing to measure there.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    println!("load average {}", load.split(' ').take(3).collect::<Vec<_>>().join(" "));
+    print_load();
     start();
-    blocks();
-    transactions();
-}
-
-/// A running node; killed when dropped.
-struct Node {
-    child: Child,
-    login: String,
-    connection: BufReader<TcpStream>,
-    cpu: f64,
-}
-
-impl Node {
-    fn spawn(dir: &Path) -> (Child, Instant) {
-        drop(std::fs::remove_file(dir.join("regtest/rpc.addr")));
-        let child = Command::new(env!("CARGO_BIN_EXE_l1-utxo"))
-            .args(["--network", "regtest", "--rpc", "127.0.0.1:0", "--log", "warn", "--data-dir"])
-            .arg(dir)
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("the binary was built");
-        (child, Instant::now())
-    }
-
-    fn connect(dir: &Path, child: Child) -> Self {
-        let address = loop {
-            match std::fs::read_to_string(dir.join("regtest/rpc.addr")) {
-                Ok(address) if !address.is_empty() => break address.trim().to_owned(),
-                _ => std::thread::sleep(Duration::from_micros(200)),
-            }
-        };
-        let cookie = std::fs::read_to_string(dir.join("regtest/.cookie")).expect("written before the address");
-        let stream = TcpStream::connect(address).expect("it listens");
-        stream.set_nodelay(true).expect("a socket");
-        let login = base64::engine::general_purpose::STANDARD.encode(cookie.trim());
-        let mut node = Self { child, login, connection: BufReader::new(stream), cpu: 0.0 };
-        node.cpu = node.cpu_seconds();
-        node
-    }
-
-    fn start(dir: &Path) -> Self {
-        let (child, _) = Self::spawn(dir);
-        let mut node = Self::connect(dir, child);
-        while node.post(&request("getblockcount", &json!([]))).contains("-28") {
-            std::thread::sleep(Duration::from_millis(1));
+    let programs = Program::all();
+    for run in 1..=RUNS {
+        for program in &programs {
+            println!("run {run}, {}:", program.name());
+            blocks(program);
+            transactions(program);
         }
-        node
     }
-
-    fn post(&mut self, body: &str) -> String {
-        let head = format!(
-            "POST / HTTP/1.1\r\nHost: l1\r\nAuthorization: Basic {}\r\nContent-Length: {}\r\n\r\n{body}",
-            self.login,
-            body.len()
-        );
-        self.connection.get_mut().write_all(head.as_bytes()).expect("it listens");
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            self.connection.read_line(&mut line).expect("it answers");
-            if line == "\r\n" || line.is_empty() {
-                break;
-            }
-            if let Some(number) = line.to_lowercase().strip_prefix("content-length: ") {
-                length = number.trim().parse().expect("a number");
-            }
-        }
-        let mut body = vec![0; length];
-        self.connection.read_exact(&mut body).expect("it answers");
-        String::from_utf8(body).expect("JSON is text")
-    }
-
-    fn call(&mut self, method: &str, params: Value) -> Value {
-        let reply = self.post(&request(method, &params));
-        let mut reply: Value = serde_json::from_str(&reply).expect("JSON");
-        assert!(reply["error"].is_null(), "{reply}");
-        reply["result"].take()
-    }
-
-    /// User and system time of the node so far, in steps of 10 ms.
-    fn cpu_seconds(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
-        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-        fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / 100.0
-    }
-
-    /// CPU seconds since this was asked last.
-    fn cpu_since(&mut self) -> f64 {
-        let now = self.cpu_seconds();
-        now - std::mem::replace(&mut self.cpu, now)
-    }
-
-    fn resident_mib(&self, field: &str) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_suffix(" kB"));
-        line.and_then(|kb| kb.trim_start_matches(':').trim().parse::<f64>().ok()).map_or(f64::NAN, |kb| kb / 1_024.0)
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-fn request(method: &str, params: &Value) -> String {
-    json!({"method": method, "params": params, "id": 0}).to_string()
 }
 
 fn start() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let mut node = Node::start(dir.path());
+    let mut node = Node::start(&Program::Ours, dir.path(), Peers::None);
     let wallet = Wallet::new();
     let coinbases = wallet.mine(&mut node, 150);
     // A million coins: 50 transactions of 20,000 outputs, each in a block of its own, too large to be relayed.
@@ -160,16 +59,15 @@ fn start() {
         assert!(block["hash"].is_string());
     }
     wallet.mine(&mut node, 800);
-    figure("resident with a million coins just made, MiB", node.resident_mib("VmRSS"));
-    node.call("stop", json!([]));
-    node.child.wait().expect("it stops");
-    drop(node);
+    figure("resident with a million coins just made, MiB", node.mebibytes("VmRSS"));
+    node.stop();
     for what in ["clean", "killed"] {
         let mut answers: Vec<(f64, f64)> = Vec::new();
         let mut resident = 0.0f64;
         for _ in 0..3 {
-            let (child, begun) = Node::spawn(dir.path());
-            let mut node = Node::connect(dir.path(), child);
+            let begun = Instant::now();
+            let mut node = Node::spawn(&Program::Ours, dir.path(), Peers::None);
+            node.connect();
             let mut first = None;
             let counted = loop {
                 let reply = node.post(&request("getblockcount", &json!([])));
@@ -180,10 +78,9 @@ fn start() {
                 std::thread::sleep(Duration::from_micros(500));
             };
             answers.push((first.unwrap_or_default().as_secs_f64() * 1e3, counted.as_secs_f64() * 1e3));
-            resident = resident.max(node.resident_mib("VmHWM"));
+            resident = resident.max(node.mebibytes("VmHWM"));
             if what == "clean" {
-                node.call("stop", json!([]));
-                node.child.wait().expect("it stops");
+                node.stop();
             }
         }
         let (first, counted): (Vec<f64>, Vec<f64>) = answers.into_iter().unzip();
@@ -193,9 +90,9 @@ fn start() {
     }
 }
 
-fn blocks() {
+fn blocks(program: &Program) {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let mut node = Node::start(dir.path());
+    let mut node = Node::start(program, dir.path(), Peers::None);
     let address = Wallet::new().address();
     node.call("generatetoaddress", json!([100, address]));
     node.cpu_since();
@@ -210,9 +107,9 @@ fn blocks() {
     figure("empty blocks generated one a call, per second", 1_000.0 / begun.elapsed().as_secs_f64());
 }
 
-fn transactions() {
+fn transactions(program: &Program) {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let mut node = Node::start(dir.path());
+    let mut node = Node::start(program, dir.path(), Peers::None);
     let wallet = Wallet::new();
     let wanted = 2 * TRANSACTIONS + IN_TEMPLATE;
     let coinbases = wallet.mine(&mut node, 110);
@@ -254,15 +151,17 @@ fn transactions() {
     let begun = Instant::now();
     wallet.mine(&mut node, 1);
     figure("5,000 transactions mined, ms", begun.elapsed().as_secs_f64() * 1e3);
-    figure("resident at most, MiB", node.resident_mib("VmHWM"));
+    figure("resident at most, MiB", node.mebibytes("VmHWM"));
 }
 
 fn templates(node: &mut Node) {
     let ask = request("getblocktemplate", &json!([{"rules": ["segwit"]}]));
     let txid = node.call("getrawmempool", json!([]))[0].clone();
+    let now = UNIX_EPOCH.elapsed().expect("later than 1970").as_secs();
     let (mut cold, mut warm) = (Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
-        // A change of the mempool: what was written before does not hold any more.
+    for round in 1..=ROUNDS {
+        // A change of the mempool: what was written before does not hold any more. Core takes no notice for five seconds.
+        node.call("setmocktime", json!([now + 10 * round]));
         node.call("prioritisetransaction", json!([txid, 0, if round % 2 == 0 { 1 } else { -1 }]));
         for times in [&mut cold, &mut warm] {
             let begun = Instant::now();
@@ -286,15 +185,6 @@ fn batch(transactions: &[String]) -> Vec<String> {
 fn rate(name: &str, count: usize, begun: Instant, node: &mut Node) {
     figure(&format!("{name}, per second"), count as f64 / begun.elapsed().as_secs_f64());
     figure(&format!("{name}, node's CPU µs each"), node.cpu_since() * 1e6 / count as f64);
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn figure(name: &str, value: f64) {
-    println!("{name}: {value:.1}");
 }
 
 struct Wallet {

@@ -54,7 +54,19 @@ pub fn transaction(inputs: &[OutPoint], output: Vec<TxOut>) -> Transaction {
 
 impl Miner {
     pub fn new() -> Self {
-        let key = SecretKey::from_slice(&[7; 32]).expect("below the order");
+        Self::with(&[7; 32])
+    }
+
+    /// Another one for each number.
+    #[allow(dead_code)] // each bench uses a part of this
+    pub fn numbered(number: u32) -> Self {
+        let mut secret = [7; 32];
+        secret[28..].copy_from_slice(&number.to_be_bytes());
+        Self::with(&secret)
+    }
+
+    fn with(secret: &[u8; 32]) -> Self {
+        let key = SecretKey::from_slice(secret).expect("below the order");
         let hash = CompressedPublicKey(key.public_key(SECP256K1)).wpubkey_hash();
         Self { key, script: ScriptBuf::new_p2wpkh(&hash) }
     }
