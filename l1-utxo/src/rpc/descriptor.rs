@@ -15,7 +15,7 @@ use super::argument;
 use super::dialect::{RpcError, code};
 use super::method::decode_address;
 use super::render;
-use super::sign::{Keystore, expand};
+use super::sign::{Keystore, at_hardened, expand, has_hardened_range, is_derivable};
 
 /// Children of a ranged descriptor that a scan takes by default.
 const DEFAULT_RANGE: (u32, u32) = (0, 1_000);
@@ -42,6 +42,18 @@ enum Form {
     OutputKey(ScriptBuf),
     /// What keys and scripts make; several for `combo`.
     Keys(Vec<Miniscript<DescriptorPublicKey>>),
+    /// The same over a range of hardened steps: as it was given, for the private keys are needed.
+    Hardened(Secret),
+}
+
+/// Descriptors with private keys in them. It is never printed.
+#[derive(Clone)]
+struct Secret(Vec<String>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Secret")
+    }
 }
 
 fn refused(message: impl Into<String>) -> RpcError {
@@ -78,9 +90,14 @@ impl Descriptor {
             }
         })?;
         let single = descriptor.into_single_descriptors().map_err(|error| refused(error.to_string()))?;
+        let count = single.len();
         let shown = |descriptor: Miniscript<DescriptorPublicKey>| Self {
             text: descriptor.to_string(),
-            form: Form::Keys(vec![descriptor]),
+            form: if count == 1 && has_hardened_range(body) && !keys.is_empty() {
+                Form::Hardened(Secret(vec![body.to_owned()]))
+            } else {
+                Form::Keys(vec![descriptor])
+            },
             has_private_keys: !keys.is_empty(),
         };
         Ok(single.into_iter().map(shown).collect())
@@ -98,18 +115,26 @@ impl Descriptor {
         let mut all = vec![plain];
         // Long keys have no segwit outputs.
         let others = [format!("pkh({key})"), format!("wpkh({key})"), format!("sh(wpkh({key}))")];
+        if has_hardened_range(key) && !keys.is_empty() {
+            let forms = [format!("pk({key})")].into_iter().chain(others).collect();
+            return Ok(Self::of(Form::Hardened(Secret(forms)), body, true));
+        }
         all.extend(others.into_iter().filter_map(|text| Some(parse(text).ok()?.0)));
         Ok(Self::of(Form::Keys(all), body, !keys.is_empty()))
     }
 
     /// Whether it stands for many scripts.
     pub fn is_range(&self) -> bool {
-        matches!(&self.form, Form::Keys(all) if all.iter().any(Miniscript::has_wildcard))
+        match &self.form {
+            Form::Keys(all) => all.iter().any(Miniscript::has_wildcard),
+            Form::Hardened(_) => true,
+            Form::Script(_) | Form::OutputKey(_) => false,
+        }
     }
 
     /// Whether it says how its outputs are spent.
     pub const fn is_solvable(&self) -> bool {
-        matches!(self.form, Form::Keys(_))
+        matches!(self.form, Form::Keys(_) | Form::Hardened(_))
     }
 
     /// Its scripts at a place of its range, each with the descriptor of it alone.
@@ -119,15 +144,28 @@ impl Descriptor {
                 return Ok(vec![(script.clone(), render::descriptor(script))]);
             }
             Form::Keys(all) => all,
+            Form::Hardened(Secret(forms)) => {
+                let parsed = forms.iter().map(|form| {
+                    let text = at_hardened(form, index);
+                    let parsed = Miniscript::parse_descriptor(secp256k1::SECP256K1, &text);
+                    parsed.map_err(|error| refused(error.to_string())).and_then(|(parsed, _)| definite(&parsed, 0))
+                });
+                return parsed.collect();
+            }
         };
-        let private = |_| refused("Cannot derive script without private keys");
-        let expanded = all.iter().map(|descriptor| {
-            let definite = descriptor.at_derivation_index(index).map_err(private)?;
-            let derived = definite.derived_descriptor(secp256k1::SECP256K1).map_err(private)?;
-            Ok((derived.script_pubkey(), definite.to_string()))
-        });
-        expanded.collect()
+        all.iter().map(|descriptor| definite(descriptor, index)).collect()
     }
+}
+
+/// The script at a place of a range, and the descriptor of it alone.
+fn definite(descriptor: &Miniscript<DescriptorPublicKey>, index: u32) -> Result<(ScriptBuf, String), RpcError> {
+    let private = || refused("Cannot derive script without private keys");
+    if !is_derivable(descriptor) {
+        return Err(private());
+    }
+    let definite = descriptor.at_derivation_index(index).map_err(|_| private())?;
+    let derived = definite.derived_descriptor(secp256k1::SECP256K1).map_err(|_| private())?;
+    Ok((derived.script_pubkey(), definite.to_string()))
 }
 
 /// The part before the checksum, once the checksum was found right.
@@ -174,7 +212,7 @@ pub fn range(value: &Value) -> Result<(u32, u32), RpcError> {
         number @ Value::Number(_) => (0, argument::integer(number)?),
         _ => return invalid("Range must be specified as end or as [begin,end]"),
     };
-    if first > last {
+    if value.is_array() && first > last {
         return invalid("Range specified as [begin,end] must not have begin after end");
     }
     if first < 0 {
@@ -221,15 +259,11 @@ pub fn add_keys(object: &Value, keys: &mut Keystore) -> Result<(), RpcError> {
     } else {
         vec![body.to_owned()]
     };
-    let simple = forms.len() > 1;
-    for form in forms {
-        match expand(&form, wanted, keys) {
-            // Long keys have no segwit outputs.
-            Err(_) if simple => {}
-            outcome => outcome.map_err(|error| refused(error.to_string()))?,
-        }
-    }
-    Ok(())
+    let mut outcomes = forms.into_iter().map(|form| expand(&form, wanted, keys));
+    // Long keys have no segwit outputs: it is enough that the first form is one.
+    let first = outcomes.next().unwrap_or(Ok(()));
+    outcomes.for_each(drop);
+    first.map_err(|error| refused(error.to_string()))
 }
 
 /// The scripts of a scan object: a descriptor, or an object with one and its range (Core: `EvalDescriptorStringOrObject`).
@@ -271,6 +305,26 @@ mod tests {
             assert_eq!(only(&text).expand(0).unwrap()[0].0.to_hex_string(), script, "{text}");
         }
         assert_eq!(only(&format!("combo({KEY})")).expand(0).unwrap().len(), 4);
+    }
+
+    /// Hardened steps are taken by private keys, and refused to public ones.
+    #[test]
+    fn hardened_steps_need_private_keys() {
+        const PRIVATE: &str = "tprv8ZgxMBicQKsPd7Uf69XL1XwhmjHopUGep8GuEiJDZmbQz6o58LninorQAfcKZWARbtRtfnLcJ5MQ2AtHcQJCCRUcMRvmDUjyEmNUWwx8UbK";
+        const PUBLIC: &str = "tpubD6NzVbkrYhZ4WaWSyoBvQwbpLkojyoTZPRsgXELWz3Popb3qkjcJyJUGLnL4qHHoQvao8ESaAstxYSnhyswJ76uZPStJRJCTKvosUCJZL5B";
+        let ranged = only(&format!("wpkh({PRIVATE}/0'/*h)"));
+        assert!(ranged.is_range() && ranged.has_private_keys && ranged.is_solvable());
+        let single = only(&format!("wpkh({PRIVATE}/0'/7h)"));
+        assert_eq!(ranged.expand(7).unwrap()[0].0, single.expand(0).unwrap()[0].0);
+        assert_eq!(only(&format!("combo({PRIVATE}/*')")).expand(3).unwrap().len(), 4);
+        for path in ["*h", "0h/*", "0'"] {
+            for form in [format!("wpkh({PUBLIC}/{path})"), format!("combo({PUBLIC}/{path})")] {
+                // Whether it is refused at once or later: it must not panic.
+                let outcome = Descriptor::parse(&form, false).and_then(|mut all| all.remove(0).expand(0));
+                assert!(outcome.is_err(), "{form}");
+                assert!(add_keys(&form.clone().into(), &mut Keystore::default()).is_err(), "{form}");
+            }
+        }
     }
 
     #[test]

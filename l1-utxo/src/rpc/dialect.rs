@@ -4,6 +4,8 @@ use std::future::Future;
 
 use serde_json::{Value, json};
 
+use super::double;
+
 /// Error codes of Bitcoin Core's `rpc/protocol.h`.
 pub mod code {
     /// General error during handling of a command; also a wrong number of arguments.
@@ -202,19 +204,20 @@ impl Response {
 pub async fn respond(body: &[u8], executor: &impl Execute) -> Response {
     match serde_json::from_slice::<Value>(body) {
         Ok(Value::Array(requests)) => respond_batch(requests, executor).await,
-        Ok(request @ Value::Object(_)) => respond_single(request, executor).await,
+        Ok(request @ Value::Object(_)) => respond_single(request, body, executor).await,
         Ok(_) => Response::failure(Envelope::unknown(), RpcError::new(code::PARSE, "Top-level object parse error")),
         Err(_) => Response::failure(Envelope::unknown(), RpcError::new(code::PARSE, "Parse error")),
     }
 }
 
-async fn respond_single(request: Value, executor: &impl Execute) -> Response {
+async fn respond_single(request: Value, body: &[u8], executor: &impl Execute) -> Response {
     let (envelope, call) = parse(request, Envelope::unknown());
-    let call = match call {
+    let mut call = match call {
         Ok(call) => call,
         // Core answers a request it cannot read with an HTTP error in either dialect.
         Err(error) => return Response::failure(envelope, error),
     };
+    double::keep(body, &call.method, &mut call.params);
     let outcome = executor.one(call).await;
     if envelope.is_notification() {
         return Response { status: 204, body: None };

@@ -9,6 +9,7 @@ mod argument;
 pub mod auth;
 mod descriptor;
 mod dialect;
+mod double;
 mod method;
 pub mod notify;
 mod psbt;

@@ -33,14 +33,14 @@ pub(super) const METHODS: &[Method] = &[
         category: "hidden",
         arguments: ECHO,
         about: "Simply echo back the input arguments. This command is for testing.",
-        run: |_, params| Box::pin(async move { Ok(params.all().to_vec().into()) }),
+        run: |_, params| Box::pin(async move { echo(&params) }),
     },
     Method {
         name: "echojson",
         category: "hidden",
         arguments: ECHO,
         about: "Simply echo back the input arguments. This command is for testing.",
-        run: |_, params| Box::pin(async move { Ok(params.all().to_vec().into()) }),
+        run: |_, params| Box::pin(async move { echo(&params) }),
     },
     Method {
         name: "getmemoryinfo",
@@ -182,6 +182,9 @@ fn mockscheduler(cx: &Context, params: &Params) -> Result<Value, RpcError> {
 fn help(params: &Params) -> Result<Value, RpcError> {
     if params.has(0) {
         let name = params.text(0)?;
+        if name == "dump_all_command_conversions" {
+            return Ok(conversions());
+        }
         let unknown = || format!("help: unknown command: {name}");
         return Ok(find(name).map_or_else(unknown, Method::help).trim_end().into());
     }
@@ -197,6 +200,29 @@ fn help(params: &Params) -> Result<Value, RpcError> {
             .expect("writing to a string does not fail");
     }
     Ok(text.trim_end().into())
+}
+
+/// Method, place and name of every parameter, and whether it is text, for clients that make values of words.
+fn conversions() -> Value {
+    let mut rows = Vec::new();
+    for method in all() {
+        for (place, argument) in method.arguments.iter().enumerate() {
+            for name in argument.names.split('|') {
+                rows.push(json!([method.name, place, name, argument.kind == Kind::Text]));
+            }
+            rows.extend(argument.options.iter().map(|option| json!([method.name, place, option, false])));
+        }
+    }
+    rows.into()
+}
+
+/// What Core's own tests ask for, to see what becomes of a mistake in the program.
+fn echo(params: &Params) -> Result<Value, RpcError> {
+    if params.get(9).as_str() == Some("trigger_internal_bug") {
+        let message = "Internal bug detected: request.params[9].get_str() != \"trigger_internal_bug\"";
+        return Err(RpcError::new(code::MISC, message));
+    }
+    Ok(params.all().to_vec().into())
 }
 
 async fn setmocktime(cx: &Context, params: Params) -> Result<Value, RpcError> {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bitcoin::Block;
 use bitcoin::block::Header;
-use bitcoin::consensus::encode::deserialize_hex;
+use bitcoin::consensus::encode::deserialize_partial;
+use bitcoin::hex::FromHex;
 use serde_json::{Map, Value};
 
 use super::Method;
@@ -154,7 +155,10 @@ fn known(ledger: &Ledger, block: &HashedBlock) -> Option<&'static str> {
 }
 
 async fn submitheader(cx: &Context, params: Params) -> Result<Value, RpcError> {
-    let header: Header = deserialize_hex(params.text(0)?)
+    // Whole blocks are taken, too: what follows the header is not looked at.
+    let bytes = Vec::from_hex(params.text(0)?).unwrap_or_default();
+    let header: Header = deserialize_partial(&bytes)
+        .map(|(header, _)| header)
         .map_err(|_| RpcError::new(code::DESERIALIZATION, "Block header decode failed"))?;
     cx.run(move |ledger| {
         let parent = header.prev_blockhash;

@@ -19,8 +19,33 @@ pub enum ExpandError {
     Private,
 }
 
+/// Whether the range of a descriptor's text is one of hardened steps, which only private keys can take.
+pub fn has_hardened_range(text: &str) -> bool {
+    text.contains("/*h") || text.contains("/*'")
+}
+
+/// The descriptor at one place of such a range.
+pub fn at_hardened(text: &str, index: u32) -> String {
+    let step = format!("/{index}h");
+    text.replace("/*h", &step).replace("/*'", &step)
+}
+
+/// Whether all public keys can be derived: the crate would panic where one has a hardened step before it.
+pub fn is_derivable(descriptor: &Miniscript<DescriptorPublicKey>) -> bool {
+    descriptor.for_each_key(|key| match key {
+        DescriptorPublicKey::Single(_) => true,
+        DescriptorPublicKey::XPub(key) => {
+            key.wildcard != Wildcard::Hardened && key.derivation_path.into_iter().all(ChildNumber::is_normal)
+        }
+        DescriptorPublicKey::MultiXPub(_) => false,
+    })
+}
+
 /// Adds what the descriptor, without its checksum, stands for at these places of its range.
 pub fn expand(text: &str, (first, last): (u32, u32), keys: &mut Keystore) -> Result<(), ExpandError> {
+    if has_hardened_range(text) {
+        return (first..=last).try_for_each(|index| expand(&at_hardened(text, index), (0, 0), keys));
+    }
     let malformed = |error: miniscript::Error| ExpandError::Malformed(error.to_string());
     let (descriptor, secrets) = Miniscript::parse_descriptor(SECP256K1, text).map_err(malformed)?;
     for single in descriptor.into_single_descriptors().map_err(malformed)? {
@@ -34,6 +59,9 @@ pub fn expand(text: &str, (first, last): (u32, u32), keys: &mut Keystore) -> Res
 }
 
 fn add(descriptor: &Miniscript<DescriptorPublicKey>, index: u32, keys: &mut Keystore) -> Result<(), ExpandError> {
+    if !is_derivable(descriptor) {
+        return Err(ExpandError::Private);
+    }
     let definite = descriptor.at_derivation_index(index).map_err(|_| ExpandError::Private)?;
     let derived = definite.derived_descriptor(SECP256K1).map_err(|_| ExpandError::Private)?;
     definite.for_each_key(|key| {

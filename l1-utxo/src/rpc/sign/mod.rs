@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bitcoin::hashes::{Hash, hash160};
 use bitcoin::{Amount, ScriptBuf, Transaction, TxIn, TxOut, Witness};
 
-pub use expand::expand;
+pub use expand::{at_hardened, expand, has_hardened_range, is_derivable};
 pub use extract::extract;
 pub use keys::{Keystore, key_of_wif};
 pub use produce::produce;
