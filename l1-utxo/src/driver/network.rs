@@ -81,6 +81,13 @@ impl Ledger {
         self.with_network(|machine, _| machine.broadcast(txid, wtxid));
     }
 
+    /// Announces a transaction that was in the mempool before: that it was fetched once is not forgotten.
+    pub fn announce(&mut self, txid: &Txid) {
+        let Some(wtxid) = self.mempool.entry(txid).map(|entry| entry.wtxid) else { return };
+        let txid = *txid;
+        self.with_network(|machine, _| machine.announce(txid, wtxid));
+    }
+
     /// Says now and then how far the first download has come.
     fn report_progress(&mut self) {
         if !self.is_initial_download() || self.progress_at.elapsed() < PROGRESS_INTERVAL {

@@ -64,6 +64,15 @@ impl Descriptor {
     /// Reads one; several if it is a multipath one.
     pub fn parse(text: &str, needs_checksum: bool) -> Result<Vec<Self>, RpcError> {
         let body = check_checksum(text, needs_checksum)?;
+        check_white_space(body)?;
+        let mut all = Vec::new();
+        for single in single_paths(body)? {
+            all.extend(Self::of_body(&single)?);
+        }
+        Ok(all)
+    }
+
+    fn of_body(body: &str) -> Result<Vec<Self>, RpcError> {
         let inner = |name: &str| body.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')');
         if let Some(address) = inner("addr") {
             let script = decode_address(address).map_err(|_| refused("Address is not valid"))?;
@@ -155,6 +164,55 @@ impl Descriptor {
         };
         all.iter().map(|descriptor| definite(descriptor, index)).collect()
     }
+}
+
+/// Keys between blanks are none, and are named.
+fn check_white_space(body: &str) -> Result<(), RpcError> {
+    let (mut functions, mut token) = (Vec::new(), String::new());
+    for character in body.chars() {
+        match character {
+            '(' => functions.push(std::mem::take(&mut token)),
+            ')' | ',' => {
+                if token.trim() != token {
+                    let name = match functions.last().map(String::as_str).unwrap_or_default() {
+                        "multi" | "sortedmulti" | "multi_a" | "sortedmulti_a" => "Multi:".to_owned(),
+                        name => format!("{name}():"),
+                    };
+                    return Err(refused(format!("{name} Key '{token}' is invalid due to whitespace")));
+                }
+                token.clear();
+                if character == ')' {
+                    functions.pop();
+                }
+            }
+            other => token.push(other),
+        }
+    }
+    Ok(())
+}
+
+/// One text for each of the paths in `<0;1>` (BIP 389); private keys need them apart.
+fn single_paths(body: &str) -> Result<Vec<String>, RpcError> {
+    let (mut rest, mut parts, mut choices) = (body, Vec::new(), Vec::new());
+    while let Some((before, after)) = rest.split_once('<') {
+        let Some((listed, behind)) = after.split_once('>') else { break };
+        parts.push(before);
+        choices.push(listed.split(';').collect::<Vec<_>>());
+        rest = behind;
+    }
+    let count = choices.first().map_or(1, Vec::len);
+    if choices.iter().any(|choice| choice.len() != count || count < 2) {
+        return Err(refused(format!("Invalid multipath in '{body}'")));
+    }
+    let at = |place: usize| {
+        let mut text = String::new();
+        for (part, choice) in parts.iter().zip(&choices) {
+            text.push_str(part);
+            text.push_str(choice[place]);
+        }
+        text + rest
+    };
+    Ok((0..count).map(at).collect())
 }
 
 /// The script at a place of a range, and the descriptor of it alone.
@@ -249,6 +307,10 @@ pub fn add_keys(object: &Value, keys: &mut Keystore) -> Result<(), RpcError> {
     // For what is wrong with it, in Core's words.
     Descriptor::parse(text, false)?;
     let body = check_checksum(text, false)?;
+    single_paths(body)?.iter().try_for_each(|body| add_keys_of(body, wanted, keys))
+}
+
+fn add_keys_of(body: &str, wanted: (u32, u32), keys: &mut Keystore) -> Result<(), RpcError> {
     let inner = |name: &str| body.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')');
     let forms = if inner("addr").is_some() || inner("raw").is_some() {
         Vec::new()

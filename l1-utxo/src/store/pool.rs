@@ -16,7 +16,7 @@ use super::StoreError;
 const FILE: &str = "mempool.dat";
 /// What it is called once it turned out not to be readable.
 const ASIDE: &str = "mempool.dat.damaged";
-const DRAFT: &str = ".mempool.dat.tmp";
+const DRAFT: &str = "mempool.dat.new";
 /// The forms without and with a key that what follows it is combined with.
 const PLAIN: u64 = 1;
 const KEYED: u64 = 2;

@@ -233,6 +233,11 @@ impl Machine {
         self.announce_transaction(txid, wtxid);
     }
 
+    /// A transaction of the mempool is wanted to be announced again, whoever brought it.
+    pub fn announce(&mut self, txid: Txid, wtxid: Wtxid) {
+        self.announce_transaction(txid, wtxid);
+    }
+
     /// Sends a ping to every peer, to see who is there (RPC `ping`).
     pub fn ping_all(&mut self) {
         self.peers.values_mut().for_each(|peer| peer.ping.is_queued = true);

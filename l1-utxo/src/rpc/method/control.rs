@@ -186,7 +186,7 @@ fn help(params: &Params) -> Result<Value, RpcError> {
             return Ok(conversions());
         }
         let unknown = || format!("help: unknown command: {name}");
-        return Ok(find(name).map_or_else(unknown, Method::help).trim_end().into());
+        return Ok(find(name).map_or_else(unknown, Method::help).into());
     }
     let mut categories: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for method in all().filter(|method| method.category != "hidden") {

@@ -31,7 +31,8 @@ pub(super) const METHODS: &[Method] = &[
         name: "getnetworkinfo",
         category: "network",
         arguments: &[],
-        about: "Returns an object containing various state info regarding P2P networking.",
+        about: "Returns an object containing various state info regarding P2P networking, and of each network \
+                (ipv4, ipv6, onion, i2p, cjdns) whether it is reachable.",
         run: |cx, _| Box::pin(getnetworkinfo(cx)),
     },
     Method {
@@ -56,7 +57,7 @@ pub(super) const METHODS: &[Method] = &[
         name: "validateaddress",
         category: "util",
         arguments: &[required("address", Kind::Text, "The address to validate")],
-        about: "Return information about the given address.",
+        about: "Return information about the given bitcoin address.",
         run: |_, params| Box::pin(async move { validateaddress(&params) }),
     },
 ];

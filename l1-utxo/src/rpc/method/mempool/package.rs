@@ -158,7 +158,7 @@ async fn submitpackage(cx: &Context, params: Params) -> Result<Value, RpcError> 
     let report = cx
         .run(move |ledger| {
             let report = ledger.with_mempool(|mempool, cx| mempool.submit_package(&submitted, max_feerate, cx));
-            submitted.iter().for_each(|transaction| ledger.broadcast(&transaction.compute_txid()));
+            submitted.iter().for_each(|transaction| ledger.announce(&transaction.compute_txid()));
             report
         })
         .await?;

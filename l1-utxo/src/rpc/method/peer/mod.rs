@@ -128,8 +128,8 @@ pub(super) const METHODS: &[Method] = &[
         name: "getpeerinfo",
         category: "network",
         arguments: &[],
-        about: "Returns data about each connected network peer as a json array of objects, with the network (ipv4, ipv6, onion, i2p, cjdns, \
-                not_publicly_routable) of each.",
+        about: "Returns data about each connected network peer as a json array of objects, with the network of each \
+                (ipv4, ipv6, onion, i2p, cjdns, not_publicly_routable).",
         run: |cx, _| Box::pin(getpeerinfo(cx)),
     },
     Method {

@@ -14,8 +14,8 @@ use crate::rpc::dialect::{RpcError, code};
 use crate::rpc::method::block::{body, undo, view};
 use crate::rpc::{Context, render};
 
-/// Bytes that Core counts for a coin besides its output: outpoint, height and coinbase flag.
-const PER_COIN: i64 = 41;
+/// Bytes that Core counts for a coin besides its output: its outpoint, and height and coinbase flag in one number.
+const PER_COIN: i64 = 40;
 
 pub(super) const METHODS: &[Method] = &[Method {
     name: "getblockstats",

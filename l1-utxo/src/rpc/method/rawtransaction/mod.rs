@@ -193,7 +193,7 @@ fn broadcast(ledger: &mut Ledger, transaction: Arc<Transaction>, max_fee: Option
     }
     if ledger.mempool().contains(&txid) {
         // Whoever asks again wants it announced again.
-        ledger.broadcast(&txid);
+        ledger.announce(&txid);
         return Ok(txid);
     }
     match ledger.with_mempool(|mempool, cx| mempool.accept_up_to(transaction, max_fee, cx)) {

@@ -1,8 +1,9 @@
 //! What a script is, and how it could be wrapped (Core: `decodescript`).
 
+use bitcoin::hashes::Hash;
 use bitcoin::hex::FromHex;
 use bitcoin::script::Instruction;
-use bitcoin::{CompressedPublicKey, PubkeyHash, Script, ScriptBuf};
+use bitcoin::{PubkeyHash, Script, ScriptBuf, WPubkeyHash};
 use serde_json::Value;
 
 use super::Method;
@@ -77,11 +78,12 @@ fn is_of_tapscript(instruction: Result<Instruction<'_>, bitcoin::script::Error>)
 fn witness_program(script: &Script) -> Option<ScriptBuf> {
     match classify(script) {
         OutputType::PubKey(key) => {
-            CompressedPublicKey::from_slice(key).ok().map(|key| ScriptBuf::new_p2wpkh(&key.wpubkey_hash()))
+            // Long keys are none of segwit's.
+            (key.len() == 33).then(|| ScriptBuf::new_p2wpkh(&WPubkeyHash::hash(key)))
         }
         OutputType::PubKeyHash => {
-            let hash = PubkeyHash::from_raw_hash(bitcoin::hashes::Hash::from_slice(&script.as_bytes()[3..23]).ok()?);
-            Some(ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_raw_hash(hash.to_raw_hash())))
+            let hash = PubkeyHash::from_raw_hash(Hash::from_slice(&script.as_bytes()[3..23]).ok()?);
+            Some(ScriptBuf::new_p2wpkh(&WPubkeyHash::from_raw_hash(hash.to_raw_hash())))
         }
         OutputType::MultiSig { keys, .. } if keys.iter().any(|key| key.len() != 33) => None,
         OutputType::MultiSig { .. } | OutputType::NonStandard => Some(script.to_p2wsh()),
