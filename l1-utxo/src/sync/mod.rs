@@ -207,6 +207,8 @@ impl Machine {
     /// Blocks came or went, in this order.
     pub fn chain_changed(&mut self, news: Vec<ChainNews>, host: &mut dyn Host) {
         let is_initial_download = host.is_initial_download();
+        // As in Core the newest block is one that came on top of what was there, so that what a reorg returned is served on.
+        let extends = !news.iter().any(|item| matches!(item, ChainNews::Disconnected));
         for item in news {
             match item {
                 ChainNews::Connected(block) => {
@@ -214,7 +216,9 @@ impl Machine {
                     if !is_initial_download {
                         self.transactions.block_connected(&block);
                     }
-                    self.recent_block = Some(block);
+                    if extends {
+                        self.recent_block = Some(block);
+                    }
                 }
                 ChainNews::Disconnected => self.transactions.block_disconnected(),
                 // Not all peers have seen them: some were on the other branch.

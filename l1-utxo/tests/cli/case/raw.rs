@@ -220,7 +220,6 @@ fn bad_values_are_refused() {
             -10,
             "Can only import the mempool after the block download and sync is done.",
         ),
-        case("importmempool", json!(["/nowhere", {"use_current_time": 1}]), -3, no("number", "bool")),
         case("scanblocks", json!(["x"]), -8, "Invalid action 'x'"),
         case("scanblocks", json!(["start", []]), -1, "Index is not enabled for filtertype basic"),
         case("scanblocks", json!(["start", [], 0, 0, "x"]), -5, "Unknown filtertype"),

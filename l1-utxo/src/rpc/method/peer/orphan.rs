@@ -14,7 +14,7 @@ pub(super) const GETORPHANTXS: Method = Method {
     category: "hidden",
     arguments: &[optional(
         "verbosity",
-        Kind::Number,
+        Kind::Any,
         "0 for an array of txids, 1 for an array of objects with tx details, and 2 for details from (1) and tx hex",
     )],
     about: "Shows transactions in the tx orphanage.",
@@ -22,6 +22,9 @@ pub(super) const GETORPHANTXS: Method = Method {
 };
 
 async fn getorphantxs(cx: &Context, params: Params) -> Result<Value, RpcError> {
+    if params.get(0).is_boolean() {
+        return Err(RpcError::new(code::TYPE, "Verbosity was boolean but only integer allowed"));
+    }
     let verbosity = params.int_or(0, 0)?;
     if !(0..=2).contains(&verbosity) {
         return Err(RpcError::new(code::INVALID_PARAMETER, format!("Invalid verbosity value {verbosity}")));
