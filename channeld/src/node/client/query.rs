@@ -27,7 +27,8 @@ impl Node {
             Query::ListPeers(page) => Ok(Reply::Peers(self.peers(page))),
             Query::Channel(id) => self.channel_info(id).map(|info| Reply::Channel(Box::new(info))),
             Query::ChannelNamed(name) => {
-                let found = self.state.channel_named(name).ok_or(Refusal::ChannelNotFound(ChannelId([0; 32])));
+                let found = self.state.channel_named(name).or_else(|| self.state.channel_at(name));
+                let found = found.ok_or(Refusal::ChannelNotFound(ChannelId([0; 32])));
                 found.and_then(|id| self.channel_info(id)).map(|info| Reply::Channel(Box::new(info)))
             }
             Query::ListChannels { peer, page } => Ok(Reply::Channels(self.channels(peer, page))),

@@ -143,10 +143,8 @@ impl Node {
             }
             None => {}
         }
-        let channel = self.state.channel_named(first.short_channel_id);
-        let entry = channel.and_then(|id| self.state.channels.get(&id));
-        let is_wanted = payment.terms.channel.is_none_or(|wanted| channel == Some(wanted));
-        if !is_wanted || entry.is_none_or(|entry| entry.peer != first.node_id) {
+        let channel = self.state.own_channel_named(first.node_id, first.short_channel_id);
+        if channel.is_none() || payment.terms.channel.is_some_and(|wanted| channel != Some(wanted)) {
             return Err(RouteFault::OtherChannel);
         }
         if route.amount() == Msat::ZERO {
@@ -178,7 +176,7 @@ impl Node {
     pub(super) fn send_part(&mut self, payment_hash: PaymentHash, route: Route) {
         let Some(payment) = self.state.payments.get(&payment_hash).cloned() else { return };
         let Some(first) = route.hops.first() else { return };
-        let Some(channel) = self.state.channel_named(first.short_channel_id) else { return };
+        let Some(channel) = self.state.own_channel_named(first.node_id, first.short_channel_id) else { return };
         match self.begin_part(channel, &payment, route) {
             Ok(attempt) => self.change(Change::PaymentAttempted { payment_hash, attempt }),
             Err(refusal) => {

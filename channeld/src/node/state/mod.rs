@@ -197,6 +197,18 @@ impl State {
         self.recent_outcomes.get(hash).copied()
     }
 
+    /// The channel with a peer that a route of ours begins with: also by a place on the chain that is hidden from
+    /// everybody else.
+    pub fn own_channel_named(&self, peer: NodeId, name: ShortChannelId) -> Option<ChannelId> {
+        let is_named = |entry: &ChannelEntry| entry.names().chain(entry.place()).any(|known| known == name);
+        self.channels_with(peer).find(|(_, entry)| is_named(entry)).map(|(id, _)| *id)
+    }
+
+    /// The channel whose funding output is there.
+    pub fn channel_at(&self, place: ShortChannelId) -> Option<ChannelId> {
+        self.channels.iter().find(|(_, entry)| entry.place() == Some(place)).map(|(id, _)| *id)
+    }
+
     /// Our channels with a peer.
     pub fn channels_with(&self, peer: NodeId) -> impl Iterator<Item = (&ChannelId, &ChannelEntry)> {
         let from = (peer, ChannelId([0; 32]));

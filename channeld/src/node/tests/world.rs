@@ -44,6 +44,8 @@ pub struct World {
     pub searches: Vec<(usize, PaymentHash, u32, RouteQuery)>,
     /// Messages of these types are lost on the wire.
     pub lost: Vec<u16>,
+    /// What the wire does to messages.
+    pub altered: fn(&mut Message),
     /// What was sent to peers that are no members.
     pub outside: Vec<Message>,
 }
@@ -69,6 +71,7 @@ impl World {
             held_chain: None,
             searches: Vec::new(),
             lost: Vec::new(),
+            altered: |_| {},
             outside: Vec::new(),
             trips: Vec::new(),
             answers: Vec::new(),
@@ -376,7 +379,8 @@ impl World {
             match effect {
                 Effect::Send { message, .. } if self.lost.contains(&message.message_type()) => {}
                 Effect::Send { peer, session, message } => {
-                    let message = Message::decode(&message.encode()).expect("what we send can be read");
+                    let mut message = Message::decode(&message.encode()).expect("what we send can be read");
+                    (self.altered)(&mut message);
                     let Some(to) = self.find(peer) else {
                         self.outside.push(message);
                         continue;

@@ -6,7 +6,9 @@ mod retry;
 use super::member::Crash;
 use super::world::World;
 use crate::graph::{Route, RouteHop};
-use crate::node::command::{Command, CreateInvoice, OpenStream, PaymentTarget, SendPayment, StreamPay, StreamTarget};
+use crate::node::command::{
+    Command, CreateInvoice, OpenStream, PaymentTarget, Query, SendPayment, StreamPay, StreamTarget,
+};
 use crate::node::event::EventKind;
 use crate::node::input::Input;
 use crate::node::reply::Reply;
@@ -16,6 +18,7 @@ use crate::payment::send::{AttemptFailure, FailureReason, Payment, PaymentStatus
 use crate::payment::stream::StreamCloseReason;
 use crate::router::{NoRoute, RouteQuery};
 use crate::units::{ChannelId, Msat, SessionId, ShortChannelId};
+use crate::wire::{Feature, Message};
 
 const PLENTY: u64 = 1_000_000;
 
@@ -125,6 +128,36 @@ fn a_payee_behind_others_is_paid_and_one_that_is_a_peer_needs_no_search() {
     let near = invoice(&mut world, 1, 1_000);
     let request = start(&mut world, pay(&near));
     assert!(last(&world, request).status.is_success() && world.searches.is_empty());
+}
+
+/// Core Lightning opens every private channel with `option_scid_alias`: its place is hidden from others, not from us.
+#[test]
+fn a_channel_whose_place_is_hidden_begins_routes() {
+    let mut world = World::with_nodes(3);
+    (0..3).for_each(|who| world.fund(who, 10_000_000));
+    world.connect();
+    world.altered = |message| match message {
+        Message::OpenChannel(open) => open.channel_type.as_mut().expect("sent").set_required(Feature::ScidAlias),
+        Message::AcceptChannel(accept) => {
+            accept.channel_type = accept.channel_type.as_ref().map(|echo| echo.without(Feature::ScidAlias));
+        }
+        _ => {}
+    };
+    let hidden = world.open_with(1, 0, PLENTY, PLENTY * 500);
+    let channels = [hidden, world.open_with(1, 2, PLENTY, PLENTY * 500)];
+    assert!(world.members[0].node.state().channels[&hidden].channel.is_alias_only);
+    let far = invoice(&mut world, 2, 20_000_000);
+    let request = start(&mut world, pay(&far));
+    let query = answer(&mut world, |world, query| {
+        let mut route = along(world, &channels, query.amount.msat(), query, 0);
+        route.hops[0].short_channel_id = query.first_hops[0].short_channel_id;
+        Ok(vec![route])
+    });
+    assert!(last(&world, request).status.is_success());
+    let place = query.first_hops[0].short_channel_id;
+    assert!(
+        matches!(world.query(0, Query::ChannelNamed(place)), Ok(Reply::Channel(info)) if info.channel_id == hidden)
+    );
 }
 
 #[test]
