@@ -73,7 +73,7 @@ pub struct Options {
     /// them, dial in the clear]
     #[arg(long, value_name = "true|false")]
     pub v2_transport: Option<bool>,
-    /// Put this behind our name in what peers see of our software; may be given several times
+    /// Put this in place of our name behind the version that peers see; may be given several times
     #[arg(long, value_name = "TEXT")]
     pub ua_comment: Vec<String>,
     /// Grant peers of an address or network more than others: noban, relay, forcerelay, mempool, download, addr, all;
@@ -482,6 +482,7 @@ impl Options {
                 return Err(value(key, name, "expected HOST:PORT, like 127.0.0.1:18444 or node.example:18444"));
             }
         }
+        let peer_timeout = within("peer-timeout", self.peer_timeout, 1..=u64::from(u32::MAX))?;
         let max_connections = within("max-connections", self.max_connections, 1..=4_096)?;
         Ok(Settings {
             listen: listen.into_iter().collect(),
@@ -497,7 +498,7 @@ impl Options {
                 .map(|line| line.parse().map_err(|error| value("whitelist", line, error)))
                 .collect::<Result<_, _>>()?,
             implicit_permissions: self.implicit_permissions(),
-            peer_timeout: Duration::from_secs(self.peer_timeout.unwrap_or(DEFAULT_PEER_TIMEOUT)),
+            peer_timeout: Duration::from_secs(peer_timeout.unwrap_or(DEFAULT_PEER_TIMEOUT)),
             blocks_only: self.blocks_only,
             serves_filters: self.block_filter_index && self.peer_block_filters.unwrap_or(true),
             dir: data_dir.join(network.name()),
@@ -544,13 +545,12 @@ impl Options {
     }
 
     fn ledger(&self, network: Network) -> Result<LedgerOptions, ConfigError> {
-        const MAX_SECONDS: u64 = 1 << 40;
         let default = LedgerOptions::default();
         let seconds = within("mock-time", self.mock_time, 1..=u64::from(u32::MAX))?;
         if let Some(seconds) = seconds.filter(|_| !network.params().is_mockable) {
             return Err(value("mock-time", &seconds.to_string(), "only regtest's clock can be set"));
         }
-        let max_tip_age = within("max-tip-age", self.max_tip_age, 0..=MAX_SECONDS)?;
+        let max_tip_age = within("max-tip-age", self.max_tip_age, 0..=i64::MAX.cast_unsigned())?;
         Ok(LedgerOptions {
             indexes: Indexes { filters: self.block_filter_index, transactions: self.txindex },
             max_tip_age: max_tip_age.map_or(default.max_tip_age, u64::cast_signed),

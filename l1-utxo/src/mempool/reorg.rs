@@ -31,9 +31,10 @@ impl Mempool {
                 conflicts.push(slot);
             }
         }
-        self.remove(&confirmed, Removal::Block);
+        // These first: who listens hears of them, with numbers that do not jump.
         let gone = self.graph.descendants(&conflicts);
         self.remove(&gone, Removal::Conflict);
+        self.remove(&confirmed, Removal::Block);
         self.rolling.block_connected(now);
     }
 

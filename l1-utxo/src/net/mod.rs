@@ -43,10 +43,11 @@ pub use frame::FrameError;
 pub use peer::Traffic;
 pub use whitelist::{WhitelistError, Whitelisted};
 
-/// Our software, as peers and RPC clients see it: Core's name, for LND compares what follows it; then what our user adds.
+/// Our software, as peers and RPC clients see it: Core's name, for LND compares what follows it; then ours, or what our
+/// user wants to be there instead.
 pub fn user_agent(comments: &[String]) -> String {
-    let all: Vec<&str> = std::iter::once("l1-utxo").chain(comments.iter().map(String::as_str)).collect();
-    format!("/Satoshi:31.0.0({})/", all.join("; "))
+    let comment = if comments.is_empty() { "l1-utxo".to_owned() } else { comments.join("; ") };
+    format!("/Satoshi:31.0.0({comment})/")
 }
 
 /// Characters of a user agent at most (Core: `MAX_SUBVERSION_LENGTH`).

@@ -156,3 +156,28 @@ fn the_clock_can_be_set() {
     assert_eq!(node.call("getblockchaininfo", json!([]))["initialblockdownload"], false);
     node.call("setmocktime", json!([0]));
 }
+
+#[test]
+fn blocks_vote_and_weigh_as_they_are_told() {
+    let options = ["--block-max-weight", "9000", "--block-min-feerate", "2000"];
+    let mut node = Node::start_with(&options);
+    assert_eq!(node.call("getmininginfo", json!([]))["currentblocktx"], Value::Null);
+    let wallet = Wallet::new(1);
+    wallet.mine(&mut node, 143);
+    let version = |node: &mut Node| {
+        let template = node.call("getblocktemplate", json!([{"rules": ["segwit"]}]));
+        (template["version"].clone(), template["vbavailable"].clone())
+    };
+    assert_eq!(version(&mut node), (json!(0x2000_0000), json!({})));
+    // From the second period on they vote for what there is to vote on.
+    wallet.mine(&mut node, 1);
+    assert_eq!(version(&mut node), (json!(0x3000_0000), json!({"testdummy": 28})));
+    let info = node.call("getmininginfo", json!([]));
+    assert_eq!((&info["currentblocktx"], &info["currentblockweight"]), (&json!(0), &json!(8_000)));
+    assert_eq!(info["blockmintxfee"].to_string(), "0.00002000");
+    // A header may be given with its block.
+    let tip = node.tip();
+    let block = node.call("getblock", json!([tip, 0]));
+    assert_eq!(node.call("submitheader", json!([block])), Value::Null);
+    assert_eq!(node.refuse("submitheader", json!(["00"])), (-22, "Block header decode failed".into()));
+}

@@ -122,7 +122,13 @@ impl Node {
         };
         std::fs::write(dir.join("p2p.addr"), format!("127.0.0.1:{port}")).unwrap();
         let address = format!("127.0.0.1:{rpc_port}");
-        Self { child, lines, dir, address, cookie, connection: None, home: Some(home) }
+        let mut node = Self { child, lines, dir, address, cookie, connection: None, home: Some(home) };
+        // It answers long before it is loaded.
+        while node.try_call("getblockcount", json!([])).is_err() {
+            assert!(Instant::now() < deadline, "Bitcoin Core did not load");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        node
     }
 
     /// Waits for a line of the log.

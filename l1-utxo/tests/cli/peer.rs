@@ -284,7 +284,7 @@ fn peers_are_listed_added_banned_and_sent_away() {
         (&json!(at), &json!(false), &json!("manual"))
     );
     assert_eq!((&other["inbound"], &other["connection_type"]), (&json!(true), &json!("inbound")));
-    assert_eq!(peer["servicesnames"], json!(["NETWORK", "WITNESS", "P2P_V2"]));
+    assert_eq!(peer["servicesnames"], json!(["NETWORK", "WITNESS", "NETWORK_LIMITED", "P2P_V2"]));
     two.call("ping", json!([]));
     until("pong", || two.call("getpeerinfo", json!([]))[0]["pingtime"].is_number());
     assert!(two.call("getnettotals", json!([]))["totalbytessent"].as_u64().unwrap() > 100);
@@ -300,6 +300,7 @@ fn peers_are_listed_added_banned_and_sent_away() {
     let banned = one.call("listbanned", json!([]));
     assert_eq!((&banned[0]["address"], &banned[0]["ban_duration"]), (&json!("127.0.0.0/24"), &json!(3_600)));
     assert_eq!(one.refuse("setban", json!(["127.0.0.0/24", "add"])).0, -23);
+    assert_eq!(one.refuse("setban", json!(["127.0.0.9", "add"])).0, -23);
     assert_eq!(one.refuse("setban", json!(["nonsense", "add"])).0, -30);
     assert_eq!(one.refuse("setban", json!(["10.0.0.1", "remove"])).0, -30);
     one.call("clearbanned", json!([]));
@@ -307,4 +308,52 @@ fn peers_are_listed_added_banned_and_sent_away() {
     two.call("addnode", json!([at, "remove"]));
     assert_eq!(two.refuse("addnode", json!([at, "remove"])).0, -24);
     assert_eq!(two.refuse("addnode", json!([at, "maybe"])).0, -1);
+}
+
+#[test]
+fn connections_of_every_kind_can_be_opened() {
+    let mut one = listening(&["--ua-comment", "first", "--ua-comment", "and more"]);
+    let mut two = Node::start_with(&["--connect", "none", "--whitelist", "noban,out@127.0.0.1"]);
+    let at = address(&one);
+    for kind in ["outbound-full-relay", "block-relay-only"] {
+        let answer = two.call("addconnection", json!([at, kind, false]));
+        assert_eq!(answer, json!({"address": at, "connection_type": kind}));
+        until("connection", || peers(&mut two) == 1);
+        until("handshake", || two.call("getpeerinfo", json!([]))[0]["version"] != json!(0));
+        let peer = two.call("getpeerinfo", json!([]))[0].clone();
+        assert_eq!((&peer["connection_type"], &peer["relaytxes"]), (&json!(kind), &json!(kind != "block-relay-only")));
+        assert_eq!(peer["permissions"], json!(["noban", "download"]));
+        assert_eq!(peer["subver"], "/Satoshi:31.0.0(first; and more)/");
+        assert_eq!(one.call("getpeerinfo", json!([]))[0]["relaytxes"], json!(kind != "block-relay-only"));
+        two.call("disconnectnode", json!([at]));
+        until("end", || peers(&mut two) == 0 && peers(&mut one) == 0);
+    }
+    // One that only feels its way is over by itself.
+    two.call("addconnection", json!([at, "feeler", false]));
+    until("end", || one.call("getnettotals", json!([]))["totalbytesrecv"].as_u64() > Some(0) && peers(&mut one) == 0);
+    assert_eq!(two.refuse("addconnection", json!([at, "inbound", false])).0, -8);
+    assert_eq!(two.refuse("addconnection", json!([at, "feeler", true])).0, -8);
+    assert_eq!(two.refuse("addnode", json!([at, "onetry", true])).0, -8);
+}
+
+#[test]
+fn messages_can_be_sent_by_hand_and_orphans_be_seen() {
+    let mut one = listening(&[]);
+    let mut two = listening(&["--connect", &address(&one)]);
+    mine(&mut one, 101, ANYONE);
+    let tip = one.tip();
+    until("sync", || two.tip() == tip);
+    // A transaction whose parent nobody has.
+    let orphan = spend(OutPoint { txid: "11".repeat(32).parse().unwrap(), vout: 7 }, vec![to_anyone(5_000)]);
+    let id = two.call("getpeerinfo", json!([]))[0]["id"].clone();
+    two.call("sendmsgtopeer", json!([id, "tx", serialize_hex(&orphan)]));
+    until("orphan", || one.call("getorphantxs", json!([])) == json!([orphan.compute_txid().to_string()]));
+    let from = one.call("getpeerinfo", json!([]))[0]["id"].clone();
+    let shown = one.call("getorphantxs", json!([2]));
+    assert_eq!((&shown[0]["from"], &shown[0]["hex"]), (&json!([from]), &json!(serialize_hex(&orphan))));
+    assert_eq!(one.call("getorphantxs", json!([1]))[0]["weight"], orphan.weight().to_wu());
+    assert_eq!(one.refuse("getorphantxs", json!([3])), (-8, "Invalid verbosity value 3".into()));
+    assert_eq!(two.refuse("sendmsgtopeer", json!([id, "a name too long", ""])).0, -8);
+    assert_eq!(two.refuse("sendmsgtopeer", json!([id, "ping", "x"])).0, -8);
+    assert_eq!(two.refuse("sendmsgtopeer", json!([99, "ping", ""])).0, -1);
 }

@@ -46,6 +46,9 @@ fn rest_tells_what_json_rpc_does() {
     assert_eq!(node.get("/rest/blockhashbyheight/102.hex").body.trim(), tip);
     assert_eq!(node.get("/rest/blockhashbyheight/900.json").status, 404);
     assert_eq!(node.get("/rest/blockhashbyheight/-1.json").status, 400);
+    assert_eq!(node.get("/rest/blockhashbyheight/+1.json").status, 400);
+    assert_eq!(node.get(&format!("/rest/getutxos/{txid}-+0.json")).status, 400);
+    assert_eq!(node.get(&format!("/rest/deploymentinfo/{}.json", "ab".repeat(32))).status, 400);
     assert_eq!(node.get("/rest/block/00.json").body, "Invalid hash: 00\r\n");
     assert_eq!(node.get(&format!("/rest/block/{tip}.txt")).status, 400);
     assert_eq!(hex_of(&mut node, &format!("/rest/spenttxouts/{tip}.hex")), [1, 0]);

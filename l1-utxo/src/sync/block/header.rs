@@ -284,6 +284,7 @@ impl Machine {
         let is_next = entry.parent == Some(chain.tip());
         if let [Inventory::WitnessBlock(hash)] = items[..]
             && peer.blocks.provides_compact
+            && !self.options.blocks_only
             && self.download.requested.len() == 1
             && is_next
         {
