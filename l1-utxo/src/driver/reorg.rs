@@ -14,6 +14,9 @@ use crate::sync::ChainNews;
 /// Bytes of disconnected blocks whose transactions may come back (Core: `MAX_DISCONNECTED_TX_POOL_BYTES`).
 const MAX_RETURNED_BYTES: usize = 20_000_000;
 
+/// Blocks that a reorganisation connects before listeners hear of any.
+const MAX_WITHHELD: usize = 32;
+
 /// Blocks that were disconnected, the oldest first.
 #[derive(Default)]
 struct Disconnected {
@@ -48,6 +51,7 @@ impl Ledger {
     ) -> Result<Vec<(BlockId, BlockError)>, LedgerError> {
         let mut refused = Vec::new();
         let mut disconnected = Disconnected::default();
+        let mut connected = Vec::new();
         // An empty mempool has seen no signature: a first download fills no cache that nobody asks.
         let has_seen = !self.mempool.is_empty();
         self.chain.use_signature_cache(has_seen.then(|| Arc::clone(&self.signatures)));
@@ -63,9 +67,15 @@ impl Ledger {
                     self.mempool.block_connected(block.iter(), now);
                     self.notify_of_mempool();
                     self.note(ChainNews::Connected(Arc::clone(&block)));
-                    self.notify(Notice::Connected(block));
+                    if disconnected.blocks.is_empty() || connected.len() >= MAX_WITHHELD {
+                        self.notify_connected(&mut connected);
+                        self.notify(Notice::Connected(block));
+                    } else {
+                        connected.push(block);
+                    }
                 }
                 ChainEvent::Disconnected { block, .. } => {
+                    self.notify_connected(&mut connected);
                     self.note(ChainNews::Disconnected);
                     self.notify(Notice::Disconnected(Arc::clone(&block)));
                     disconnected.add(block);
@@ -85,8 +95,14 @@ impl Ledger {
             self.with_mempool(|mempool, cx| mempool.chain_reorganised(returned, cx));
             self.note(ChainNews::Returned(txids));
         }
+        self.notify_connected(&mut connected);
         self.chain.use_signature_cache(Some(Arc::clone(&self.signatures)));
         self.publish();
         Ok(refused)
+    }
+
+    /// What a reorganisation connects is told after what it brought back into the mempool, as Core does.
+    fn notify_connected(&self, connected: &mut Vec<Arc<HashedBlock>>) {
+        connected.drain(..).for_each(|block| self.notify(Notice::Connected(block)));
     }
 }

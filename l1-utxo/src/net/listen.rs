@@ -1,5 +1,6 @@
 //! Peers that connect to us: as many as there are places, a better one for a worse one, nobody who is banned.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,9 +8,10 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
+use super::peer::Peer;
 use super::{Inner, NetError, connection, lock};
 use crate::driver::Ledger;
-use crate::sync::{Connection, Origin, Permissions, Transport, choose_eviction};
+use crate::sync::{Connection, Machine, Origin, PeerId, Permissions, Transport, choose_eviction};
 
 /// Places kept for connections that we make ourselves (Core: 8 full, 2 for blocks only, 1 to try addresses).
 const OUTBOUND_PLACES: usize = 11;
@@ -67,13 +69,32 @@ async fn admit(inner: &Arc<Inner>, stream: TcpStream, address: SocketAddr) {
 
 /// Sends the least useful inbound peer away; whether there was one that may go.
 async fn evict(inner: &Inner) -> bool {
-    let salt = inner.salt;
-    let choose =
-        move |ledger: &mut Ledger| ledger.with_network(|machine, _| choose_eviction(machine.peers(), salt)).flatten();
-    let Ok(Some(id)) = inner.node.run(choose).await else { return false };
+    // Who has not even begun to speak, the oldest first.
+    let is_silent = |peer: &Peer| {
+        let connection = peer.connection;
+        connection.origin == Origin::Inbound && !peer.has_begun() && !connection.permissions.has(Permissions::NO_BAN)
+    };
+    let silent = lock(&inner.peers).iter().find(|(_, peer)| is_silent(peer)).map(|(id, _)| *id);
+    let chosen = match silent {
+        Some(id) => Some(id),
+        None => least_useful(inner).await,
+    };
+    let Some(id) = chosen else { return false };
     let mut peers = lock(&inner.peers);
     // Off the list at once, so that its place is free.
     peers.remove(&id).inspect(|peer| peer.close()).is_some()
+}
+
+async fn least_useful(inner: &Inner) -> Option<PeerId> {
+    // The machine may not have heard yet of those who are gone.
+    let here: BTreeSet<PeerId> = lock(&inner.peers).keys().copied().collect();
+    let salt = inner.salt;
+    let choose = move |ledger: &mut Ledger| {
+        let pick =
+            |machine: &mut Machine| choose_eviction(machine.peers().filter(|peer| here.contains(&peer.id)), salt);
+        ledger.with_network(|machine, _| pick(machine)).flatten()
+    };
+    inner.node.run(choose).await.ok().flatten()
 }
 
 impl Inner {

@@ -416,8 +416,9 @@ impl Inner {
         if count > 0 && self.now() - told_at < A_DAY {
             return Ok(());
         }
-        let known = lock(&self.book).sample(MAX_TOLD, self.salt);
-        *lock(&self.told) = (self.now(), known.len());
+        let now = self.now();
+        let known = lock(&self.book).sample(MAX_TOLD, self.salt ^ now.unsigned_abs());
+        *lock(&self.told) = (now, known.len());
         let tell = |ledger: &mut crate::driver::Ledger| {
             ledger.with_network(|machine, _| machine.set_known_addresses(known));
         };

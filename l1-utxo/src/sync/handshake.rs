@@ -26,6 +26,8 @@ const COMPACT_VERSION: u64 = 2;
 /// Blocks by which we may be behind and still be served by a peer that has only recent ones.
 const LIMITED_ALLOWED_BLOCKS: i64 = 144;
 const PING_INTERVAL: Duration = Duration::from_secs(120);
+/// How long a peer may take to tell addresses if that is all we want of it.
+const ADDRESS_FETCH_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 const PING_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 const FEEFILTER_INTERVAL: Duration = Duration::from_secs(600);
 const FEEFILTER_DELAY: u64 = 300;
@@ -192,6 +194,10 @@ impl Machine {
                 peer.close(Reason::Timeout("version handshake timeout"));
             }
             return;
+        }
+        let age = self.now - peer.connected_at;
+        if peer.connection.origin == Origin::AddressFetch && age > ADDRESS_FETCH_TIMEOUT {
+            return peer.close(Reason::Timeout("addrfetch connection timeout"));
         }
         self.check_block_timeouts(peer, host);
     }

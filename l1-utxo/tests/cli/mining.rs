@@ -163,7 +163,7 @@ fn blocks_vote_and_weigh_as_they_are_told() {
     let mut node = Node::start_with(&options);
     assert_eq!(node.call("getmininginfo", json!([]))["currentblocktx"], Value::Null);
     let wallet = Wallet::new(1);
-    wallet.mine(&mut node, 143);
+    wallet.mine(&mut node, 142);
     let version = |node: &mut Node| {
         let template = node.call("getblocktemplate", json!([{"rules": ["segwit"]}]));
         (template["version"].clone(), template["vbavailable"].clone())

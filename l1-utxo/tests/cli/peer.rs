@@ -273,7 +273,7 @@ fn peers_are_listed_added_banned_and_sent_away() {
     let at = address(&one);
     assert_eq!(two.call("addnode", json!([at, "add"])), Value::Null);
     assert_eq!(two.refuse("addnode", json!([at, "add"])).0, -23);
-    until("connection", || peers(&mut one) == 1);
+    until("connection", || peers(&mut one) == 1 && peers(&mut two) == 1);
     let added = two.call("getaddednodeinfo", json!([]));
     assert_eq!((&added[0]["addednode"], &added[0]["connected"]), (&json!(at), &json!(true)));
     until("handshake", || two.call("getpeerinfo", json!([]))[0]["version"] == 70_016);

@@ -119,7 +119,8 @@ impl Machine {
         compact: HeaderAndShortIds,
         host: &mut dyn Host,
     ) {
-        if !peer.blocks.provides_compact {
+        // Who takes no transactions has nothing to put it together from.
+        if !peer.blocks.provides_compact || self.options.blocks_only {
             return;
         }
         let header = compact.header;
