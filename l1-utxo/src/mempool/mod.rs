@@ -220,6 +220,11 @@ impl Mempool {
         self.graph.slot(&entry.txid).map_or_else(|| entry.size(), |slot| self.graph.chunk_of(slot))
     }
 
+    /// Sorts entries as they would be mined, parents before children.
+    pub fn mining_place(&self, entry: &Entry) -> impl Ord + use<> {
+        self.graph.slot(&entry.txid).map(|slot| self.graph.place_of(slot))
+    }
+
     /// The chunks from best to worst.
     pub fn chunks(&self) -> impl Iterator<Item = ChunkView<'_>> {
         self.graph.best_chunks().map(|(cluster, size, slots)| ChunkView {

@@ -52,11 +52,18 @@ pub struct Accepted {
     /// Its virtual size, adjusted for signature operations.
     pub vsize: u64,
     /// What it replaced.
-    pub replaced: Vec<Txid>,
+    pub replaced: Vec<Arc<Transaction>>,
     /// The feerate it was judged by, in sat/kvB, with what the owner of the node adds; a package's if it needed one.
     pub effective_feerate: i64,
     /// The transactions whose fees and sizes make that feerate.
     pub effective_includes: Vec<Wtxid>,
+}
+
+impl Accepted {
+    /// The txids of what it replaced.
+    pub fn replaced_txids(&self) -> Vec<Txid> {
+        self.replaced.iter().map(|transaction| transaction.compute_txid()).collect()
+    }
 }
 
 /// What is different for some transactions (Core: `ATMPArgs`).
@@ -225,7 +232,7 @@ impl Mempool {
             wtxid: candidate.wtxid,
             fee: candidate.fee,
             vsize: candidate.vsize(),
-            replaced: removed.iter().map(|slot| self.graph.entry(*slot).txid).collect(),
+            replaced: removed.iter().map(|slot| Arc::clone(&self.graph.entry(*slot).transaction)).collect(),
             effective_feerate: feerate(candidate.modified_fee(), candidate.vsize()),
             effective_includes: vec![candidate.wtxid],
         }

@@ -41,7 +41,7 @@ impl Cluster {
 
 /// The place of a chunk among all: worst feerate first, and within a cluster the last chunk first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Rank {
+pub(in crate::mempool) struct Rank {
     size: FeeSize,
     cluster: ClusterId,
     index: Reverse<usize>,
@@ -202,14 +202,21 @@ impl Graph {
 
     /// The chunk an entry is in.
     pub(in crate::mempool) fn chunk_of(&self, slot: Slot) -> FeeSize {
-        let cluster = self.cluster(self.entry(slot).cluster);
+        self.place_of(slot).0.0.size
+    }
+
+    /// Sorts entries as they would be mined: by the rank of the chunk, the best first, then by the place in the cluster.
+    pub(in crate::mempool) fn place_of(&self, slot: Slot) -> (Reverse<Rank>, usize) {
+        let id = self.entry(slot).cluster;
+        let cluster = self.cluster(id);
         let position = cluster.order.iter().position(|other| *other == slot).expect("clusters list their entries");
         let mut end = 0;
-        let chunk = cluster.chunks.iter().find(|chunk| {
+        let index = cluster.chunks.iter().position(|chunk| {
             end += chunk.len;
             position < end
         });
-        chunk.expect("the chunks cover the cluster").size
+        let index = index.expect("the chunks cover the cluster");
+        (Reverse(Rank { size: cluster.chunks[index].size, cluster: id, index: Reverse(index) }), position)
     }
 
     /// All ancestors of these, themselves included.

@@ -305,7 +305,7 @@ fn version_three_is_one_parent_and_one_small_child() {
     let poor = version_three(spend(&[output(&parent, 1)], 1, 391_000));
     assert_eq!(world.accept(&poor).unwrap_err().reason(), "insufficient fee (including sibling eviction)");
     let rich = version_three(spend(&[output(&parent, 1)], 1, 300_000));
-    assert_eq!(world.accept(&rich).unwrap().replaced, [child.compute_txid()]);
+    assert_eq!(world.accept(&rich).unwrap().replaced_txids(), [child.compute_txid()]);
 }
 
 #[test]

@@ -160,7 +160,7 @@ impl Pair {
                 let value = total.saturating_sub(fee) / outputs as u64;
                 let transaction = spend(&from, outputs, value);
                 if let Ok(accepted) = self.world.accept(&transaction) {
-                    self.came(&transaction, accepted.fee.to_sat(), &accepted.replaced);
+                    self.came(&transaction, accepted.fee.to_sat(), &accepted.replaced_txids());
                 }
             }
             Step::Package { inputs, fee } => self.package(&inputs, fee),
@@ -189,7 +189,7 @@ impl Pair {
         let report = self.world.with(|mempool, cx| mempool.submit_package(&package, None, cx));
         for transaction in [&parent, &child] {
             if let Some(PackageResult::Accepted(accepted)) = report.results.get(&transaction.compute_wtxid()) {
-                self.came(transaction, accepted.fee.to_sat(), &accepted.replaced);
+                self.came(transaction, accepted.fee.to_sat(), &accepted.replaced_txids());
             }
         }
     }

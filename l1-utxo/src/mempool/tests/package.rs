@@ -531,7 +531,7 @@ fn a_package_says_what_it_replaced_and_at_which_feerate() {
     let Some(PackageResult::Accepted(first)) = report.results.get(&parent.compute_wtxid()) else {
         panic!("{report:?}")
     };
-    assert_eq!(first.replaced, [old.compute_txid()]);
+    assert_eq!(first.replaced_txids(), [old.compute_txid()]);
     assert_eq!(first.effective_includes, [parent.compute_wtxid(), child.compute_wtxid()]);
     let vsize = (parent.vsize() + child.vsize()) as i64;
     assert_eq!(first.effective_feerate, 3_000_000 / vsize);

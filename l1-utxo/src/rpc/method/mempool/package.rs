@@ -183,7 +183,7 @@ async fn submitpackage(cx: &Context, params: Params) -> Result<Value, RpcError> 
             Some(PackageResult::Accepted(accepted)) => {
                 object.insert("vsize".into(), accepted.vsize.into());
                 object.insert("fees".into(), fees(accepted));
-                replaced.extend(&accepted.replaced);
+                replaced.extend(accepted.replaced_txids());
             }
         }
         results.insert(wtxid.to_string(), Value::Object(object));
