@@ -13,7 +13,7 @@ use bitcoin::{ScriptBuf, Work};
 use clap::{Parser, ValueEnum};
 use serde::Deserialize;
 
-pub use self::access::{Salted, Whitelist};
+pub use self::access::{Salted, Secret, Whitelist};
 use crate::check::{DEFAULT_LEVEL, Request};
 use crate::driver::LedgerOptions;
 use crate::mempool::Policy;
@@ -46,7 +46,7 @@ pub struct Options {
     pub rpc_user: Option<String>,
     /// That user's password; better in the config file or the environment, for others can see command lines
     #[arg(long, value_name = "PASSWORD", env = "L1_UTXO_RPC_PASSWORD", hide_env_values = true)]
-    pub rpc_password: Option<String>,
+    pub rpc_password: Option<Secret>,
     /// A user besides these, whose password is told by its salted hash; may be given several times
     #[arg(long, value_name = "USER:SALT$HASH")]
     pub rpc_auth: Vec<String>,
@@ -303,7 +303,7 @@ pub struct Config {
     /// Where JSON-RPC listens: loopback.
     pub rpc: SocketAddr,
     /// A user and a password besides the cookie.
-    pub rpc_login: Option<(String, String)>,
+    pub rpc_login: Option<(String, Secret)>,
     /// Users whose passwords are known by their hashes.
     pub rpc_users: Vec<Salted>,
     /// What they may call.
@@ -455,12 +455,12 @@ impl Options {
         })
     }
 
-    fn rpc_login(&self) -> Result<Option<(String, String)>, ConfigError> {
+    fn rpc_login(&self) -> Result<Option<(String, Secret)>, ConfigError> {
         match (&self.rpc_user, &self.rpc_password) {
             (Some(user), Some(_)) if user.contains(':') => {
                 Err(value("rpc-user", user, "a user's name must not contain a colon"))
             }
-            (Some(user), Some(password)) if !password.is_empty() => Ok(Some((user.clone(), password.clone()))),
+            (Some(user), Some(password)) if !password.as_str().is_empty() => Ok(Some((user.clone(), password.clone()))),
             (Some(user), _) => Err(value("rpc-user", user, "set rpc-password, too")),
             (None, Some(_)) => Err(value("rpc-password", "…", "set rpc-user, too")),
             (None, None) => Ok(None),
@@ -751,6 +751,15 @@ mod tests {
         let arguments = ["l1-utxo", "--data-dir", "d"].iter().chain(arguments);
         let options = Options::try_parse_from(arguments).map_err(|error| error.to_string())?;
         options.resolve().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_password_is_not_shown() {
+        let arguments = ["l1-utxo", "--data-dir", "d", "--rpc-user", "ann", "--rpc-password", "hush"];
+        let options = Options::try_parse_from(arguments).unwrap();
+        assert!(!format!("{options:?}").contains("hush"));
+        let config = options.resolve().unwrap();
+        assert!(!format!("{config:?}").contains("hush") && config.rpc_login.unwrap().1.as_str() == "hush");
     }
 
     #[test]

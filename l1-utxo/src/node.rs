@@ -128,10 +128,15 @@ async fn wait_for_end(handle: &Handle, mut stopping: watch::Receiver<bool>) {
 fn stop_on_signals(stop: watch::Sender<bool>) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                // Core opens its log again. Ours goes to stderr: whoever took it there can do so without us.
+                _ = hangup.recv() => tracing::info!("SIGHUP: nothing to open again, the node goes on"),
+            }
         }
         stop.send_replace(true);
     });
