@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use bitcoin::consensus::encode::VarInt;
 use bitcoin::hashes::Hash;
 use bitcoin::script::Builder;
-use bitcoin::{Block, BlockHash, Transaction, Txid};
+use bitcoin::{Block, BlockHash, Transaction, Txid, Wtxid};
 use rayon::prelude::*;
 
 use super::error::{BlockError, BodyError};
@@ -38,6 +38,7 @@ pub struct HashedBlock {
     block: Block,
     hash: BlockHash,
     txids: Vec<Txid>,
+    wtxids: OnceLock<Vec<Wtxid>>,
     sizes: Sizes,
     /// What was found out about the body when it was first asked.
     merkle: OnceLock<Result<(), BodyError>>,
@@ -63,14 +64,9 @@ impl Eq for HashedBlock {}
 impl HashedBlock {
     /// Hashes header and transactions.
     pub fn new(block: Block) -> Self {
-        let txids = if block.txdata.len() < PARALLEL_FROM {
-            block.txdata.iter().map(Transaction::compute_txid).collect()
-        } else {
-            block.txdata.par_iter().map(Transaction::compute_txid).collect()
-        };
-        let sizes = Sizes::of(&block);
-        let (merkle, witness, rules) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { hash: block.block_hash(), txids, sizes, block, merkle, witness, rules }
+        let (txids, sizes) = (hash_each(&block.txdata, Transaction::compute_txid), Sizes::of(&block));
+        let (wtxids, merkle, witness, rules) = (OnceLock::new(), OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { hash: block.block_hash(), txids, wtxids, sizes, block, merkle, witness, rules }
     }
 
     /// Finds out now, on this thread, what will be asked of the body by itself: whoever asks then has the answer at once.
@@ -92,6 +88,11 @@ impl HashedBlock {
     /// The ids of its transactions, in their order.
     pub fn txids(&self) -> &[Txid] {
         &self.txids
+    }
+
+    /// The hashes of its transactions with their witnesses, in their order; computed when they are asked for first.
+    pub fn wtxids(&self) -> &[Wtxid] {
+        self.wtxids.get_or_init(|| hash_each(&self.block.txdata, Transaction::compute_wtxid))
     }
 
     /// Its transactions.
@@ -222,22 +223,24 @@ pub fn witness_commitment_index(coinbase: &Transaction) -> Option<usize> {
     })
 }
 
-/// The root over the witness ids, with zero for the coinbase (Core: `BlockWitnessMerkleRoot`).
-pub fn witness_merkle_root(transactions: &[Transaction]) -> [u8; 32] {
-    let id = |tx: &Transaction| tx.compute_wtxid().to_byte_array();
-    let rest = transactions.get(1..).unwrap_or_default();
-    let mut leaves = vec![[0; 32]];
-    if rest.len() < PARALLEL_FROM {
-        leaves.extend(rest.iter().map(id));
+fn hash_each<T: Send>(transactions: &[Transaction], hash: fn(&Transaction) -> T) -> Vec<T> {
+    if transactions.len() < PARALLEL_FROM {
+        transactions.iter().map(hash).collect()
     } else {
-        leaves.par_extend(rest.par_iter().map(id));
+        transactions.par_iter().map(hash).collect()
     }
+}
+
+/// The root over the witness ids, with zero for the coinbase (Core: `BlockWitnessMerkleRoot`).
+fn witness_merkle_root(wtxids: &[Wtxid]) -> [u8; 32] {
+    let mut leaves = vec![[0; 32]];
+    leaves.extend(wtxids.iter().skip(1).map(|wtxid| wtxid.to_byte_array()));
     merkle_root(leaves).root
 }
 
 /// The script of the output that commits to the witnesses of `transactions` with the given reserved value.
 pub fn witness_commitment_script(transactions: &[Transaction], reserved: &[u8; 32]) -> bitcoin::ScriptBuf {
-    commitment_script(&witness_merkle_root(transactions), reserved)
+    commitment_script(&witness_merkle_root(&hash_each(transactions, Transaction::compute_wtxid)), reserved)
 }
 
 /// The script of the output that commits to this root over the witness ids with the given reserved value.
@@ -284,7 +287,7 @@ fn compare_witness_commitment(block: &HashedBlock) -> Result<(), BodyError> {
         (1, Some(Ok(reserved))) => reserved,
         _ => return Err(BodyError::WitnessNonceSize),
     };
-    let commitment = hash_pair(&witness_merkle_root(transactions), reserved);
+    let commitment = hash_pair(&witness_merkle_root(block.wtxids()), reserved);
     if coinbase.output[index].script_pubkey.as_bytes()[COMMITMENT_PREFIX.len()..MINIMUM_WITNESS_COMMITMENT]
         != commitment
     {

@@ -1,13 +1,17 @@
 //! Keeping the indexes up with the chain: some blocks at a time, so that nothing waits long.
 
-use bitcoin::{BlockHash, Txid};
+use bitcoin::Txid;
+use bitcoin::bip158::{FilterHash, FilterHeader};
 
 use super::ledger::{Ledger, LedgerError};
 use crate::chain::BlockId;
-use crate::store::{FilterRow, IndexedBlock, Indexes};
+use crate::store::{IndexedBlock, Indexes, StoreError};
 
 /// Blocks that go in together.
 const STEP: usize = 64;
+/// Blocks that are put in at once for somebody who asks. Where more are missing they are not there yet: a peer's question
+/// must not hold up the chain while an index is made.
+const CATCH_UP: u32 = 1_000;
 
 /// How far the indexes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +94,11 @@ impl Ledger {
         self.next_to_index = at.map_or(0, |id| self.chain.entry(id).height + 1);
     }
 
-    /// Puts all blocks in that are missing (Core: `BlockUntilSyncedToCurrentChain`).
+    /// Puts all blocks in that are missing, unless the index is still being made (Core: `BlockUntilSyncedToCurrentChain`).
     fn index_all(&mut self) {
+        if self.chain.height().saturating_sub(self.next_to_index) > CATCH_UP {
+            return;
+        }
         while !self.is_indexed() {
             if let Err(error) = self.index_some() {
                 // The disk, most likely: the thread's own turn meets it again, and ends the node.
@@ -102,22 +109,25 @@ impl Ledger {
     }
 
     /// A block's filter, if filters are kept and the block was ever in the active chain.
-    pub fn block_filter(&mut self, id: BlockId) -> Option<FilterRow> {
+    pub fn block_filter(&mut self, id: BlockId) -> Option<Vec<u8>> {
         self.index_all();
-        let row = self.indexes.as_ref()?.filter(&self.chain.entry(id).hash);
-        row.unwrap_or_else(|error| {
-            tracing::error!(%error, "a block filter could not be read");
-            None
-        })
+        readable(self.indexes.as_ref()?.filter(&self.chain.entry(id).hash))
+    }
+
+    /// The header and the hash of the same.
+    pub fn filter_header(&mut self, id: BlockId) -> Option<(FilterHeader, FilterHash)> {
+        self.index_all();
+        readable(self.indexes.as_ref()?.filter_header(&self.chain.entry(id).hash))
     }
 
     /// The block of a transaction and its place there, if transactions are indexed.
     pub fn indexed_transaction(&mut self, txid: &Txid) -> Option<(BlockId, usize)> {
         self.index_all();
-        let found: Option<(BlockHash, usize)> = self.indexes.as_ref()?.transaction(txid).unwrap_or_else(|error| {
-            tracing::error!(%error, "the transaction index could not be read");
-            None
-        });
-        found.and_then(|(hash, place)| Some((self.chain.find(&hash)?, place)))
+        let (hash, place) = readable(self.indexes.as_ref()?.transaction(txid))?;
+        Some((self.chain.find(&hash)?, place))
     }
+}
+
+fn readable<T>(row: Result<Option<T>, StoreError>) -> Option<T> {
+    row.inspect_err(|error| tracing::error!(%error, "an index could not be read")).ok().flatten()
 }

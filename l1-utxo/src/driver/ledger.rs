@@ -313,6 +313,11 @@ impl Ledger {
         self.chain.read_block(&self.store, id)
     }
 
+    /// The same as its bytes, with witnesses; `None` if its body is not here.
+    pub fn read_raw_block(&self, id: BlockId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.chain.entry(id).data.map(|position| self.store.raw_block(position)).transpose()
+    }
+
     /// The coins that a connected block spent.
     pub fn read_undo(&self, id: BlockId) -> Result<BlockUndo, ChainError> {
         self.chain.read_undo(&self.store, id)

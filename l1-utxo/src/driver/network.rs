@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bitcoin::bip158::FilterHeader;
+use bitcoin::bip158::{FilterHash, FilterHeader};
 use bitcoin::block::Header;
 use bitcoin::{Transaction, Txid};
 
 use super::{Ledger, Submission};
 use crate::chain::{BlockId, Chain, Source};
 use crate::consensus::{HashedBlock, HeaderError};
-use crate::mempool::{Mempool, PackageResult, Rejection};
+use crate::mempool::{Mempool, Rejection};
 use crate::sync::{Action, BlockReport, ChainNews, Entered, Host, Machine, Time};
 
 /// Where the machine's actions go; it must not block.
@@ -51,7 +51,10 @@ impl Ledger {
         while !self.news.is_empty() {
             let news = std::mem::take(&mut self.news);
             side.machine.chain_changed(news.into(), self);
-            side.machine.tick(self);
+            // While we are far behind nobody is told of blocks: to go through all peers for each would be for nothing.
+            if !self.is_initial_download() {
+                side.machine.tick(self);
+            }
         }
         side.machine.actions().for_each(&mut side.sink);
         self.network = Some(side);
@@ -138,30 +141,28 @@ impl Host for Ledger {
     }
 
     fn submit_transaction(&mut self, transaction: Arc<Transaction>) -> Result<Entered, Rejection> {
-        self.with_mempool(|mempool, cx| mempool.accept(transaction, cx)).map(|_| Entered::default())
+        self.with_mempool(|mempool, cx| mempool.accept(transaction, cx)).map(Entered::from)
     }
 
     fn submit_package(&mut self, parent: Arc<Transaction>, child: Arc<Transaction>) -> [Result<Entered, Rejection>; 2] {
         let package = [parent, child];
-        let report = self.with_mempool(|mempool, cx| mempool.submit_package(&package, None, cx));
-        package.map(|transaction| match report.results.get(&transaction.compute_wtxid()) {
-            Some(PackageResult::Refused(rejection)) => Err(rejection.clone()),
-            Some(_) => Ok(Entered::default()),
-            // It was not looked at, for the other one failed.
-            None => Err(Rejection::MempoolFull),
-        })
+        let mut report = self.with_mempool(|mempool, cx| mempool.submit_package(&package, None, cx));
+        package.map(|transaction| Entered::of_package(&transaction, &mut report))
     }
 
     fn block(&self, id: BlockId) -> Option<Arc<HashedBlock>> {
         self.read_block(id).inspect_err(|error| tracing::error!(%error, "a block cannot be read")).ok()
     }
 
-    fn block_filter(&mut self, id: BlockId) -> Option<(FilterHeader, Vec<u8>)> {
-        Self::block_filter(self, id).map(|row| (row.header, row.filter))
+    fn block_filter(&mut self, id: BlockId) -> Option<Vec<u8>> {
+        Self::block_filter(self, id)
+    }
+
+    fn filter_header(&mut self, id: BlockId) -> Option<(FilterHeader, FilterHash)> {
+        Self::filter_header(self, id)
     }
 
     fn raw_block(&self, id: BlockId) -> Option<Vec<u8>> {
-        let position = self.chain.entry(id).data?;
-        self.store.raw_block(position).inspect_err(|error| tracing::error!(%error, "a block cannot be read")).ok()
+        self.read_raw_block(id).inspect_err(|error| tracing::error!(%error, "a block cannot be read")).ok().flatten()
     }
 }

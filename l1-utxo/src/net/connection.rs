@@ -183,8 +183,7 @@ async fn write_all(
         }
         peer.count_sent(&packet, size);
         tracing::trace!(peer = id.0, command = %packet.command, bytes = size, "sent");
-        // As the machine counts: by the content.
-        unreported += packet.payload.len() + 24;
+        unreported += packet.cost();
         if unreported >= REPORT_STEP {
             let bytes = std::mem::take(&mut unreported);
             let report = move |ledger: &mut Ledger| {

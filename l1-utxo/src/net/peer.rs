@@ -77,7 +77,7 @@ impl Peer {
 
     /// Puts a message into the queue; the machine keeps it short.
     pub(super) fn send(&self, packet: Packet) {
-        self.queued.fetch_add(packet.payload.len(), Ordering::Relaxed);
+        self.queued.fetch_add(packet.cost(), Ordering::Relaxed);
         // An error: the connection is ending.
         let _ = self.outbox.send(packet);
     }
@@ -96,7 +96,7 @@ impl Peer {
 
     /// A message was written, in so many bytes on the wire.
     pub(super) fn count_sent(&self, packet: &Packet, bytes: usize) {
-        self.queued.fetch_sub(packet.payload.len(), Ordering::Relaxed);
+        self.queued.fetch_sub(packet.cost(), Ordering::Relaxed);
         self.drained.notify_one();
         self.count(0, &packet.command, bytes);
     }

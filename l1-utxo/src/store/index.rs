@@ -1,7 +1,7 @@
 //! What the owner may have looked up besides: block filters (BIP 158) and where transactions are. Kept beside the coins, a
 //! few blocks behind at worst, and made again from blocks where it is missing. Core: `index/`.
 
-use bitcoin::bip158::{BlockFilter, FilterHeader};
+use bitcoin::bip158::{BlockFilter, FilterHash, FilterHeader};
 use bitcoin::hashes::Hash;
 use bitcoin::{Block, BlockHash, OutPoint, ScriptBuf, Txid};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch};
@@ -11,8 +11,10 @@ use crate::chain::BlockUndo;
 
 /// The row that names the last block in the index.
 const BEST: &[u8] = b"best";
-/// Before a block's hash: its filter header and its filter.
+/// Before a block's hash: its filter.
 const FILTER: u8 = b'f';
+/// Before a block's hash: the header and the hash of its filter.
+const FILTER_HEADER: u8 = b'h';
 /// Before a txid: the hash of its block and its place there.
 const TRANSACTION: u8 = b't';
 
@@ -34,20 +36,11 @@ impl Indexes {
     /// Each combination is a keyspace of its own: one that was off for a while has holes.
     const fn name(self) -> &'static str {
         match (self.filters, self.transactions) {
-            (true, true) => "filters_and_transactions",
-            (true, false) => "filters",
+            (true, true) => "block_filters_and_transactions",
+            (true, false) => "block_filters",
             _ => "transactions",
         }
     }
-}
-
-/// A block's filter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FilterRow {
-    /// The header of the chain of filters that ends here.
-    pub header: FilterHeader,
-    /// The filter as BIP 158 encodes it.
-    pub filter: Vec<u8>,
 }
 
 /// The rows of the indexes that are kept.
@@ -96,20 +89,22 @@ impl IndexStore {
     /// Puts blocks in, each the next of the one before, in one batch.
     pub fn append(&self, blocks: &[IndexedBlock<'_>]) -> Result<(), StoreError> {
         let Some(last) = blocks.last() else { return Ok(()) };
-        let mut batch = OwnedWriteBatch::with_capacity(self.database.clone(), blocks.len() * 2 + 1);
+        let mut batch = OwnedWriteBatch::with_capacity(self.database.clone(), blocks.len() * 3 + 1);
         let mut header: Option<(BlockHash, FilterHeader)> = None;
         for indexed in blocks {
             if self.kinds.filters {
                 let parent = indexed.block.header.prev_blockhash;
                 let previous = match header {
                     Some((hash, header)) if hash == parent => header,
-                    _ => self.filter(&parent)?.map_or_else(FilterHeader::all_zeros, |row| row.header),
+                    _ => self.filter_header(&parent)?.map_or_else(FilterHeader::all_zeros, |(header, _)| header),
                 };
                 let filter = filter_of(indexed)?;
                 let own = filter.filter_header(&previous);
                 header = Some((indexed.hash, own));
-                let value = [own.as_byte_array().as_slice(), &filter.content].concat();
-                batch.insert(&self.rows, key(FILTER, indexed.hash.as_byte_array()), value);
+                let hash = FilterHash::hash(&filter.content);
+                let value = [*own.as_byte_array(), *hash.as_byte_array()].concat();
+                batch.insert(&self.rows, key(FILTER_HEADER, indexed.hash.as_byte_array()), value);
+                batch.insert(&self.rows, key(FILTER, indexed.hash.as_byte_array()), filter.content);
             }
             if self.kinds.transactions {
                 for (place, txid) in (0u32..).zip(indexed.txids) {
@@ -122,16 +117,17 @@ impl IndexStore {
         Ok(batch.commit()?)
     }
 
-    /// Takes note that the chain ends at an earlier block again; what lies behind it stays, for it may come back.
-    pub fn rewind(&self, to: &BlockHash) -> Result<(), StoreError> {
-        Ok(self.rows.insert(BEST, to.as_byte_array())?)
+    /// A block's filter as BIP 158 encodes it.
+    pub fn filter(&self, block: &BlockHash) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.rows.get(key(FILTER, block.as_byte_array()))?.map(|row| row.to_vec()))
     }
 
-    /// A block's filter.
-    pub fn filter(&self, block: &BlockHash) -> Result<Option<FilterRow>, StoreError> {
-        let Some(row) = self.rows.get(key(FILTER, block.as_byte_array()))? else { return Ok(None) };
-        let (header, filter) = row.split_first_chunk::<32>().ok_or(Malformed("block filter"))?;
-        Ok(Some(FilterRow { header: FilterHeader::from_byte_array(*header), filter: filter.to_vec() }))
+    /// The header of the chain of filters that ends with a block's, and the hash of that filter.
+    pub fn filter_header(&self, block: &BlockHash) -> Result<Option<(FilterHeader, FilterHash)>, StoreError> {
+        let Some(row) = self.rows.get(key(FILTER_HEADER, block.as_byte_array()))? else { return Ok(None) };
+        let (header, hash) = row.split_first_chunk::<32>().ok_or(Malformed("block filter"))?;
+        let hash = hash.try_into().map_err(|_| Malformed("block filter"))?;
+        Ok(Some((FilterHeader::from_byte_array(*header), FilterHash::from_byte_array(hash))))
     }
 
     /// The block of a transaction, and its place there.

@@ -31,7 +31,7 @@ use crate::params::{Network, Params};
 
 pub use codec::Malformed;
 pub use coins::CoinsSnapshot;
-pub use index::{FilterRow, IndexStore, IndexedBlock, Indexes};
+pub use index::{IndexStore, IndexedBlock, Indexes};
 pub use recovery::Recovered;
 pub use verify::{Content, Stored};
 

@@ -1,19 +1,53 @@
 //! New blocks told to those who do not have them: by compact block, header or hash, as each peer wishes.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
 use bitcoin::bip152::{HeaderAndShortIds, PrefilledTransaction, ShortId};
 use bitcoin::block::Header;
+use bitcoin::hashes::Hash;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::p2p::message_compact_blocks::CmpctBlock;
+use bitcoin::{BlockHash, Transaction};
 
 use super::Machine;
 use super::peer::Peer;
-use super::port::Host;
+use super::port::{Host, Packet};
 use crate::chain::{BlockId, Chain};
 use crate::consensus::HashedBlock;
 
 /// Blocks that are announced one by one; of more only the last is told.
 const MAX_ANNOUNCED: usize = 8;
+
+/// The block that became the tip last, ready for all who ask for it at once.
+pub(super) struct Recent {
+    block: Arc<HashedBlock>,
+    /// Where its transactions are, by either name.
+    places: OnceLock<BTreeMap<[u8; 32], usize>>,
+    compact: OnceLock<Packet>,
+}
+
+impl Recent {
+    pub(super) const fn new(block: Arc<HashedBlock>) -> Self {
+        Self { block, places: OnceLock::new(), compact: OnceLock::new() }
+    }
+
+    /// The block, if it is this one.
+    pub(super) fn block(&self, hash: &BlockHash) -> Option<&Arc<HashedBlock>> {
+        Some(&self.block).filter(|block| block.hash() == *hash)
+    }
+
+    /// A transaction of it by either name; a miss costs no hashing.
+    pub(super) fn transaction(&self, name: &[u8; 32]) -> Option<&Transaction> {
+        let places = self.places.get_or_init(|| {
+            let txids = self.block.txids().iter().map(|txid| txid.to_byte_array()).enumerate();
+            let wtxids = self.block.wtxids().iter().map(|wtxid| wtxid.to_byte_array()).enumerate();
+            txids.chain(wtxids).map(|(place, name)| (name, place)).collect()
+        });
+        self.block.transactions().get(*places.get(name)?)
+    }
+}
 
 impl Machine {
     /// Notes what is new since the tip that was announced last (Core: `UpdatedBlockTip`).
@@ -53,8 +87,8 @@ impl Machine {
             Some(headers) if headers.is_empty() => return,
             Some(headers) if headers.len() == 1 && peer.blocks.wants_compact => {
                 peer.blocks.best_header_sent = chain.find(&last);
-                if let Some(message) = self.compact(last, host) {
-                    return peer.send(message);
+                if let Some(packet) = self.compact(last, host) {
+                    return peer.send_packet(packet);
                 }
             }
             Some(headers) if peer.blocks.prefers_headers => {
@@ -69,15 +103,18 @@ impl Machine {
         }
     }
 
-    /// A block in its compact form, from memory if it is the newest one.
-    pub(super) fn compact(&mut self, hash: bitcoin::BlockHash, host: &dyn Host) -> Option<NetworkMessage> {
+    /// A block in its compact form: the newest one is shortened once, and all peers get the same.
+    pub(super) fn compact(&mut self, hash: BlockHash, host: &dyn Host) -> Option<Packet> {
         let nonce = self.random.next();
-        let recent = self.recent_block.as_ref().filter(|block| block.hash() == hash).cloned();
-        let block = match recent {
-            Some(block) => block,
-            None => host.block(host.chain().find(&hash)?)?,
+        let Some((recent, block)) = self.recent_block.as_ref().and_then(|recent| Some((recent, recent.block(&hash)?)))
+        else {
+            return shorten(host.block(host.chain().find(&hash)?)?.as_ref(), nonce);
         };
-        Some(NetworkMessage::CmpctBlock(CmpctBlock { compact_block: shorten(&block, nonce)? }))
+        if recent.compact.get().is_none() {
+            // Nobody else can have set it in between.
+            let _ = recent.compact.set(shorten(block, nonce)?);
+        }
+        recent.compact.get().cloned()
     }
 
     /// Blocks to be told by their hashes alone.
@@ -87,13 +124,14 @@ impl Machine {
 }
 
 /// Header, short ids, and the coinbase as it is: nobody has it.
-fn shorten(block: &HashedBlock, nonce: u64) -> Option<HeaderAndShortIds> {
+fn shorten(block: &HashedBlock, nonce: u64) -> Option<Packet> {
     let header = block.block().header;
-    let (coinbase, rest) = block.transactions().split_first()?;
+    let coinbase = block.transactions().first()?.clone();
     let keys = ShortId::calculate_siphash_keys(&header, nonce);
-    let short_ids = rest.iter().map(|tx| ShortId::with_siphash_keys(&tx.compute_wtxid(), keys)).collect();
-    let prefilled_txs = vec![PrefilledTransaction { idx: 0, tx: coinbase.clone() }];
-    Some(HeaderAndShortIds { header, nonce, short_ids, prefilled_txs })
+    let short_ids = block.wtxids().iter().skip(1).map(|wtxid| ShortId::with_siphash_keys(wtxid, keys)).collect();
+    let prefilled_txs = vec![PrefilledTransaction { idx: 0, tx: coinbase }];
+    let compact_block = HeaderAndShortIds { header, nonce, short_ids, prefilled_txs };
+    Some(NetworkMessage::CmpctBlock(CmpctBlock { compact_block }).into())
 }
 
 fn has_header(peer: &Peer, chain: &Chain, id: BlockId) -> bool {

@@ -1,8 +1,8 @@
 //! Block filters for light clients (BIP 157), if the node keeps them. Core: `ProcessGetCFilters` and its like.
 
 use bitcoin::BlockHash;
-use bitcoin::bip158::{FilterHash, FilterHeader};
-use bitcoin::hashes::{Hash, sha256d};
+use bitcoin::bip158::FilterHeader;
+use bitcoin::hashes::Hash;
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_filter::{CFCheckpt, CFHeaders, CFilter, GetCFCheckpt, GetCFHeaders, GetCFilters};
@@ -65,7 +65,7 @@ impl Machine {
         let asked = (request.filter_type, request.start_height, request.stop_hash);
         let Some(stop) = self.filter_request(peer, asked, MAX_FILTERS, host) else { return };
         for id in Self::blocks_between(host, request.start_height, stop) {
-            let Some((_, filter)) = host.block_filter(id) else { return };
+            let Some(filter) = host.block_filter(id) else { return };
             let block_hash = Self::hash_of(host, id);
             peer.send(NetworkMessage::CFilter(CFilter { filter_type: BASIC, block_hash, filter }));
         }
@@ -78,16 +78,13 @@ impl Machine {
         let before = blocks.first().and_then(|first| host.chain().entry(*first).parent);
         let previous_filter_header = match before {
             None => FilterHeader::all_zeros(),
-            Some(before) => match host.block_filter(before) {
+            Some(before) => match host.filter_header(before) {
                 Some((header, _)) => header,
                 None => return,
             },
         };
-        let hash = |id: BlockId| {
-            let (_, filter) = host.block_filter(id)?;
-            Some(FilterHash::from_byte_array(sha256d::Hash::hash(&filter).to_byte_array()))
-        };
-        let Some(filter_hashes) = blocks.into_iter().map(hash).collect::<Option<Vec<_>>>() else { return };
+        let hashes = blocks.into_iter().map(|id| Some(host.filter_header(id)?.1));
+        let Some(filter_hashes) = hashes.collect::<Option<Vec<_>>>() else { return };
         let stop_hash = request.stop_hash;
         let answer = CFHeaders { filter_type: BASIC, stop_hash, previous_filter_header, filter_hashes };
         peer.send(NetworkMessage::CFHeaders(answer));
@@ -99,7 +96,7 @@ impl Machine {
         let count = host.chain().entry(stop).height / CHECKPOINT_INTERVAL;
         let header = |n: u32| {
             let id = host.chain().index().ancestor(stop, n * CHECKPOINT_INTERVAL)?;
-            Some(host.block_filter(id)?.0)
+            Some(host.filter_header(id)?.0)
         };
         let Some(filter_headers) = (1..=count).map(header).collect::<Option<Vec<_>>>() else { return };
         let stop_hash = request.stop_hash;

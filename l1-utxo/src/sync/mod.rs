@@ -32,6 +32,7 @@ use bitcoin::{BlockHash, Txid, Wtxid};
 use crate::chain::BlockId;
 use crate::consensus::HashedBlock;
 use crate::params::Params;
+use announce::Recent;
 use block::Download;
 use peer::Peer;
 use random::Random;
@@ -85,7 +86,7 @@ pub struct Machine {
     download: Download,
     transactions: Transactions,
     /// The block that became the tip last, for peers that ask for it at once.
-    recent_block: Option<Arc<HashedBlock>>,
+    recent_block: Option<Recent>,
     /// The tip that was announced last.
     announced_tip: Option<BlockId>,
     /// Nonces of our own `version` messages to those we dialled.
@@ -217,7 +218,7 @@ impl Machine {
                         self.transactions.block_connected(&block);
                     }
                     if extends {
-                        self.recent_block = Some(block);
+                        self.recent_block = Some(Recent::new(block));
                     }
                 }
                 ChainNews::Disconnected => self.transactions.block_disconnected(),

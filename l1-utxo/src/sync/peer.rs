@@ -184,7 +184,7 @@ impl Peer {
     }
 
     pub(super) fn send_packet(&mut self, packet: Packet) {
-        self.unsent += packet.payload.len() + 24;
+        self.unsent += packet.cost();
         self.actions.push(Action::Send(self.id, packet));
     }
 

@@ -6,7 +6,7 @@ use std::ops::{Add, Sub};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bitcoin::bip158::FilterHeader;
+use bitcoin::bip158::{FilterHash, FilterHeader};
 use bitcoin::block::Header;
 use bitcoin::consensus::Encodable;
 use bitcoin::p2p::message::NetworkMessage;
@@ -15,7 +15,7 @@ use bitcoin::{Transaction, Txid, Wtxid};
 use super::permission::Permissions;
 use crate::chain::{BlockId, Chain, Source};
 use crate::consensus::{BlockError, HashedBlock, HeaderError};
-use crate::mempool::{Mempool, Rejection};
+use crate::mempool::{Accepted, Mempool, PackageReport, PackageResult, Rejection};
 
 /// A connection, from its first byte to its last; never used twice in one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -134,6 +134,13 @@ pub struct Packet {
     pub payload: Vec<u8>,
 }
 
+impl Packet {
+    /// What it counts for where queues are bounded, in bytes: its content and a header, for the small ones are many.
+    pub const fn cost(&self) -> usize {
+        self.payload.len() + 24
+    }
+}
+
 impl From<NetworkMessage> for Packet {
     fn from(message: NetworkMessage) -> Self {
         let mut payload = Vec::new();
@@ -197,10 +204,35 @@ pub struct BlockReport {
 }
 
 /// A transaction that the mempool took in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entered {
+    /// Its txid.
+    pub txid: Txid,
+    /// Its hash with witnesses.
+    pub wtxid: Wtxid,
     /// What it replaced.
     pub replaced: Vec<Arc<Transaction>>,
+}
+
+impl From<Accepted> for Entered {
+    fn from(accepted: Accepted) -> Self {
+        Self { txid: accepted.txid, wtxid: accepted.wtxid, replaced: accepted.replaced }
+    }
+}
+
+impl Entered {
+    /// What became of one transaction of a package.
+    pub fn of_package(transaction: &Transaction, report: &mut PackageReport) -> Result<Self, Rejection> {
+        let wtxid = transaction.compute_wtxid();
+        match report.results.remove(&wtxid) {
+            Some(PackageResult::Refused(rejection)) => Err(rejection),
+            Some(PackageResult::Accepted(accepted)) => Ok(accepted.into()),
+            // It was here before.
+            Some(_) => Ok(Self { txid: transaction.compute_txid(), wtxid, replaced: Vec::new() }),
+            // It was not looked at, for the other one failed.
+            None => Err(Rejection::MempoolFull),
+        }
+    }
 }
 
 /// The node around the machine. Everything runs on one thread: what is asked is answered before the call returns.
@@ -221,8 +253,10 @@ pub trait Host {
     fn submit_package(&mut self, parent: Arc<Transaction>, child: Arc<Transaction>) -> [Result<Entered, Rejection>; 2];
     /// A block whose body is here.
     fn block(&self, id: BlockId) -> Option<Arc<HashedBlock>>;
-    /// Header and content of a block's filter (BIP 158), if the node keeps them and the block was ever connected.
-    fn block_filter(&mut self, id: BlockId) -> Option<(FilterHeader, Vec<u8>)>;
+    /// A block's filter (BIP 158), if the node keeps them and the block was ever connected.
+    fn block_filter(&mut self, id: BlockId) -> Option<Vec<u8>>;
+    /// The same filter's header and hash.
+    fn filter_header(&mut self, id: BlockId) -> Option<(FilterHeader, FilterHash)>;
     /// A block as bytes, with witnesses.
     fn raw_block(&self, id: BlockId) -> Option<Vec<u8>>;
 }

@@ -134,7 +134,7 @@ impl Machine {
             _ => None,
         };
         if let Some(compact) = compact {
-            peer.send(compact);
+            peer.send_packet(compact);
         } else if matches!(item, Inventory::Block(_)) {
             let Some(block) = host.block(id) else { return };
             peer.send_packet(Packet { command: "block".into(), payload: stripped_block(block.block()) });
@@ -154,7 +154,9 @@ impl Machine {
             return true;
         }
         let Some(transaction) = self.find_for_peer(peer, item, host) else { return false };
-        self.transactions.unbroadcast.remove(&transaction.compute_txid());
+        if !self.transactions.unbroadcast.is_empty() {
+            self.transactions.unbroadcast.remove(&transaction.compute_txid());
+        }
         let payload = if matches!(item, Inventory::Transaction(_)) {
             let mut out = Vec::new();
             encode_stripped(&transaction, &mut out);
@@ -166,16 +168,20 @@ impl Machine {
         true
     }
 
-    pub(super) fn receive_getblocktxn(&mut self, peer: &mut Peer, request: &BlockTransactionsRequest, host: &dyn Host) {
+    pub(super) fn receive_getblocktxn(
+        &mut self,
+        peer: &mut Peer,
+        request: &BlockTransactionsRequest,
+        host: &mut dyn Host,
+    ) {
         let chain = host.chain();
         let hash = request.block_hash;
         let Some(id) = chain.find(&hash).filter(|id| chain.entry(*id).data.is_some()) else { return };
         if chain.entry(id).height + MAX_BLOCKTXN_DEPTH < chain.height() {
-            // Rare, and expensive to read: who asks for pieces of old blocks gets all of it.
-            peer.requests.push_back(Inventory::WitnessBlock(hash));
-            return;
+            // Rare, and expensive to read: who asks for pieces of old blocks gets all of it, in its turn.
+            return self.receive_getdata(peer, vec![Inventory::WitnessBlock(hash)], host);
         }
-        let recent = self.recent_block.as_ref().filter(|block| block.hash() == hash).cloned();
+        let recent = self.recent_block.as_ref().and_then(|recent| recent.block(&hash)).cloned();
         let Some(block) = recent.or_else(|| host.block(id)) else { return };
         let find = |index: &u64| block.transactions().get(usize::try_from(*index).ok()?).cloned();
         let Some(transactions) = request.indexes.iter().map(find).collect::<Option<Vec<_>>>() else {

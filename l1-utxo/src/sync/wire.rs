@@ -220,8 +220,10 @@ fn locator(rest: &mut &[u8]) -> Result<Locator, Malformed> {
     const WHAT: &str = "locator";
     let _: i32 = read(rest, WHAT)?;
     let length = count(rest, WHAT)?;
-    // What is too long for the protocol is read up to one more, so that its sender can be told from others.
-    let hashes = (0..length).map(|_| read(rest, WHAT)).collect::<Result<Vec<BlockHash>, _>>()?;
+    // What is too long for the protocol is read up to one more, so that its sender can be told from others: the machine
+    // closes the connection, whatever follows.
+    let read_hash = |_| read(rest, WHAT);
+    let hashes = (0..length.min(MAX_LOCATOR + 1)).map(read_hash).collect::<Result<Vec<BlockHash>, _>>()?;
     Ok(Locator { hashes, stop: read(rest, WHAT)? })
 }
 

@@ -91,6 +91,10 @@ async fn getblockheader(cx: &Context, params: Params) -> Result<Value, RpcError>
 async fn getblock(cx: &Context, params: Params) -> Result<Value, RpcError> {
     let hash = block_hash(&params, 0, "blockhash")?;
     let verbosity = params.verbosity(1, 1)?;
+    if verbosity <= 0 {
+        let bytes = cx.run(move |ledger| raw(ledger, known(ledger, &hash)?)).await??;
+        return Ok(hex::encode(bytes).into());
+    }
     let (view, block, undo) = cx
         .run(move |ledger| {
             let id = known(ledger, &hash)?;
@@ -100,10 +104,7 @@ async fn getblock(cx: &Context, params: Params) -> Result<Value, RpcError> {
         })
         .await??;
     // Rendering is done here, for the validation thread has better things to do.
-    Ok(match verbosity {
-        ..=0 => serialize_hex(block.block()).into(),
-        verbosity => render::block(&view, &block, undo.as_ref(), verbosity),
-    })
+    Ok(render::block(&view, &block, undo.as_ref(), verbosity))
 }
 
 /// A parameter that is a block hash.
@@ -120,12 +121,23 @@ pub fn known(ledger: &Ledger, hash: &BlockHash) -> Result<BlockId, RpcError> {
 /// The block itself.
 pub fn body(ledger: &Ledger, id: BlockId) -> Result<Arc<HashedBlock>, RpcError> {
     if ledger.chain().entry(id).data.is_none() {
-        return Err(RpcError::new(code::MISC, "Block not available (not fully downloaded)"));
+        return Err(not_here());
     }
-    ledger.read_block(id).map_err(|error| {
-        tracing::error!(%error, "a block could not be read");
-        RpcError::new(code::MISC, "Block not found on disk")
-    })
+    ledger.read_block(id).map_err(unreadable)
+}
+
+/// The block as its bytes: neither read nor hashed.
+pub fn raw(ledger: &Ledger, id: BlockId) -> Result<Vec<u8>, RpcError> {
+    ledger.read_raw_block(id).map_err(unreadable)?.ok_or_else(not_here)
+}
+
+fn not_here() -> RpcError {
+    RpcError::new(code::MISC, "Block not available (not fully downloaded)")
+}
+
+fn unreadable(error: impl std::fmt::Display) -> RpcError {
+    tracing::error!(%error, "a block could not be read");
+    RpcError::new(code::MISC, "Block not found on disk")
 }
 
 /// The coins it spent; `None` for blocks that were never connected.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{Answer, FORMATS, Format, MAX_HEADERS, Refusal, Request, number};
 use crate::chain::{BlockId, BlockUndo};
 use crate::driver::Ledger;
-use crate::rpc::method::block::{body, undo, view};
+use crate::rpc::method::block::{body, raw, undo, view};
 use crate::rpc::{Context, render};
 
 /// A hash of 64 hex digits in lower or upper case.
@@ -60,23 +60,26 @@ pub(super) async fn headers(cx: &Context, request: &Request<'_>, rest: &str) -> 
     })
 }
 
+fn find_body(ledger: &Ledger, hash: &BlockHash) -> Result<BlockId, Refusal> {
+    let id = find(ledger, hash)?;
+    let is_here = ledger.chain().entry(id).data.is_some();
+    if is_here { Ok(id) } else { Err(Refusal::missing(format!("{hash} not available (not fully downloaded)"))) }
+}
+
 pub(super) async fn block(cx: &Context, request: &Request<'_>, hash: &str, verbosity: i32) -> Result<Answer, Refusal> {
     let hash = parse_hash(hash)?;
-    let wants_json = request.format == Format::Json;
+    if request.format != Format::Json {
+        let bytes = cx.run(move |ledger| Ok::<_, Refusal>(raw(ledger, find_body(ledger, &hash)?)?)).await??;
+        return Ok(Answer::Bytes(bytes));
+    }
     let (view, block, undo) = cx
         .run(move |ledger| {
-            let id = find(ledger, &hash)?;
-            if ledger.chain().entry(id).data.is_none() {
-                return Err(Refusal::missing(format!("{hash} not available (not fully downloaded)")));
-            }
-            let undo = if wants_json && verbosity >= 2 { undo(ledger, id)? } else { None };
-            Ok((view(ledger, id), body(ledger, id)?, undo))
+            let id = find_body(ledger, &hash)?;
+            let undo = if verbosity >= 2 { undo(ledger, id)? } else { None };
+            Ok::<_, Refusal>((view(ledger, id), body(ledger, id)?, undo))
         })
         .await??;
-    if wants_json {
-        return Ok(Answer::Json(render::block(&view, &block, undo.as_ref(), verbosity)));
-    }
-    Ok(Answer::Bytes(serialize(block.block())))
+    Ok(Answer::Json(render::block(&view, &block, undo.as_ref(), verbosity)))
 }
 
 /// A piece of a block's bytes.
@@ -167,7 +170,7 @@ pub(super) async fn filter(cx: &Context, request: &Request<'_>, rest: &str) -> R
         return Err(Refusal::bad("Invalid URI format. Expected /rest/blockfilter/<filtertype>/<blockhash>"));
     };
     let (kind, hash) = (kind.to_owned(), parse_hash(hash)?);
-    let row = cx
+    let filter = cx
         .run(move |ledger| {
             check_filter_kind(ledger, &kind)?;
             let id = find(ledger, &hash)?;
@@ -176,12 +179,12 @@ pub(super) async fn filter(cx: &Context, request: &Request<'_>, rest: &str) -> R
         })
         .await??;
     if request.format == Format::Json {
-        return Ok(Answer::Json(json!({"filter": hex::encode(row.filter)})));
+        return Ok(Answer::Json(json!({"filter": hex::encode(filter)})));
     }
     // The filter's type, the block's hash, and the filter with its length.
     let mut bytes = vec![0];
     bytes.extend(hash.as_byte_array());
-    bytes.extend(serialize(&row.filter));
+    bytes.extend(serialize(&filter));
     Ok(Answer::Bytes(bytes))
 }
 
@@ -196,8 +199,8 @@ pub(super) async fn filter_headers(cx: &Context, request: &Request<'_>, rest: &s
     let headers = cx
         .run(move |ledger| {
             check_filter_kind(ledger, &kind)?;
-            let rows = walk(ledger, &hash, count).into_iter().map(|id| ledger.block_filter(id));
-            let headers = rows.map(|row| row.map(|row| row.header)).collect::<Option<Vec<_>>>();
+            let headers = walk(ledger, &hash, count).into_iter().map(|id| Some(ledger.filter_header(id)?.0));
+            let headers = headers.collect::<Option<Vec<_>>>();
             headers.ok_or_else(|| Refusal::missing("Filter not found."))
         })
         .await??;

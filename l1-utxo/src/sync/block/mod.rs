@@ -27,6 +27,8 @@ use compact::Partial;
 const IN_FLIGHT_PER_PEER: usize = 16;
 /// Blocks beyond the last one in common that may be on their way.
 const WINDOW: u32 = 1_024;
+/// Blocks that are looked at in one step while something to ask for is looked for.
+const WALK: u32 = 128;
 const STALLING_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_STALLING_TIMEOUT: Duration = Duration::from_secs(64);
 /// Blocks that a peer of recent blocks only is asked for.
@@ -146,6 +148,25 @@ impl Available {
     }
 }
 
+/// The blocks after `start` towards `best`, which builds on it, up to this height. Looked for step by step: most of the time
+/// the first ones are all that is asked for.
+fn branch(chain: &Chain, start: BlockId, best: BlockId, last: u32) -> impl Iterator<Item = BlockId> {
+    let last = last.min(chain.entry(best).height);
+    let mut height = chain.entry(start).height;
+    let steps = std::iter::from_fn(move || {
+        let first = height + 1;
+        height = last.min(height + WALK);
+        if first > height {
+            return None;
+        }
+        let end = chain.index().ancestor(best, height);
+        let mut step: Vec<BlockId> = chain.index().ancestors(end).take((height - first) as usize + 1).collect();
+        step.reverse();
+        Some(step)
+    });
+    steps.flatten()
+}
+
 impl Machine {
     /// Whether the tip is so fresh that new blocks are fetched as they are announced.
     pub(super) fn can_fetch_directly(&self, host: &dyn Host) -> bool {
@@ -261,16 +282,8 @@ impl Machine {
         };
         peer.blocks.last_common = Some(start);
         let window_end = chain.entry(start).height + WINDOW;
-        let last = chain.entry(best).height.min(window_end + 1);
-        let mut walk: Vec<BlockId> = Vec::new();
-        let mut at = chain.index().ancestor(best, last).unwrap_or(best);
-        while at != start {
-            walk.push(at);
-            let Some(parent) = chain.entry(at).parent else { break };
-            at = parent;
-        }
         let (mut wanted, mut waiting_for) = (Vec::new(), None);
-        for id in walk.into_iter().rev() {
+        for id in branch(chain, start, best, window_end + 1) {
             let entry = chain.entry(id);
             if entry.is_failed {
                 break;

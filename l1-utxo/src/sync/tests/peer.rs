@@ -241,3 +241,27 @@ fn filters_are_served_within_bounds() {
         assert!(reason(&solo.give(PEER, bad), PEER).is_some());
     }
 }
+
+#[test]
+fn transactions_of_the_newest_block_are_served_by_either_name() {
+    use crate::sync::Host;
+    let mut solo = Solo::new(14);
+    solo.mine(20);
+    let coinbase = |solo: &Solo, height: u32| {
+        let block = solo.node.block(solo.node.chain.at_height(height).unwrap()).unwrap();
+        let transaction = block.transactions()[0].clone();
+        [Inventory::WTx(transaction.compute_wtxid()), Inventory::WitnessTransaction(transaction.compute_txid())]
+    };
+    solo.join(PEER, Origin::Inbound);
+    let newest = coinbase(&solo, 20);
+    assert_eq!(names(&solo.give(PEER, NetworkMessage::GetData(newest.to_vec())), PEER), ["tx", "tx"]);
+    let older = coinbase(&solo, 19);
+    assert_eq!(names(&solo.give(PEER, NetworkMessage::GetData(older.to_vec())), PEER), ["notfound"]);
+    solo.mine(1);
+    assert_eq!(names(&solo.give(PEER, NetworkMessage::GetData(newest.to_vec())), PEER), ["notfound"]);
+    // Pieces of what lies deep are not looked for: all of it comes.
+    let block_hash = solo.node.chain.entry(solo.node.chain.at_height(2).unwrap()).hash;
+    let txs_request = bitcoin::bip152::BlockTransactionsRequest { block_hash, indexes: vec![0] };
+    let request = bitcoin::p2p::message_compact_blocks::GetBlockTxn { txs_request };
+    assert_eq!(names(&solo.give(PEER, NetworkMessage::GetBlockTxn(request)), PEER), ["block"]);
+}

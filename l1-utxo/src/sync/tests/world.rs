@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::absolute::LockTime;
-use bitcoin::bip158::FilterHeader;
+use bitcoin::bip158::{FilterHash, FilterHeader};
 use bitcoin::block::Header;
 use bitcoin::hashes::Hash;
 use bitcoin::opcodes::OP_TRUE;
@@ -22,7 +22,7 @@ use crate::consensus::pow::check_proof_of_work;
 use crate::consensus::script::SignatureCache;
 use crate::consensus::subsidy::block_subsidy;
 use crate::consensus::{BlockError, HashedBlock, HeaderError};
-use crate::mempool::{Context, Mempool, PackageResult, Policy, Rejection};
+use crate::mempool::{Context, Mempool, Policy, Rejection};
 use crate::mining::{self, Parent};
 use crate::params::Network;
 use crate::sync::random::Random;
@@ -214,17 +214,13 @@ impl Host for Node {
     }
 
     fn submit_transaction(&mut self, transaction: Arc<Transaction>) -> Result<Entered, Rejection> {
-        self.with_mempool(|mempool, cx| mempool.accept(transaction, cx)).map(|_| Entered::default())
+        self.with_mempool(|mempool, cx| mempool.accept(transaction, cx)).map(Entered::from)
     }
 
     fn submit_package(&mut self, parent: Arc<Transaction>, child: Arc<Transaction>) -> [Result<Entered, Rejection>; 2] {
         let package = [parent, child];
-        let report = self.with_mempool(|mempool, cx| mempool.submit_package(&package, None, cx));
-        package.map(|transaction| match report.results.get(&transaction.compute_wtxid()) {
-            Some(PackageResult::Refused(rejection)) => Err(rejection.clone()),
-            Some(_) => Ok(Entered::default()),
-            None => Err(Rejection::MempoolFull),
-        })
+        let mut report = self.with_mempool(|mempool, cx| mempool.submit_package(&package, None, cx));
+        package.map(|transaction| Entered::of_package(&transaction, &mut report))
     }
 
     fn block(&self, id: BlockId) -> Option<Arc<HashedBlock>> {
@@ -232,9 +228,13 @@ impl Host for Node {
     }
 
     /// A filter that tells which block it is of.
-    fn block_filter(&mut self, id: BlockId) -> Option<(FilterHeader, Vec<u8>)> {
+    fn block_filter(&mut self, id: BlockId) -> Option<Vec<u8>> {
+        Some(self.chain.entry(id).hash.to_byte_array().to_vec())
+    }
+
+    fn filter_header(&mut self, id: BlockId) -> Option<(FilterHeader, FilterHash)> {
         let hash = self.chain.entry(id).hash.to_byte_array();
-        Some((FilterHeader::from_byte_array(hash), hash.to_vec()))
+        Some((FilterHeader::from_byte_array(hash), FilterHash::from_byte_array(hash)))
     }
 
     fn raw_block(&self, id: BlockId) -> Option<Vec<u8>> {

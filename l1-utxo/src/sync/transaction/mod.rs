@@ -124,8 +124,7 @@ impl Transactions {
 
     pub(super) fn block_connected(&mut self, block: &HashedBlock) {
         self.orphans.block_connected(block);
-        for (txid, transaction) in block.iter() {
-            let wtxid = transaction.compute_wtxid();
+        for (txid, wtxid) in block.txids().iter().zip(block.wtxids()) {
             for bytes in [txid.to_byte_array(), wtxid.to_byte_array()] {
                 self.confirmed.insert(&bytes);
                 self.tracker.forget(&bytes);
@@ -404,21 +403,21 @@ impl Machine {
         match host.submit_transaction(Arc::clone(&transaction)) {
             Ok(entered) => {
                 peer.last_transaction = self.now;
-                self.transaction_entered(&transaction, entered);
+                self.transaction_entered(entered);
             }
             Err(rejection) => self.transaction_refused(peer, &transaction, &rejection, true, host),
         }
     }
 
     /// Core: `ProcessValidTx`.
-    fn transaction_entered(&mut self, transaction: &Arc<Transaction>, entered: Entered) {
-        let (txid, wtxid) = (transaction.compute_txid(), transaction.compute_wtxid());
+    fn transaction_entered(&mut self, entered: Entered) {
+        let Entered { txid, wtxid, replaced } = entered;
         self.transactions.tracker.forget(&txid.to_byte_array());
         self.transactions.tracker.forget(&wtxid.to_byte_array());
-        self.transactions.orphans.parent_came(transaction);
+        self.transactions.orphans.parent_came(txid);
         self.transactions.orphans.remove(&wtxid);
         self.announce_transaction(txid, wtxid);
-        entered.replaced.into_iter().for_each(|replaced| self.transactions.keep_extra(replaced));
+        replaced.into_iter().for_each(|replaced| self.transactions.keep_extra(replaced));
     }
 
     /// Core: `MempoolRejectedTx`.
@@ -505,7 +504,7 @@ impl Machine {
         }
         for (transaction, outcome) in [parent, &child].into_iter().zip(outcomes) {
             match outcome {
-                Ok(entered) => self.transaction_entered(transaction, entered),
+                Ok(entered) => self.transaction_entered(entered),
                 Err(rejection) => self.transaction_refused(peer, transaction, &rejection, false, host),
             }
         }
@@ -516,7 +515,7 @@ impl Machine {
         for _ in 0..ORPHANS_A_TURN {
             let Some(orphan) = self.transactions.orphans.next_for(peer.id) else { return };
             match host.submit_transaction(Arc::clone(&orphan)) {
-                Ok(entered) => self.transaction_entered(&orphan, entered),
+                Ok(entered) => self.transaction_entered(entered),
                 Err(rejection) => self.transaction_refused(peer, &orphan, &rejection, false, host),
             }
         }
@@ -583,15 +582,13 @@ impl Machine {
     fn due_transactions(&self, peer: &mut Peer, mempool: &Mempool) -> Vec<Inventory> {
         let waiting = peer.relay.to_send.len();
         let limit = (BROADCAST_TARGET + waiting / 1_000 * 5).min(BROADCAST_MAX);
-        peer.relay.to_send.retain(|wtxid| mempool.entry_by_wtxid(wtxid).is_some());
-        let mut entries: Vec<&Entry> =
-            peer.relay.to_send.iter().filter_map(|wtxid| mempool.entry_by_wtxid(wtxid)).collect();
-        // Without fractions: a · d against c · b.
-        entries.sort_by_cached_key(|entry| {
-            let chunk = mempool.chunk(entry);
-            let feerate = (i128::from(chunk.fee) << 32) / i128::from(chunk.weight.max(1));
-            (std::cmp::Reverse(feerate), mempool.ancestors(entry).count, entry.wtxid)
+        let mut entries: Vec<&Entry> = Vec::with_capacity(waiting);
+        peer.relay.to_send.retain(|wtxid| {
+            let entry = mempool.entry_by_wtxid(wtxid);
+            entries.extend(entry);
+            entry.is_some()
         });
+        entries.sort_by_cached_key(|entry| mempool.mining_place(entry));
         let mut items = Vec::new();
         for entry in entries {
             if items.len() >= limit {
@@ -615,11 +612,7 @@ impl Machine {
         if let Some(entry) = entry {
             return Some(Arc::clone(&entry.transaction));
         }
-        let block = self.recent_block.as_ref()?;
-        let is_it = |(txid, transaction): &(&Txid, &Transaction)| match &name {
-            TxName::Txid(wanted) => *txid == wanted,
-            TxName::Wtxid(wanted) => transaction.compute_wtxid() == *wanted,
-        };
-        block.iter().find(is_it).map(|(_, transaction)| Arc::new(transaction.clone()))
+        let transaction = self.recent_block.as_ref()?.transaction(&key(&name))?;
+        Some(Arc::new(transaction.clone()))
     }
 }

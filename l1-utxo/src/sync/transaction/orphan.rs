@@ -168,8 +168,8 @@ impl Orphans {
     }
 
     /// A parent came: its children are tried again, each on the account of one of its announcers.
-    pub(super) fn parent_came(&mut self, parent: &Transaction) {
-        for wtxid in self.children(parent.compute_txid()) {
+    pub(super) fn parent_came(&mut self, parent: Txid) {
+        for wtxid in self.children(parent) {
             let Some(peer) = self.by_wtxid.get(&wtxid).and_then(|orphan| orphan.announcers.first()) else { continue };
             self.work.entry(*peer).or_default().insert(wtxid);
         }
@@ -265,7 +265,7 @@ mod tests {
         orphans.add(&child, PeerId(1));
         orphans.add(&child, PeerId(2));
         assert_eq!(orphans.children_from(&parent, PeerId(2)), [Arc::clone(&child)]);
-        orphans.parent_came(&parent);
+        orphans.parent_came(parent.compute_txid());
         assert_eq!(orphans.next_for(PeerId(1)), Some(Arc::clone(&child)));
         assert_eq!(orphans.next_for(PeerId(1)), None);
         orphans.remove(&child.compute_wtxid());

@@ -206,6 +206,9 @@ impl Tracker {
 
     /// The peer is gone.
     pub(in super::super) fn forget_peer(&mut self, peer: PeerId) {
+        if !self.by_peer.contains_key(&peer) {
+            return;
+        }
         let of_peer = self.by_key.iter().filter(|(_, peers)| peers.contains_key(&peer));
         let keys: Vec<Key> = of_peer.map(|(key, _)| *key).collect();
         for key in keys {

@@ -142,8 +142,8 @@ fn matching(
     for height in heights {
         let Some(id) = ledger.chain().at_height(height) else { break };
         let hash = ledger.chain().entry(id).hash;
-        let Some(row) = ledger.block_filter(id) else { continue };
-        let filter = BlockFilter::new(&row.filter);
+        let Some(filter) = ledger.block_filter(id) else { continue };
+        let filter = BlockFilter::new(&filter);
         let may = filter.match_any(&hash, wanted.iter().map(|script| script.as_bytes())).unwrap_or(false);
         if may && (!looks_inside || concerns(ledger, id, wanted)?) {
             found.push(hash);

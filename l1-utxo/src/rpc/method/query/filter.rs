@@ -43,16 +43,19 @@ fn filter(ledger: &mut Ledger, hash: &bitcoin::BlockHash) -> Result<Value, RpcEr
         return Err(RpcError::new(code::MISC, "Index is not enabled for filtertype basic"));
     }
     let id = known(ledger, hash)?;
-    let Some(row) = ledger.block_filter(id) else {
+    let row = ledger.block_filter(id).zip(ledger.filter_header(id));
+    let Some((filter, (header, _))) = row else {
         let was_connected = ledger.chain().entry(id).undo.is_some();
-        let (code, why) = if was_connected {
+        let (code, why) = if was_connected && !ledger.index_status().is_synced {
+            (code::MISC, "Block filters are still in the process of being indexed.")
+        } else if was_connected {
             (code::INTERNAL, "This error is unexpected and indicates index corruption.")
         } else {
             (code::INVALID_ADDRESS_OR_KEY, "Block was not connected to active chain.")
         };
         return Err(RpcError::new(code, format!("Filter not found. {why}")));
     };
-    Ok(json!({"filter": hex::encode(&row.filter), "header": row.header.to_string()}))
+    Ok(json!({"filter": hex::encode(filter), "header": header.to_string()}))
 }
 
 async fn getindexinfo(cx: &Context, params: Params) -> Result<Value, RpcError> {
