@@ -13,6 +13,7 @@ macro_rules! step {
 }
 
 pub mod balance;
+mod folder;
 pub mod network;
 pub mod picture;
 pub mod punishment;

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,6 +11,7 @@ use proto::v1::{CreateAddressRequest, GetBalancesRequest, GetBalancesResponse};
 
 use crate::chain::{Chain, Login};
 use crate::client::{Client, Presence, request_id};
+use crate::demo::folder::Folder;
 use crate::demo::scene::until;
 use crate::demo::tie::KEEP;
 use crate::failure::{Exit, Failure};
@@ -67,21 +67,6 @@ pub struct Network {
     folder: Folder,
 }
 
-/// A directory that is removed with this value, unless it is kept.
-struct Folder {
-    path: PathBuf,
-    keep: bool,
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if !self.keep {
-            // What cannot be removed is left to the system's own cleaning of its temporary directory.
-            let _ = fs::remove_dir_all(&self.path);
-        }
-    }
-}
-
 impl Drop for Tied {
     fn drop(&mut self) {
         // Closing the pipe has the tie kill the program.
@@ -96,9 +81,9 @@ impl Network {
     /// # Errors
     /// Where a program is missing or does not come up; its last words are in the message.
     pub async fn start(plan: NetworkPlan) -> Result<Network, Failure> {
-        let folder = Folder { path: make_folder(plan.name)?, keep: false };
+        let folder = Folder::make(plan.name)?;
         let mut processes = Vec::new();
-        let started = start_all(&plan, &folder.path, &mut processes).await;
+        let started = start_all(&plan, folder.path(), &mut processes).await;
         let (chain, members) = started.map_err(|mut failure| {
             failure.message = format!("{}\n{}", failure.message, last_words(&processes));
             failure
@@ -132,7 +117,7 @@ impl Network {
             }
         }
         let hint = self.hint();
-        self.folder.keep = true;
+        self.folder.keep();
         // The ties live on, and are not waited for.
         self.processes.drain(..).for_each(std::mem::forget);
         Ok(hint)
@@ -155,7 +140,7 @@ Stop it:
   kill {} && rm -r {}",
             self.bob.presence.node_id,
             ties.join(" "),
-            self.folder.path.display(),
+            self.folder.path().display(),
         )
     }
 }
@@ -183,14 +168,6 @@ impl Member {
         let listen = self.presence.listen.map(|at| at.to_string()).unwrap_or_default();
         format!("{}@{listen}", self.presence.node_id)
     }
-}
-
-fn make_folder(name: &str) -> Result<PathBuf, Failure> {
-    let id = request_id()?;
-    let path = std::env::temp_dir().join(format!("wallet-cli-{name}-{}", &id[..8]));
-    let made = fs::DirBuilder::new().mode(0o700).create(&path);
-    made.map_err(|error| cannot(&format!("make {}", path.display()), &error))?;
-    Ok(path)
 }
 
 fn cannot(what: &str, error: &std::io::Error) -> Failure {
