@@ -1,6 +1,8 @@
 //! What the owner sets: command line over config file over defaults. Every bad value is an error that names its key.
 
 mod access;
+mod chain;
+mod peer;
 mod policy;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -8,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use bitcoin::ScriptBuf;
 use bitcoin::address::{Address, NetworkUnchecked};
-use bitcoin::{ScriptBuf, Work};
 use clap::{Parser, ValueEnum};
 use serde::Deserialize;
 
@@ -17,11 +19,8 @@ pub use self::access::{Salted, Secret, Whitelist};
 use crate::check::{DEFAULT_LEVEL, Request};
 use crate::driver::LedgerOptions;
 use crate::mempool::Policy;
-use crate::mining::Limits;
-use crate::net::{MAX_USER_AGENT, Settings, user_agent};
-use crate::params::{ADDRESS_NETWORK, Activation, Network, activate_regtest_at};
-use crate::store::Indexes;
-use crate::sync::Permissions;
+use crate::net::Settings;
+use crate::params::{ADDRESS_NETWORK, Network, activate_regtest_at};
 
 /// What a node is told, on the command line or in a file.
 #[derive(Debug, Default, Parser, Deserialize)]
@@ -467,121 +466,6 @@ impl Options {
         }
     }
 
-    fn peers(&self, network: Network, data_dir: &Path) -> Result<Settings, ConfigError> {
-        const DEFAULT_CONNECTIONS: u64 = 125;
-        if self.peer_block_filters == Some(true) && !self.block_filter_index {
-            let problem = "there are none to serve: set block-filter-index, too";
-            return Err(value("peer-block-filters", "true", problem));
-        }
-        const DEFAULT_PEER_TIMEOUT: u64 = 60;
-        let listen = self.listen.as_deref().map(|text| listen_address(text, network)).transpose()?;
-        let is_alone = self.connect == [ALONE];
-        let connect = if is_alone { Vec::new() } else { self.connect.clone() };
-        for (key, names) in [("connect", &connect), ("add-node", &self.add_node)] {
-            if let Some(name) = names.iter().find(|name| !is_peer_name(name)) {
-                return Err(value(key, name, "expected HOST:PORT, like 127.0.0.1:18444 or node.example:18444"));
-            }
-        }
-        let peer_timeout = within("peer-timeout", self.peer_timeout, 1..=u64::from(u32::MAX))?;
-        let max_connections = within("max-connections", self.max_connections, 1..=4_096)?;
-        Ok(Settings {
-            listen: listen.into_iter().collect(),
-            connect,
-            is_alone,
-            add: self.add_node.clone(),
-            max_connections: usize::try_from(max_connections.unwrap_or(DEFAULT_CONNECTIONS)).unwrap_or(usize::MAX),
-            v2_transport: self.v2_transport,
-            user_agent: self.user_agent()?,
-            whitelist: self
-                .whitelist
-                .iter()
-                .map(|line| line.parse().map_err(|error| value("whitelist", line, error)))
-                .collect::<Result<_, _>>()?,
-            implicit_permissions: self.implicit_permissions(),
-            peer_timeout: Duration::from_secs(peer_timeout.unwrap_or(DEFAULT_PEER_TIMEOUT)),
-            blocks_only: self.blocks_only,
-            serves_filters: self.block_filter_index && self.peer_block_filters.unwrap_or(true),
-            dir: data_dir.join(network.name()),
-        })
-    }
-
-    fn implicit_permissions(&self) -> Permissions {
-        let relay = if self.whitelist_relay.unwrap_or(true) { Permissions::RELAY } else { Permissions::NONE };
-        let force = if self.whitelist_force_relay { Permissions::FORCE_RELAY } else { Permissions::NONE };
-        Permissions::IMPLICIT | relay | force
-    }
-
-    fn activation(&self) -> Result<Activation, ConfigError> {
-        let mut activation = Activation::default();
-        for text in &self.test_activation_height {
-            let bad = |problem| value("test-activation-height", text, problem);
-            let (name, height) = text.split_once('@').ok_or_else(|| bad("expected NAME@HEIGHT, like csv@432"))?;
-            let height = height.parse::<u32>().ok().filter(|height| *height < i32::MAX.cast_unsigned());
-            let height = height.ok_or_else(|| bad("the height is no number that a block can have"))?;
-            match name {
-                "bip34" => activation.bip34 = height,
-                "dersig" => activation.dersig = height,
-                "cltv" => activation.cltv = height,
-                "csv" => activation.csv = height,
-                "segwit" => activation.segwit = height,
-                _ => return Err(bad("names are segwit, bip34, dersig, cltv and csv")),
-            }
-        }
-        Ok(activation)
-    }
-
-    fn user_agent(&self) -> Result<String, ConfigError> {
-        let is_safe = |character: char| character.is_ascii_alphanumeric() || " .,;-_?@".contains(character);
-        if let Some(comment) = self.ua_comment.iter().find(|comment| !comment.chars().all(is_safe)) {
-            return Err(value("ua-comment", comment, "contains unsafe characters"));
-        }
-        let agent = user_agent(&self.ua_comment);
-        if agent.len() > MAX_USER_AGENT {
-            let problem =
-                format!("makes {} characters of {MAX_USER_AGENT}: use fewer or shorter comments", agent.len());
-            return Err(value("ua-comment", &self.ua_comment.join("; "), problem));
-        }
-        Ok(agent)
-    }
-
-    fn ledger(&self, network: Network) -> Result<LedgerOptions, ConfigError> {
-        let default = LedgerOptions::default();
-        let seconds = within("mock-time", self.mock_time, 1..=u64::from(u32::MAX))?;
-        if let Some(seconds) = seconds.filter(|_| !network.params().is_mockable) {
-            return Err(value("mock-time", &seconds.to_string(), "only regtest's clock can be set"));
-        }
-        let max_tip_age = within("max-tip-age", self.max_tip_age, 0..=i64::MAX.cast_unsigned())?;
-        Ok(LedgerOptions {
-            indexes: Indexes { filters: self.block_filter_index, transactions: self.txindex },
-            max_tip_age: max_tip_age.map_or(default.max_tip_age, u64::cast_signed),
-            minimum_work: self.minimum_chain_work.as_deref().map_or(Ok(default.minimum_work), work)?,
-            mock_time: seconds.map(u64::cast_signed),
-            keeps_mempool: self.persist_mempool.unwrap_or(default.keeps_mempool),
-            mining: self.mining(network)?,
-            ..default
-        })
-    }
-
-    fn mining(&self, network: Network) -> Result<Limits, ConfigError> {
-        const MAX_FEERATE: u64 = 100_000_000;
-        let default = Limits::default();
-        let max = within("block-max-weight", self.block_max_weight, 0..=Limits::MAX_WEIGHT)?;
-        let max_weight = max.unwrap_or(default.max_weight);
-        let range = Limits::MIN_RESERVED_WEIGHT..=Limits::MAX_WEIGHT;
-        let reserved = within("block-reserved-weight", self.block_reserved_weight, range)?;
-        let reserved_weight = reserved.unwrap_or(default.reserved_weight);
-        if reserved_weight > max_weight {
-            let problem = format!("is less than the {reserved_weight} that are kept for header and coinbase");
-            return Err(value("block-max-weight", &max_weight.to_string(), problem));
-        }
-        if let Some(version) = self.block_version.filter(|_| network != Network::Regtest) {
-            return Err(value("block-version", &version.to_string(), "only regtest's can be set"));
-        }
-        let feerate = within("block-min-feerate", self.block_min_feerate, 0..=MAX_FEERATE)?;
-        let min_feerate = feerate.unwrap_or(default.min_feerate);
-        Ok(Limits { max_weight, reserved_weight, min_feerate, version: self.block_version })
-    }
-
     fn mine(&self, network: Network) -> Result<Option<Mine>, ConfigError> {
         let script = match &self.mine_to {
             Some(address) => address_script(address)?,
@@ -621,17 +505,6 @@ impl Options {
 /// The command line's list, or the file's where that is empty.
 fn or_list(first: Vec<String>, second: Vec<String>) -> Vec<String> {
     if first.is_empty() { second } else { first }
-}
-
-/// In place of a peer's name.
-const ALONE: &str = "none";
-
-/// A number of 256 bits in hexadecimal, with or without `0x` and zeros before it.
-fn work(text: &str) -> Result<Work, ConfigError> {
-    let digits = text.trim_start_matches("0x");
-    let bytes = hex::decode(format!("{digits:0>64}")).ok().and_then(|bytes| bytes.try_into().ok());
-    let bad = || value("minimum-chain-work", text, "expected a number in hexadecimal, like 0x65");
-    bytes.map(Work::from_be_bytes).ok_or_else(bad)
 }
 
 fn zmq_address(topic: Topic, text: &str) -> Result<String, ConfigError> {
@@ -693,27 +566,6 @@ fn rpc_address(text: Option<&str>, network: Network) -> Result<SocketAddr, Confi
         return Err(value("rpc", text, problem));
     }
     Ok(address)
-}
-
-/// Where peers may connect: an address of this machine, with or without a port.
-fn listen_address(text: &str, network: Network) -> Result<SocketAddr, ConfigError> {
-    let numeric = text.replacen("localhost", "127.0.0.1", 1);
-    let port = network.params().p2p_port;
-    let with_port = numeric.parse().map(|ip: IpAddr| SocketAddr::new(ip, port));
-    numeric
-        .parse()
-        .or(with_port)
-        .map_err(|_| value("listen", text, "expected HOST:PORT with an address of this machine, like 127.0.0.1:18444"))
-}
-
-/// A host name or an address, with or without a port.
-fn is_peer_name(text: &str) -> bool {
-    if text.parse::<SocketAddr>().is_ok() || text.parse::<IpAddr>().is_ok() {
-        return true;
-    }
-    let (host, port) = text.rsplit_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
-    let is_host_byte = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-    !host.is_empty() && host.bytes().all(is_host_byte) && port.is_none_or(|port| port.parse::<u16>().is_ok())
 }
 
 fn address_script(text: &str) -> Result<ScriptBuf, ConfigError> {

@@ -1,0 +1,94 @@
+//! What the options say of peers: whom to speak with, what they may do, and how we show ourselves.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use super::{ConfigError, Options, value, within};
+use crate::net::{MAX_USER_AGENT, Settings, user_agent};
+use crate::params::Network;
+use crate::sync::Permissions;
+
+/// In place of a peer's name.
+const ALONE: &str = "none";
+
+impl Options {
+    pub(super) fn peers(&self, network: Network, data_dir: &Path) -> Result<Settings, ConfigError> {
+        const DEFAULT_CONNECTIONS: u64 = 125;
+        const DEFAULT_PEER_TIMEOUT: u64 = 60;
+        if self.peer_block_filters == Some(true) && !self.block_filter_index {
+            let problem = "there are none to serve: set block-filter-index, too";
+            return Err(value("peer-block-filters", "true", problem));
+        }
+        let listen = self.listen.as_deref().map(|text| listen_address(text, network)).transpose()?;
+        let is_alone = self.connect == [ALONE];
+        let connect = if is_alone { Vec::new() } else { self.connect.clone() };
+        for (key, names) in [("connect", &connect), ("add-node", &self.add_node)] {
+            if let Some(name) = names.iter().find(|name| !is_peer_name(name)) {
+                return Err(value(key, name, "expected HOST:PORT, like 127.0.0.1:18444 or node.example:18444"));
+            }
+        }
+        let peer_timeout = within("peer-timeout", self.peer_timeout, 1..=u64::from(u32::MAX))?;
+        let max_connections = within("max-connections", self.max_connections, 1..=4_096)?;
+        Ok(Settings {
+            listen: listen.into_iter().collect(),
+            connect,
+            is_alone,
+            add: self.add_node.clone(),
+            max_connections: usize::try_from(max_connections.unwrap_or(DEFAULT_CONNECTIONS)).unwrap_or(usize::MAX),
+            v2_transport: self.v2_transport,
+            user_agent: self.user_agent()?,
+            whitelist: self
+                .whitelist
+                .iter()
+                .map(|line| line.parse().map_err(|error| value("whitelist", line, error)))
+                .collect::<Result<_, _>>()?,
+            implicit_permissions: self.implicit_permissions(),
+            peer_timeout: Duration::from_secs(peer_timeout.unwrap_or(DEFAULT_PEER_TIMEOUT)),
+            blocks_only: self.blocks_only,
+            serves_filters: self.block_filter_index && self.peer_block_filters.unwrap_or(true),
+            dir: data_dir.join(network.name()),
+        })
+    }
+
+    fn implicit_permissions(&self) -> Permissions {
+        let relay = if self.whitelist_relay.unwrap_or(true) { Permissions::RELAY } else { Permissions::NONE };
+        let force = if self.whitelist_force_relay { Permissions::FORCE_RELAY } else { Permissions::NONE };
+        Permissions::IMPLICIT | relay | force
+    }
+
+    fn user_agent(&self) -> Result<String, ConfigError> {
+        let is_safe = |character: char| character.is_ascii_alphanumeric() || " .,;-_?@".contains(character);
+        if let Some(comment) = self.ua_comment.iter().find(|comment| !comment.chars().all(is_safe)) {
+            return Err(value("ua-comment", comment, "contains unsafe characters"));
+        }
+        let agent = user_agent(&self.ua_comment);
+        if agent.len() > MAX_USER_AGENT {
+            let problem =
+                format!("makes {} characters of {MAX_USER_AGENT}: use fewer or shorter comments", agent.len());
+            return Err(value("ua-comment", &self.ua_comment.join("; "), problem));
+        }
+        Ok(agent)
+    }
+}
+
+/// Where peers may connect: an address of this machine, with or without a port.
+fn listen_address(text: &str, network: Network) -> Result<SocketAddr, ConfigError> {
+    let numeric = text.replacen("localhost", "127.0.0.1", 1);
+    let port = network.params().p2p_port;
+    let with_port = numeric.parse().map(|ip: IpAddr| SocketAddr::new(ip, port));
+    numeric
+        .parse()
+        .or(with_port)
+        .map_err(|_| value("listen", text, "expected HOST:PORT with an address of this machine, like 127.0.0.1:18444"))
+}
+
+/// A host name or an address, with or without a port.
+fn is_peer_name(text: &str) -> bool {
+    if text.parse::<SocketAddr>().is_ok() || text.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    let (host, port) = text.rsplit_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
+    let is_host_byte = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    !host.is_empty() && host.bytes().all(is_host_byte) && port.is_none_or(|port| port.parse::<u16>().is_ok())
+}
