@@ -10,6 +10,10 @@ use super::sweep::{SecondStage, Stake, StakeHtlc, Way};
 use crate::transactions::Htlc;
 use crate::units::{BlockHeight, FeeratePerKw};
 
+/// So many blocks an output that is not worth its claim at present waits for cheaper ones. BOLT 5 counts what is spent as
+/// resolved after 100, and leaves to us what is not worth spending.
+const PATIENCE: u32 = 2_016;
+
 impl Turn<'_> {
     /// Tells the node of every HTLC whose end has become certain.
     pub(super) fn report(&mut self, stakes: &[Stake]) {
@@ -65,10 +69,23 @@ impl Turn<'_> {
         if let Some(spend) = self.resolver.facts().spends.get(&stake.outpoint) {
             return self.is_buried(spend.height);
         }
+        if !matches!(stake.way, Way::NoPreimage) && stake.is_worthwhile(&self.resolver.channel().sweep_script) {
+            return self.is_given_up(stake);
+        }
+        // What is worth nothing to us may be worth something to the peer, in a claim of many: while its preimage counts, an
+        // HTLC has not failed. Nobody waits for one of the peer's whose preimage we know.
         match (&stake.way, &stake.htlc) {
             (Way::NoPreimage, Some(StakeHtlc { expiry, .. })) => self.is_buried(*expiry),
-            _ => !stake.is_worthwhile(&self.resolver.channel().sweep_script),
+            (_, Some(StakeHtlc { key, expiry, .. })) => key.side == HtlcSide::Incoming || self.is_buried(*expiry),
+            _ => true,
         }
+    }
+
+    /// Whether an output was ours to take for two weeks, and blocks are so dear that nobody would.
+    fn is_given_up(&self, stake: &Stake) -> bool {
+        let since = stake.htlc.map_or(stake.mature_at, |htlc| htlc.expiry.max(stake.mature_at));
+        let script = &self.resolver.channel().sweep_script;
+        self.resolver.facts().tip >= since.plus(PATIENCE) && !stake.is_worth(self.cx.feerates.relaxed, script)
     }
 
     /// Whether a fact of that height has the confirmations that make it final.

@@ -7,14 +7,9 @@ use super::classify::CloseKind;
 use super::closed::ClosedChannel;
 use super::fact::{Change, Confirmed, Context, Delta, Effect, HtlcSide, Input};
 use super::resolver::Resolver;
-use super::sweep::{Stake, Way};
+use super::sweep::{FUNDING_WEIGHT, SWEEP_WEIGHT, Stake, Way};
 use crate::transactions::ClaimTransaction;
 use crate::units::{BlockHeight, FeeratePerKw, PaymentHash, Preimage};
-
-/// A wallet input and a change output behind a claim.
-const FUNDING_WEIGHT: u64 = 400;
-/// The sweep of what an HTLC transaction makes: one delayed input, one output.
-const SWEEP_WEIGHT: u64 = 500;
 
 /// What a forced close would cost and bring.
 #[derive(Clone, Debug, PartialEq, Eq)]

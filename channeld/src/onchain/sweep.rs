@@ -16,6 +16,11 @@ use crate::transactions::{
 };
 use crate::units::{BlockHeight, CommitmentNumber, FeeratePerKw, PaymentHash, Preimage};
 
+/// A wallet input and a change output behind a claim.
+pub(super) const FUNDING_WEIGHT: u64 = 400;
+/// The sweep of what an HTLC transaction makes: one delayed input, one output.
+pub(super) const SWEEP_WEIGHT: u64 = 500;
+
 /// An output of a confirmed transaction that is ours, or may become ours.
 #[derive(Clone)]
 pub(super) struct Stake {
@@ -72,15 +77,19 @@ impl Stake {
 
     /// Whether it brings more than the least fee for taking it. What does not is left on the chain.
     pub(super) fn is_worthwhile(&self, sweep_script: &ScriptBuf) -> bool {
-        let fee = |weight: u64| FeeratePerKw::FLOOR.fee_ceil(weight);
+        self.is_worth(FeeratePerKw::FLOOR, sweep_script)
+    }
+
+    /// Whether it brings more than taking it costs at that feerate.
+    pub(super) fn is_worth(&self, feerate: FeeratePerKw, sweep_script: &ScriptBuf) -> bool {
+        let fee = |weight: u64| feerate.fee_ceil(weight);
+        let dust = sweep_script.minimal_non_dust();
         let needed = match &self.way {
-            Way::Claim(claim) => {
-                fee(ClaimTransaction::weight(std::slice::from_ref(claim), sweep_script))
-                    + sweep_script.minimal_non_dust()
-            }
-            // Without anchors its fee is in it. With them: a wallet input, change, and the sweep of what it makes.
+            Way::Claim(claim) => fee(ClaimTransaction::weight(std::slice::from_ref(claim), sweep_script)) + dust,
+            // Without anchors its fee is in it.
             Way::HtlcTransaction(second) if !second.has_anchors => Amount::ZERO,
-            Way::HtlcTransaction(second) => fee(second.weight + 400 + 500) + sweep_script.minimal_non_dust(),
+            // With them the wallet pays for it, by an input and change; what it makes must still bear its own sweep.
+            Way::HtlcTransaction(second) => fee(second.weight + FUNDING_WEIGHT).max(dust) + fee(SWEEP_WEIGHT),
             Way::NoPreimage => Amount::ZERO,
         };
         self.output.value > needed

@@ -9,7 +9,7 @@ use super::{FORMATS, Plan, Scene, add, preimage};
 use crate::contract::{BOTH, Side};
 use crate::ground::wallet_script;
 
-const fn feerates(urgent: u32) -> Feerates {
+pub const fn feerates(urgent: u32) -> Feerates {
     Feerates {
         urgent: FeeratePerKw::new(urgent),
         normal: FeeratePerKw::new(urgent / 2),

@@ -4,6 +4,7 @@ mod boundary;
 mod fees;
 mod old;
 mod peer;
+mod petty;
 
 use bitcoin::{OutPoint, Transaction};
 use channeld::onchain::{HtlcKey, HtlcOutcome, HtlcSide, Input};
