@@ -15,18 +15,20 @@ const OF_ALL: Measure = Measure { most: 500, refill: 1_000_000 };
 const MOST_PEERS: usize = 1_000;
 
 #[derive(Clone, Copy)]
-struct Measure {
-    most: u64,
-    refill: u64,
+pub(super) struct Measure {
+    /// So many at once.
+    pub most: u64,
+    /// One more for each so many microseconds.
+    pub refill: u64,
 }
 
 /// What was said of late: the time at which the vessel is empty again.
 #[derive(Clone, Copy, Default)]
-struct Vessel(u64);
+pub(super) struct Vessel(u64);
 
 impl Vessel {
     /// Whether there is room for one more, which is then taken.
-    fn take(&mut self, measure: Measure, now: UnixTime) -> bool {
+    pub fn take(&mut self, measure: Measure, now: UnixTime) -> bool {
         let now = now.micros_since(UnixTime::new(0));
         let level = self.0.max(now);
         if level - now > (measure.most - 1) * measure.refill {
@@ -42,21 +44,34 @@ impl Vessel {
 }
 
 /// See the file's map.
-#[derive(Default)]
 pub(super) struct Chatter {
+    of_peer: Measure,
+    of_all: Measure,
     peers: BTreeMap<NodeId, Vessel>,
     all: Vessel,
 }
 
+impl Default for Chatter {
+    fn default() -> Chatter {
+        Chatter::new(OF_PEER, OF_ALL)
+    }
+}
+
 impl Chatter {
-    fn take(&mut self, peer: NodeId, now: UnixTime) -> bool {
+    /// Nothing was said yet.
+    pub const fn new(of_peer: Measure, of_all: Measure) -> Chatter {
+        Chatter { of_peer, of_all, peers: BTreeMap::new(), all: Vessel(0) }
+    }
+
+    /// Whether there is room for one more of that peer's, which is then taken.
+    pub fn take(&mut self, peer: NodeId, now: UnixTime) -> bool {
         if self.peers.len() >= MOST_PEERS {
             let micros = now.micros_since(UnixTime::new(0));
             self.peers.retain(|_, vessel| !vessel.is_empty(micros));
         }
         let is_known = self.peers.contains_key(&peer) || self.peers.len() < MOST_PEERS;
-        let of_peer = !is_known || self.peers.entry(peer).or_default().take(OF_PEER, now);
-        of_peer && self.all.take(OF_ALL, now)
+        let of_peer = !is_known || self.peers.entry(peer).or_default().take(self.of_peer, now);
+        of_peer && self.all.take(self.of_all, now)
     }
 }
 

@@ -187,6 +187,7 @@ impl Node {
             funding.input.iter().for_each(|input| self.wallet.unlock(input.previous_output));
         }
         self.change(Change::ChannelRemoved { channel: id });
+        self.gossip_forgotten(id);
         self.event(EventKind::ChannelClosed { channel: id, how: CloseKind::Abandoned });
         if let Some(request) = self.live.funding_waiters.remove(&id) {
             self.answer(request, Err(abandon_refusal(peer, reason)));
@@ -299,8 +300,9 @@ impl Node {
         if let Some(funding) = &opening.funding {
             funding.input.iter().for_each(|input| self.wallet.unlock(input.previous_output));
         }
-        if let Some((request, _)) = opening.request {
-            self.answer(request, Err(refusal));
+        match opening.request {
+            Some((request, _)) => self.answer(request, Err(refusal)),
+            None => self.live.spare_scripts.push(opening.channel.close_script),
         }
     }
 

@@ -315,6 +315,7 @@ impl Node {
         self.forwards_forgotten(id);
         self.change(Change::ResolverRemoved { channel: id });
         self.change(Change::ChannelRemoved { channel: id });
+        self.gossip_forgotten(id);
         self.live.kept.remove(&id);
         self.live.silent_closes.remove(&id);
         self.live.disagreed.remove(&id);

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bitcoin::Transaction;
+use bitcoin::{ScriptBuf, Transaction};
 
 use crate::channel::{Awaited, Channel, SessionFeatures};
 use crate::commitment::PenaltyRow;
 use crate::node::api::command::{OpenChannel, RequestKey};
+use crate::node::chatter::{Chatter, Measure};
 use crate::node::gossip::LiveGossip;
 use crate::node::input::{ChainState, RequestNumber, SessionNumber};
 use crate::node::send::Search;
@@ -23,6 +24,9 @@ pub(super) struct Live {
     pub sessions: BTreeMap<NodeId, Session>,
     /// Channels whose funding is not settled yet, by peer and temporary id.
     pub openings: BTreeMap<(NodeId, ChannelId), Opening>,
+    /// Scripts of the wallet that were meant for channels of which nothing came before the peer saw them: each is revealed
+    /// once, however often a peer begins to open.
+    pub spare_scripts: Vec<ScriptBuf>,
     /// Channels that we opened on a present connection, by the temporary id: the peer may still refuse them by that name.
     pub opened_as: BTreeMap<(NodeId, ChannelId), ChannelId>,
     /// Who is answered when a channel's funding is signed.
@@ -70,7 +74,9 @@ pub(super) struct Live {
     /// Since when a mutual close fails for want of a fee that both accept.
     pub disagreed: BTreeMap<ChannelId, UnixTime>,
     /// How much of what peers say is still written down.
-    pub chatter: super::chatter::Chatter,
+    pub chatter: Chatter,
+    /// How many openings of peers were looked at.
+    pub knocks: Knocks,
     /// Streams whose clients are told how they stand when the turn closes.
     pub to_tell: BTreeSet<SessionId>,
     /// Streams over HTLCs that may have a batch to send.
@@ -87,6 +93,15 @@ pub(super) struct Live {
     pub gossip: LiveGossip,
     /// When old answers were looked for last.
     pub last_cleaning: UnixTime,
+}
+
+/// Openings that peers begin, whatever comes of them: each costs keys.
+pub(super) struct Knocks(pub Chatter);
+
+impl Default for Knocks {
+    fn default() -> Knocks {
+        Knocks(Chatter::new(Measure { most: 50, refill: 1_000_000 }, Measure { most: 500, refill: 100_000 }))
+    }
 }
 
 /// A connection.

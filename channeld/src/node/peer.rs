@@ -115,9 +115,6 @@ impl Node {
 
     fn channel_message(&mut self, peer: NodeId, message: Message) {
         let Some(id) = message.channel_id() else { return };
-        if matches!(message, Message::ChannelReestablish(_)) {
-            self.live.greeted.insert(id);
-        }
         if let Some(opening) = self.live.openings.get_mut(&(peer, id)) {
             opening.since = self.moment.now;
             self.drive_opening((peer, id), channel::Input::Message(message));
@@ -126,6 +123,9 @@ impl Node {
         match self.state.channels.get(&id) {
             Some(entry) if entry.peer == peer => {
                 let comes_back = matches!(message, Message::ChannelReestablish(_));
+                if comes_back {
+                    self.live.greeted.insert(id);
+                }
                 let may_be_usable = comes_back || matches!(message, Message::ChannelReady(_));
                 self.drive_quietly(id, channel::Input::Message(message));
                 if may_be_usable {
@@ -182,6 +182,8 @@ impl Node {
             Some("too many channels wait for their funding transactions")
         } else if !self.is_synced() {
             Some("this node is not synced with the chain")
+        } else if !self.live.knocks.0.take(peer, self.moment.now) {
+            Some("too many channels were begun of late")
         } else {
             None
         };
@@ -190,11 +192,12 @@ impl Node {
         }
         let Some(session) = self.live.sessions.get(&peer) else { return };
         let features = session.negotiated(&self.settings.features);
+        let close_script = self.live.spare_scripts.pop().unwrap_or_else(|| self.wallet.next_change_script());
         let request = AcceptRequest {
             peer,
             keys_id: ChannelKeyId(self.draw("channel/keys")),
             alias: self.draw_alias(),
-            close_script: self.wallet.next_change_script(),
+            close_script: close_script.clone(),
             upfront_shutdown_script: false,
             features,
         };
@@ -204,7 +207,10 @@ impl Node {
                 self.live.openings.insert((peer, temporary), opening);
                 self.carry_out_opening((peer, temporary), effects);
             }
-            Err(error) => self.refuse_open(peer, temporary, error.to_string()),
+            Err(error) => {
+                self.live.spare_scripts.push(close_script);
+                self.refuse_open(peer, temporary, error.to_string());
+            }
         }
     }
 

@@ -62,7 +62,6 @@ impl Wallet {
         let mut funded =
             FundedClaim { transaction: claim.transaction.clone(), spent: claim.spent.clone(), fee: Amount::ZERO };
         let mut candidates = self.candidates(reuse);
-        let change = self.inner.reveal_next_address(bdk_wallet::KeychainKind::Internal).address.script_pubkey();
         loop {
             let available = in_minus_out(&funded);
             let fee = claim.fee_for(weight_of(&funded, claim));
@@ -71,6 +70,8 @@ impl Wallet {
                 return Err(WalletError::FeeAboveLimit { needed, limit: claim.fee.limit });
             }
             if available.is_some_and(|available| available >= fee) {
+                // Revealed where it is used: what is refused is asked for again at every block.
+                let change = self.inner.reveal_next_address(bdk_wallet::KeychainKind::Internal).address.script_pubkey();
                 funded.add_change(claim, change);
                 if funded.fee > claim.fee.limit {
                     return Err(WalletError::FeeAboveLimit { needed: funded.fee, limit: claim.fee.limit });

@@ -11,7 +11,7 @@ use super::WalletError;
 const KEPT_BLOCKS: u32 = 2_016;
 
 /// All that must be stored of a wallet.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub struct WalletState {
     changes: ChangeSet,
 }

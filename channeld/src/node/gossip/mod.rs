@@ -13,6 +13,7 @@ mod update;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Node;
+use super::chatter::Vessel;
 use super::state::change::Change;
 use super::state::gossip::{ChannelGossip, GossipChange};
 use crate::units::{ChannelId, NodeId, ShortChannelId, UnixTime};
@@ -31,6 +32,8 @@ pub(super) struct LiveGossip {
     announced: BTreeMap<ChannelId, ShortChannelId>,
     /// For which place on the chain a channel's updates are followed.
     followed: BTreeMap<ChannelId, ShortChannelId>,
+    /// How many of the peers' updates were written down of late.
+    heard: BTreeMap<ChannelId, Vessel>,
     /// Since when a peer with channels is away.
     away: BTreeMap<NodeId, UnixTime>,
 }
@@ -63,6 +66,17 @@ impl Node {
             self.live.gossip.owed.remove(&id);
             self.live.gossip.early.remove(&id);
         }
+    }
+
+    /// A channel is over.
+    pub(super) fn gossip_forgotten(&mut self, id: ChannelId) {
+        let LiveGossip { signed_to, owed, early, announced, followed, heard, .. } = &mut self.live.gossip;
+        for places in [announced, followed, signed_to] {
+            places.remove(&id);
+        }
+        owed.remove(&id);
+        early.remove(&id);
+        heard.remove(&id);
     }
 
     /// Both sides are ready, or the channel came back: the peer hears what we ask, and whether we have its signatures.

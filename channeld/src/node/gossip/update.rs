@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::node::Node;
+use crate::node::chatter::Measure;
 use crate::node::input::Effect;
 use crate::node::state::gossip::GossipChange;
 use crate::units::{ChannelId, NodeId, ShortChannelId};
@@ -12,6 +13,8 @@ use crate::wire::ChannelUpdate;
 const AWAY_SECONDS: u64 = 20 * 60;
 /// A public update is said again before anybody takes the channel for dead (two weeks), in seconds.
 const REFRESH_SECONDS: u32 = 13 * 24 * 3_600;
+/// What a peer may ask of one channel: so many changes at once, and one more a minute.
+const UPDATES: Measure = Measure { most: 10, refill: 60_000_000 };
 
 impl Node {
     /// What our update must say now; its time and signature are those of the last one, or none.
@@ -125,9 +128,16 @@ impl Node {
         let Some(entry) = self.state.channels.get(&id) else { return };
         let of_peer = u8::from(self.is_first(entry));
         let before = self.gossip_of(id).and_then(|gossip| gossip.remote_update.as_ref());
-        let is_news = before.is_none_or(|before| update.timestamp > before.timestamp);
+        let is_news =
+            before.is_none_or(|before| update.timestamp > before.timestamp && !says_the_same(&update, before));
         let is_for_us = update.chain_hash == self.settings.chain_hash && update.direction() == of_peer;
         if !is_for_us || !is_news {
+            return;
+        }
+        // Each is written down, and the peer can sign any number.
+        let now = self.moment.now;
+        if !self.live.gossip.heard.entry(id).or_default().take(UPDATES, now) {
+            tracing::debug!(channel = %id, %peer, "the peer changes its mind too often");
             return;
         }
         if update.is_signed_by(&peer.0) {
@@ -136,4 +146,10 @@ impl Node {
             tracing::warn!(channel = %id, %peer, "the peer's channel_update has a wrong signature");
         }
     }
+}
+
+/// Whether a newer update asks for nothing else than the one before it.
+fn says_the_same(update: &ChannelUpdate, before: &ChannelUpdate) -> bool {
+    let ChannelUpdate { signature, timestamp, .. } = before;
+    *before == ChannelUpdate { signature: *signature, timestamp: *timestamp, ..update.clone() }
 }

@@ -1,5 +1,6 @@
 //! Peers by hand: what a node makes of messages that no node of ours would send.
 
+mod flood;
 mod opening;
 mod word;
 

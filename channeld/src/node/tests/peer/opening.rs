@@ -14,7 +14,7 @@ fn close_script() -> ScriptBuf {
     ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::from_byte_array([7; 20]))
 }
 
-fn open_by(stranger: &Stranger, world: &World, temporary: u8, push: u64) -> (Channel, wire::OpenChannel) {
+pub(super) fn open_by(stranger: &Stranger, world: &World, temporary: u8, push: u64) -> (Channel, wire::OpenChannel) {
     let request = OpenRequest {
         peer: world.id(stranger.with),
         keys_id: ChannelKeyId([temporary; 32]),
