@@ -132,6 +132,12 @@ impl World {
         refused
     }
 
+    /// Hands over parents and their child together, as `submitpackage` would; whether all are in.
+    pub fn submit_package(&mut self, package: &[Transaction], now: u64) -> bool {
+        let package: Vec<_> = package.iter().cloned().map(Arc::new).collect();
+        self.with_mempool(now, |mempool, cx| mempool.submit_package(&package, None, cx)).error.is_none()
+    }
+
     fn with_mempool<T>(&mut self, now: u64, work: impl FnOnce(&mut Mempool, &Context<'_>) -> T) -> T {
         let tip = self.chain.tip_entry();
         let context = Context {

@@ -3,6 +3,7 @@
 mod boundary;
 mod fees;
 mod old;
+mod package;
 mod peer;
 mod petty;
 
