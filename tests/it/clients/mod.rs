@@ -1,9 +1,10 @@
 //! Published clients of Bitcoin Core, run unchanged against `l1-utxo`: the crates `bitcoincore-rpc`, `corepc-client` with
-//! the types of Core 31, `bdk_bitcoind_rpc` and `lightning-block-sync`, and a bare one in Python.
+//! the types of Core 31, `bdk_bitcoind_rpc`, `lightning-block-sync` and `kyoto-cbf`, and a bare one in Python.
 
 mod bdk;
 mod core;
 mod ldk;
+mod light;
 mod python;
 mod typed;
 
@@ -21,8 +22,12 @@ pub struct World {
 
 impl World {
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    pub async fn start_with(further: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options = ["--rest", "--txindex", "--block-filter-index"];
+        let options = [&["--rest", "--txindex", "--block-filter-index"], further].concat();
         let chain = ChainNode::start_with(folder.path(), &options).await;
         Self { chain, folder }
     }
