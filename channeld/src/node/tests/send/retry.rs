@@ -138,6 +138,34 @@ fn what_asks_more_twice_is_left_out() {
 }
 
 #[test]
+fn a_start_forgets_what_was_told_and_asks_once_again() {
+    let (mut world, channels) = line(3);
+    let far = invoice(&mut world, 2, 20_000_000);
+    start(&mut world, pay(&far));
+    let old_terms = |world: &mut World| {
+        answer(world, |world, query| Ok(vec![along(world, &channels, query.amount.msat(), query, 1)]));
+        let query = &world.searches[0].3;
+        assert_eq!((query.told.len(), query.exclusions.len()), (1, 0), "the next way keeps what was told");
+    };
+    old_terms(&mut world);
+    world.searches.clear();
+    world.crash(0);
+    world.connect();
+    world.tick(0, 1);
+    world.run();
+    let query = &world.searches[0].3;
+    assert_eq!(
+        (query.told.len(), query.exclusions.len()),
+        (0, 0),
+        "nothing is known, and nothing held against the channel"
+    );
+    old_terms(&mut world);
+    all_along(&mut world, &channels);
+    let outcomes: Vec<bool> = world.members[0].payments.iter().map(|it| it.status.is_success()).collect();
+    assert_eq!(outcomes, [true]);
+}
+
+#[test]
 fn what_failed_for_certain_may_be_begun_again_in_the_same_turn() {
     let (mut world, channels) = line(3);
     let far = invoice(&mut world, 2, 20_000_000);
