@@ -513,6 +513,43 @@ mod tests {
         assert_eq!(written, unknown);
     }
 
+    /// Of `lncli addinvoice 100 --blind`, with what LND says of it: docs.lightning.engineering, "Blinded Paths".
+    const OF_LND: &str = "lnbc1u1pn0mykwpp5nqz5z6md5z6hss8thmpd2d57cqep7xxqraq9fzcytx7hvv5sg9wqdqqxqyz5vq5jhqqqqphgqqqpf2qf0qqqqqqqqqqzycqqqqqq63h9xqqqqqq4c0utvs26cyazs3jey8twnq9ada2grez3ad0wlmamyq2hwmx4m05psyg7h4fy3uf4rq76zqwgkhrtqmmvvl6pjsp45xttvlsnca93hf7d2ge58a5e40u03776q54z7menaez9ae54exq60ssnnvf8vympsh3cdqxf7elncw9v43944llnfac4vvm3sss8wgen4dkfcp30yfc5sj496ku8pva7d65p0h0hxudhde4sgcrj4ewd4fc23mr5m3lu7esgyke9mgp9ewwlx2kzx8qlqzgyynrmcdxasxe5yukv864dlusf2tpqcksjfnxgsuutxd9r8hxf5mw868vzu870yk9fkxj6ausedug9y6jpf6zkz4qp3vtwa2vu4enay9dguq09z7lv2s6ettz34tlefyrj6us2cffvqg80g7kyzk0r0w24d8sw823k6s3eqydlrgy5ehqy0mq7n56mjlk4z6vvzclu35tzlrmuhywqqjqvm5a4km3t2wxfeesh0kv6qcaq94dwgd5l3ngmkp2qhdu2h6f60pg75d6w9ltc5jgqqqqfwcqqqqa5q2lqqqqqqqqqqzycqqqqqqz46j5qqqqqqafqerczge4wuehqtup2mldh80yy28q2w84a30yq2m4g2rfkdnvgvps8s2hj3kvrnfhdwffudsqdej9ltjfpvd36s2kksxmsp8qrd9a5jxdgvh88j9hhc04z9ac8knp4u57qvl6sn4wvuqudld6eutfxgf92ham2as9dze6d6n83stmdpege8n5lud7gv5708qh4hjuv90f3vfdgfu53slngqnnllv8t37y2aq7r6syk7r6wh3aestn9f6ht6ywjsdv2fn36qqddaps334233a6yems4539lfum5muxdsgzy642gjfwcvzrw54ge3zsukuesxx0w2pqsn0lqs6nwqdy3es7z5xcpqs8q5xep555dd7psczpsday7mqrmjyyhlgzksnd9twm9h9ymru4tna3aw72zy33e4y4zqdlpg26n48y85h2xwn75yxpvjvalg5ttwtux9uz4jl576dc0keh9qvkduwp0yfammhddvdmch6vrq3mzpgppzr9hw240w506xg6dsjdw5d0psuy4r9ggawq5jgqqqqfwgqqqpk7q2lqqqqqqqqqqzycqqqqqq63h9xqqqqqqmkf0zees7hx5mmtqcand60ek9qw5c26wj7ludrntwwj2tadc87aypsx00wn34q4lzqllv0yltgaunq70j7rsv7t8r0nwmq07cyc82f02qfgwem8rhqgrncpc5qxn6rw5kk2pn8kzu5r93cxs9yneztc04pygr2mfvezv93gxa3wz3s52trrsahjkdac8rrtujutt9hm37d2k55695dyv4u5qcmqy3cqgqj4vt8jtjz4l7cee0njfdcqm64adaetp8x4yl3qu5h4apmp25p3xq3z3nmx7wc4jc5er496tzaer6v8frds38h842uku62qeu80j2uf4duptgu65fafpdp2f5vfn85fj5l7ejhvfde2qhgagrrtcx7yggr4m3hnrpz2hewfqqw38qns03m7g9h08gg2c8pp8k9q6kz8ruu39qyx2vx6n7lq9s95aqpq4f28xf5w4ajk44enwznqwr6rum8daznju5dpvfne6xes9qamgv3v9l060g2mt7jhe42em04zvq00mccgrqqv2h8kg0n9p4yqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqpq9qgqqf98d722zvu5jg55qw8g7p6h07svytvg88rrkt2nj430fhuddc58xcmfrjal4h7jddwcn9m78k60d3tw8fywqwga7weh58ay2tc8recqqwpcuj";
+
+    #[test]
+    fn an_invoice_of_lnd_with_three_paths_is_read() {
+        let read = parse_invoice(OF_LND, Network::Bitcoin).unwrap();
+        let payee = "021b551120ff8a4503a8732b6e44c4baf23abf6d6c2911caa8bfb114b180da41e6";
+        assert_eq!((read.payee.to_string().as_str(), read.amount), (payee, Some(Msat::new(100_000))));
+        assert_eq!(read.features, Features::blinded_invoice(true), "ours are the same");
+        assert_eq!(read.expires.seconds() - read.created.seconds(), 86_400);
+        let paths: Vec<_> = read
+            .blinded_paths
+            .iter()
+            .map(|path| {
+                let terms = path.terms;
+                let (first, point) = (path.path.first_node_id.to_string(), path.path.first_path_key.to_string());
+                let fees = (terms.fee_base_msat, terms.fee_proportional_millionths, terms.cltv_expiry_delta.blocks());
+                (
+                    first[..8].to_owned(),
+                    point[..8].to_owned(),
+                    path.path.hops.len(),
+                    fees,
+                    terms.htlc_maximum_msat.msat(),
+                )
+            })
+            .collect();
+        let said = |first: &str, point: &str, fees, most| (first.to_owned(), point.to_owned(), 3, fees, most);
+        let expected = [
+            said("0223d7aa", "02b87f16", (221, 661, 303), 7_128_000_000),
+            said("03c15794", "03a90647", (1_211, 474, 351), 720_000_000),
+            said("033dee9c", "03764bc5", (1_209, 879, 351), 7_128_000_000),
+        ];
+        assert_eq!(paths, expected);
+        let data = &read.blinded_paths[2].path.hops[2].encrypted_recipient_data;
+        assert!(hex::encode(data).starts_with("2986d4fdf01605a74010552a39934757b2b5"));
+    }
+
     fn blinded_terms() -> InvoiceTerms {
         let path = parse_invoice(BLIP_39, Network::Bitcoin).unwrap().blinded_paths;
         InvoiceTerms { route_hints: Vec::new(), blinded_paths: path, ..terms() }
