@@ -331,10 +331,16 @@ fn routes_text(answer: &QueryRoutesResponse) -> String {
 fn decoded(answer: &DecodePaymentRequestResponse) -> String {
     let amount = answer.amount_msat.map_or_else(|| "what you like".into(), money::msat);
     let expires = answer.expires_at.as_ref().map(|at| at.to_string()).unwrap_or_default();
+    let introductions = answer.blinded_paths.iter().map(|path| path.introduction_node_id.as_str());
+    let to = match answer.blinded_paths.len() {
+        0 => answer.payee_node_id.clone(),
+        // The key that signed is nobody's node.
+        _ => format!("somebody behind {}", introductions.collect::<Vec<_>>().join(", ")),
+    };
     pairs(&[
         ("amount", amount),
         ("for", answer.description.clone()),
-        ("to", answer.payee_node_id.clone()),
+        ("to", to),
         ("payment hash", answer.payment_hash.clone()),
         ("expires", expires),
     ])
