@@ -133,10 +133,10 @@ impl Synthetic {
             features: Features::empty(),
             chain_hash: Synthetic::chain_hash(),
             short_channel_id: channel.short_channel_id,
-            node_id_1: self.nodes[channel.nodes[0]],
-            node_id_2: self.nodes[channel.nodes[1]],
-            bitcoin_key_1: funding[0].1,
-            bitcoin_key_2: funding[1].1,
+            node_id_1: self.nodes[channel.nodes[0]].into(),
+            node_id_2: self.nodes[channel.nodes[1]].into(),
+            bitcoin_key_1: funding[0].1.into(),
+            bitcoin_key_2: funding[1].1.into(),
             excess: Vec::new(),
         };
         if signing == Signing::Real {

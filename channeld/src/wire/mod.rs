@@ -27,7 +27,7 @@ pub use message::commitment::{
     AttributionData, CommitmentSigned, OnionRoutingPacket, RevokeAndAck, UpdateAddHtlc, UpdateFailHtlc,
     UpdateFailMalformedHtlc, UpdateFee, UpdateFulfillHtlc,
 };
-pub use message::gossip::{AnnouncementSignatures, ChannelAnnouncement, ChannelUpdate, NodeAnnouncement};
+pub use message::gossip::{AnnouncedKey, AnnouncementSignatures, ChannelAnnouncement, ChannelUpdate, NodeAnnouncement};
 pub use message::query::{
     Encoded, GossipTimestampFilter, QueryChannelRange, QueryFlag, QueryOption, QueryShortChannelIds, ReplyChannelRange,
     ReplyShortChannelIdsEnd, UpdatePair,

@@ -216,10 +216,10 @@ fn closing_and_gossip(source: &mut Source) {
         features: Features::empty(),
         chain_hash: ChainHash::REGTEST,
         short_channel_id: ShortChannelId::from_u64(source.0.random()),
-        node_id_1: source.point(),
-        node_id_2: source.point(),
-        bitcoin_key_1: source.point(),
-        bitcoin_key_2: source.point(),
+        node_id_1: source.point().into(),
+        node_id_2: source.point().into(),
+        bitcoin_key_1: source.point().into(),
+        bitcoin_key_2: source.point().into(),
         excess: vec![],
     });
     same::<msgs::NodeAnnouncement>(NodeAnnouncement {

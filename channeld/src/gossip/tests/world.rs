@@ -58,10 +58,10 @@ pub fn announcement(a: u32, b: u32, block: u32) -> ChannelAnnouncement {
         features: Features::empty(),
         chain_hash: ChainHash::REGTEST,
         short_channel_id: place(block),
-        node_id_1: id(first),
-        node_id_2: id(second),
-        bitcoin_key_1: funding_key(first).public_key(SECP256K1),
-        bitcoin_key_2: funding_key(second).public_key(SECP256K1),
+        node_id_1: id(first).into(),
+        node_id_2: id(second).into(),
+        bitcoin_key_1: funding_key(first).public_key(SECP256K1).into(),
+        bitcoin_key_2: funding_key(second).public_key(SECP256K1).into(),
         excess: Vec::new(),
     };
     let hash = message.signed_hash();

@@ -71,10 +71,10 @@ pub fn channel(scid: ShortChannelId, nodes: [u8; 2]) -> ChannelAnnouncement {
         features: Features::empty(),
         chain_hash: chain(),
         short_channel_id: scid,
-        node_id_1: id(nodes[0]),
-        node_id_2: id(nodes[1]),
-        bitcoin_key_1: funding_key(scid.to_u64(), 0).public_key(SECP256K1),
-        bitcoin_key_2: funding_key(scid.to_u64(), 1).public_key(SECP256K1),
+        node_id_1: id(nodes[0]).into(),
+        node_id_2: id(nodes[1]).into(),
+        bitcoin_key_1: funding_key(scid.to_u64(), 0).public_key(SECP256K1).into(),
+        bitcoin_key_2: funding_key(scid.to_u64(), 1).public_key(SECP256K1).into(),
         excess: Vec::new(),
     }
 }

@@ -138,8 +138,8 @@ fn a_reorganization_puts_another_channel_there() {
     let (mut graph, scid) = two_nodes();
     // The same place, other funding keys.
     let mut other = channel(scid, [2, 3]);
-    other.bitcoin_key_1 = id(10);
-    other.bitcoin_key_2 = id(11);
+    other.bitcoin_key_1 = id(10).into();
+    other.bitcoin_key_2 = id(11).into();
     let digest = other.signed_hash();
     other.node_signature_1 = SECP256K1.sign_ecdsa(&digest, &node(2));
     other.node_signature_2 = SECP256K1.sign_ecdsa(&digest, &node(3));

@@ -161,10 +161,10 @@ impl Node {
             features: Features::empty(),
             chain_hash: self.settings.chain_hash,
             short_channel_id: entry.place()?,
-            node_id_1,
-            node_id_2,
-            bitcoin_key_1,
-            bitcoin_key_2,
+            node_id_1: node_id_1.into(),
+            node_id_2: node_id_2.into(),
+            bitcoin_key_1: bitcoin_key_1.into(),
+            bitcoin_key_2: bitcoin_key_2.into(),
             excess: Vec::new(),
         };
         let digest = *announcement.signed_hash().as_ref();

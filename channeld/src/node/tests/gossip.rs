@@ -83,7 +83,7 @@ fn a_public_channel_is_announced_at_six_confirmations() {
         assert_eq!(update.short_channel_id, announcement.short_channel_id);
         assert_eq!(update.message_flags, ChannelUpdate::MUST_BE_ONE);
         let nodes = [announcement.node_id_1, announcement.node_id_2];
-        assert_eq!(nodes[usize::from(update.direction())], world.id(who).0);
+        assert_eq!(nodes[usize::from(update.direction())], world.id(who).0.into());
         let maximum = Msat::new(990_000_000);
         assert!(!update.is_disabled() && update.htlc_maximum_msat == maximum, "capacity without the reserve");
         let identity = &identities(&world, who)[0];

@@ -233,10 +233,10 @@ impl Line {
             features: Features::empty(),
             chain_hash: ChainHash::REGTEST,
             short_channel_id: self.id,
-            node_id_1: keys[0],
-            node_id_2: keys[1],
-            bitcoin_key_1: keys[0],
-            bitcoin_key_2: keys[1],
+            node_id_1: keys[0].into(),
+            node_id_2: keys[1].into(),
+            bitcoin_key_1: keys[0].into(),
+            bitcoin_key_2: keys[1].into(),
             excess: Vec::new(),
         };
         let message = Message::ChannelAnnouncement(announcement.into());

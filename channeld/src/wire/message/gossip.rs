@@ -26,6 +26,61 @@ message! {
     }
 }
 
+/// A public key as it stands in a `channel_announcement`: most of these come more than once, and most of their keys are known,
+/// so that it is decompressed only where a signature is checked.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "(u8, [u8; 32])", from = "(u8, [u8; 32])")]
+pub struct AnnouncedKey([u8; 33]);
+
+impl AnnouncedKey {
+    /// Its bytes.
+    pub const fn serialize(&self) -> [u8; 33] {
+        self.0
+    }
+
+    /// The key; `None` where the bytes are none.
+    pub fn parse(&self) -> Option<PublicKey> {
+        PublicKey::from_slice(&self.0).ok()
+    }
+}
+
+impl From<PublicKey> for AnnouncedKey {
+    fn from(key: PublicKey) -> AnnouncedKey {
+        AnnouncedKey(key.serialize())
+    }
+}
+
+impl From<AnnouncedKey> for (u8, [u8; 32]) {
+    fn from(key: AnnouncedKey) -> (u8, [u8; 32]) {
+        let [sign, rest @ ..] = key.0;
+        (sign, rest)
+    }
+}
+
+impl From<(u8, [u8; 32])> for AnnouncedKey {
+    fn from((sign, rest): (u8, [u8; 32])) -> AnnouncedKey {
+        let mut bytes = [sign; 33];
+        bytes[1..].copy_from_slice(&rest);
+        AnnouncedKey(bytes)
+    }
+}
+
+impl std::fmt::Debug for AnnouncedKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Field for AnnouncedKey {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.0);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<AnnouncedKey, DecodeError> {
+        reader.array().map(AnnouncedKey)
+    }
+}
+
 /// A gossip message: fields of which the first are signatures over all the rest, and then whatever else was signed.
 macro_rules! signed_message {
     (
@@ -94,13 +149,13 @@ signed_message! {
         /// Where the funding output is.
         short_channel_id: ShortChannelId,
         /// The lesser of the two node ids.
-        node_id_1: PublicKey,
+        node_id_1: AnnouncedKey,
         /// The greater of the two node ids.
-        node_id_2: PublicKey,
+        node_id_2: AnnouncedKey,
         /// The funding key of `node_id_1`.
-        bitcoin_key_1: PublicKey,
+        bitcoin_key_1: AnnouncedKey,
         /// The funding key of `node_id_2`.
-        bitcoin_key_2: PublicKey,
+        bitcoin_key_2: AnnouncedKey,
     }
 }
 
@@ -115,7 +170,7 @@ impl ChannelAnnouncement {
             (&self.bitcoin_signature_2, &self.bitcoin_key_2),
         ]
         .into_iter()
-        .all(|(signature, key)| SECP256K1.verify_ecdsa(&hash, signature, key).is_ok())
+        .all(|(signature, key)| key.parse().is_some_and(|key| SECP256K1.verify_ecdsa(&hash, signature, &key).is_ok()))
     }
 }
 
