@@ -115,7 +115,9 @@ fn read_dns(reader: &mut Reader<'_>) -> Option<Option<Address>> {
     let [length] = reader.array().ok()?;
     let hostname = reader.take(usize::from(length)).ok()?;
     let port = read_port(reader)?;
-    let hostname = hostname.is_ascii().then(|| String::from_utf8_lossy(hostname).into_owned());
+    // BOLT 7 says ASCII; whoever shows it must not be fooled by what a terminal obeys.
+    let is_shown = hostname.iter().all(u8::is_ascii_graphic);
+    let hostname = is_shown.then(|| String::from_utf8_lossy(hostname).into_owned());
     Some(hostname.filter(|_| port != 0).map(|hostname| Address::Dns { hostname, port }))
 }
 
@@ -132,6 +134,24 @@ impl NodeView<'_> {
             rgb_color: *self.rgb_color,
             alias: *self.alias,
             addresses: read_addresses(self.addresses).map_or_else(|_| Vec::new(), |(addresses, _)| addresses),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_name_is_what_can_be_shown() {
+        let read = |name: &[u8]| {
+            let bytes = [&[5, name.len() as u8][..], name, &[0, 82]].concat();
+            read_addresses(&bytes).expect("whole").0
+        };
+        let known = |hostname: &str| vec![Address::Dns { hostname: hostname.to_owned(), port: 82 }];
+        assert_eq!(read(b"node.example"), known("node.example"));
+        for name in [&b"node\x1b[2J"[..], b"a b", b"a\n", "b\u{fc}cher".as_bytes()] {
+            assert_eq!(read(name), []);
         }
     }
 }
