@@ -118,8 +118,8 @@ impl Machine {
                 _ => {}
             }
         }
-        if !not_found.is_empty() {
-            peer.send(NetworkMessage::NotFound(not_found));
+        for items in not_found.chunks(MAX_INVENTORY) {
+            peer.send(NetworkMessage::NotFound(items.to_vec()));
         }
     }
 

@@ -187,6 +187,10 @@ impl Machine {
         let hash = compact.header.block_hash();
         let others: Vec<PeerId> = self.download.requested.get(&hash).cloned().unwrap_or_default();
         let is_first = others.first().is_none_or(|first| *first == peer.id);
+        // Who says the same again has us go through the mempool no second time.
+        if peer.blocks.in_flight.iter().any(|block| block.hash == hash && block.partial.is_some()) {
+            return;
+        }
         let partial = Partial::new(compact, host.chain().entry(id).height, host.mempool(), self.transactions.extra());
         let has_room = others.len() < PER_BLOCK && peer.blocks.in_flight.len() < IN_FLIGHT_PER_PEER;
         if !has_room && !is_requested {
@@ -201,9 +205,6 @@ impl Machine {
         }
         self.note_request(peer, id, hash);
         let Some(place) = peer.blocks.in_flight.iter().position(|block| block.hash == hash) else { return };
-        if peer.blocks.in_flight[place].partial.is_some() {
-            return;
-        }
         let partial = match partial {
             Ok(partial) => partial,
             Err(Trouble::Invalid) => {
