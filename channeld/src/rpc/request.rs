@@ -86,7 +86,12 @@ pub fn feerate(sat_per_kw: Option<u32>) -> Result<Option<FeeratePerKw>, Status> 
 /// A duration that is not negative.
 pub fn duration(field: &str, duration: Option<prost_types::Duration>) -> Result<Option<Duration>, Status> {
     let Some(duration) = duration else { return Ok(None) };
-    Duration::try_from(duration).map(Some).map_err(|_| invalid(field, "negative or out of range"))
+    // Not by the conversion of prost-types, which negates what is negative: the least number has no opposite.
+    let (seconds, nanos) = (u64::try_from(duration.seconds), u32::try_from(duration.nanos));
+    match (seconds, nanos) {
+        (Ok(seconds), Ok(nanos @ ..=999_999_999)) => Ok(Some(Duration::new(seconds, nanos))),
+        _ => Err(invalid(field, "negative or out of range")),
+    }
 }
 
 /// The part of a list that is asked for. A token holds the list's name, the order and the index to go on after.
@@ -171,7 +176,11 @@ mod tests {
         assert!(sat("amount_sat", MAX_MONEY_SAT).is_ok());
         assert!(feerate(Some(252)).is_err());
         assert!(feerate(None).unwrap().is_none());
-        assert!(duration("expiry", Some(prost_types::Duration { seconds: -1, nanos: 0 })).is_err());
+        let is_wrong = |seconds, nanos| duration("expiry", Some(prost_types::Duration { seconds, nanos })).is_err();
+        for wrong in [(-1, 0), (i64::MIN, 0), (0, -1), (0, i32::MIN), (1, 1_000_000_000), (i64::MIN, i32::MIN)] {
+            assert!(is_wrong(wrong.0, wrong.1), "{wrong:?}");
+        }
+        assert!(!is_wrong(i64::MAX, 999_999_999) && !is_wrong(0, 0));
         assert!(id32::<ChannelId>("channel_id", "00").is_err());
     }
 }

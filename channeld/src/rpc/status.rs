@@ -16,6 +16,21 @@ pub const DOMAIN: &str = "channeld";
 /// How long a client does well to wait where the status says that it may try again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
+/// The most of a message that is said, in bytes. What the caller sent may be in it, and it travels in headers, three times
+/// over: a client that gets too much of them closes the whole connection.
+const LONGEST: usize = 1_000;
+
+/// A message of bounded length.
+fn brief(text: impl Into<String>) -> String {
+    let mut text = text.into();
+    if text.len() > LONGEST {
+        let cut = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(cut);
+        text.push('…');
+    }
+    text
+}
+
 /// The status for what the node refused.
 pub fn refused(refusal: Refusal) -> Status {
     let reason = format!("ERROR_REASON_{}", refusal.reason());
@@ -23,7 +38,7 @@ pub fn refused(refusal: Refusal) -> Status {
     let reason = ErrorReason::from_str_name(&reason).unwrap_or(ErrorReason::Internal);
     let mut details = details(reason, metadata(&refusal));
     if let Refusal::InvalidArgument { field, description } = &refusal {
-        details.add_bad_request_violation(*field, description.clone());
+        details.add_bad_request_violation(*field, brief(description.clone()));
     }
     if let Refusal::WrongNetwork { field } = &refusal {
         details.add_bad_request_violation(*field, "belongs to another network");
@@ -32,12 +47,12 @@ pub fn refused(refusal: Refusal) -> Status {
     if kind == RefusalKind::Unavailable || refusal == Refusal::TooManyRequests {
         details.set_retry_info(Some(RETRY_DELAY));
     }
-    Status::with_error_details(code(kind), refusal.to_string(), details)
+    Status::with_error_details(code(kind), brief(refusal.to_string()), details)
 }
 
 /// The status for a field that cannot be read.
 pub fn invalid(field: &str, description: impl Into<String>) -> Status {
-    let description = description.into();
+    let description = brief(description);
     let mut details = details(ErrorReason::InvalidArgument, HashMap::new());
     details.add_bad_request_violation(field, description.clone());
     Status::with_error_details(Code::InvalidArgument, format!("{field}: {description}"), details)
@@ -45,7 +60,7 @@ pub fn invalid(field: &str, description: impl Into<String>) -> Status {
 
 /// The status for anything else, with its reason.
 pub fn status(code: Code, reason: ErrorReason, message: impl Into<String>) -> Status {
-    Status::with_error_details(code, message, details(reason, HashMap::new()))
+    Status::with_error_details(code, brief(message), details(reason, HashMap::new()))
 }
 
 /// What the transport says of a message that cannot be read: it is the caller's fault, and no defect of ours.
@@ -115,13 +130,34 @@ fn metadata(refusal: &Refusal) -> HashMap<String, String> {
         Refusal::StreamNotFound(session) | Refusal::StreamInUse(session) => vec![("session_id", session.to_string())],
         _ => Vec::new(),
     };
-    pairs.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
+    pairs.into_iter().map(|(key, value)| (key.to_string(), brief(value))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::units::{ChannelId, Msat, NodeId, SessionId};
+
+    /// Headers of more than 16 kB end the connection at the client.
+    #[test]
+    fn what_a_caller_sent_is_not_all_said_back() {
+        let long = "ä".repeat(50_000);
+        let description = long.clone();
+        let refusals = [
+            Refusal::InvalidArgument { field: "address", description },
+            Refusal::ChannelNotUsable { description: long.clone() },
+            Refusal::InvalidPaymentRequest { description: long.clone() },
+        ];
+        let all = refusals.map(refused).into_iter().chain([
+            invalid("update_mask", long.clone()),
+            status(Code::NotFound, ErrorReason::InvoiceNotFound, long.clone()),
+        ]);
+        for status in all {
+            assert!(status.message().len() < 1_200 && status.details().len() < 4_000, "{}", status.details().len());
+            assert!(status.message().contains('ä'));
+        }
+        assert_eq!(brief("short"), "short");
+    }
 
     fn node() -> NodeId {
         "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798".parse().unwrap()
