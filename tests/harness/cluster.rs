@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use proto::v1::{Channel, ChannelState, ChannelType, OpenChannelRequest, open_channel_request};
+use proto::v1::event::Detail;
+use proto::v1::{Channel, ChannelState, ChannelType, CloseKind, EventKind, OpenChannelRequest, open_channel_request};
 use tempfile::TempDir;
 use wallet_cli::client::request_id;
 
@@ -156,12 +157,33 @@ impl Cluster {
         .await
     }
 
-    /// Mines one block after the other until all daemons count a channel as closed for good; how many it took.
+    /// Waits until what closes a channel waits for a block. After a forced close that may be either side's commitment: who
+    /// is told `error` closes as well, and what pays more stays. Only a block decides ([`Cluster::closed_by`]).
+    pub async fn closing(&self, channel: &str) -> String {
+        let funding = self.alice().channel(channel).await.funding_outpoint.expect("a funding output");
+        self.chain.await_spend(&funding.txid, funding.output_index).await
+    }
+
+    /// The transaction that closed a channel, once it is in a block, and which node's commitment it is, if it is one.
+    pub async fn closed_by(&self, channel: &str) -> (String, Option<usize>) {
+        let txid = self.alice().channel(channel).await.closing_txid;
+        for (who, node) in self.nodes.iter().enumerate() {
+            for event in node.events(&[EventKind::ChannelClosed]).await {
+                let Some(Detail::Channel(told)) = event.detail else { continue };
+                if told.channel_id == channel && told.close_kind() == CloseKind::LocalForced {
+                    return (txid, Some(who));
+                }
+            }
+        }
+        (txid, None)
+    }
+
+    /// Mines one block after the other until all daemons that run count a channel as closed for good; how many it took.
     pub async fn bury(&self, channel: &str) -> u32 {
         for block in 1..=MOST_BLOCKS {
             self.mine(1).await;
             let mut closed = true;
-            for node in &self.nodes {
+            for node in self.nodes.iter().filter(|node| node.process.is_some()) {
                 closed &= node.channel(channel).await.state() == ChannelState::Closed;
             }
             if closed {
@@ -169,7 +191,7 @@ impl Cluster {
             }
         }
         let mut states = Vec::new();
-        for node in &self.nodes {
+        for node in self.nodes.iter().filter(|node| node.process.is_some()) {
             states.push(format!("{}: {:?}", node.name, node.channel(channel).await));
         }
         panic!("after {MOST_BLOCKS} blocks the channel is not closed: {}", states.join("\n"));

@@ -11,7 +11,7 @@ use tests::refusal::reason;
 use tests::{Cluster, Daemon, money};
 use tonic::Status;
 
-async fn close(node: &Daemon, channel: &str, mode: CloseMode) -> Result<CloseChannelResponse, Status> {
+pub async fn close(node: &Daemon, channel: &str, mode: CloseMode) -> Result<CloseChannelResponse, Status> {
     let request = CloseChannelRequest { channel_id: channel.to_owned(), mode: mode.into(), ..Default::default() };
     Ok(node.client().channel().close_channel(request).await?.into_inner())
 }
@@ -92,15 +92,15 @@ async fn claimed(cluster: &mut Cluster, channel_type: ChannelType, closer: usize
         close(cluster.bob(), &channel, CloseMode::Force).await.unwrap();
         cluster.nodes[0].restart().await;
     }
-    let closing = cluster.nodes[closer].channel_until("closing", &channel, |now| !now.closing_txid.is_empty()).await;
-    cluster.chain.await_mempool(&closing.closing_txid).await;
+    cluster.closing(&channel).await;
     cluster.bury(&channel).await;
     let payment = cluster.bob().payments().await.pop().expect("Bob paid");
     assert_eq!(payment.state(), PaymentState::Succeeded, "{payment:?}");
     assert_eq!(payment.preimage.len(), 64);
     let transactions = money::transactions_after(cluster, height).await;
     let after = money::wallet_sat(cluster.alice()).await + money::wallet_sat(cluster.bob()).await;
-    let anchors = unspent_anchors(cluster, &transactions, &closing.closing_txid).await;
+    let (commitment, _) = cluster.closed_by(&channel).await;
+    let anchors = unspent_anchors(cluster, &transactions, &commitment).await;
     assert_eq!(coins, after + money::fees(&transactions) + anchors, "every satoshi");
 }
 
@@ -151,9 +151,7 @@ async fn forced(cluster: &Cluster, channel_type: ChannelType, closer: usize) {
     held(cluster, &channel, 2).await;
     let closing = close(&cluster.nodes[closer], &channel, CloseMode::Force).await.unwrap();
     assert_ne!(closing.channel.unwrap().state(), ChannelState::Open);
-    let channel_now =
-        cluster.nodes[closer].channel_until("closing", &channel, |now| !now.closing_txid.is_empty()).await;
-    cluster.chain.await_mempool(&channel_now.closing_txid).await;
+    cluster.closing(&channel).await;
     cluster.mine(1).await;
     for node in &cluster.nodes {
         hold(node, &channel, false).await;
@@ -164,7 +162,8 @@ async fn forced(cluster: &Cluster, channel_type: ChannelType, closer: usize) {
     assert_eq!((invoice.state(), invoice.received_msat), (InvoiceState::Open, 0), "it was not paid");
     let transactions = money::transactions_after(cluster, height).await;
     let after = money::wallet_sat(alice).await + money::wallet_sat(bob).await;
-    let anchors = unspent_anchors(cluster, &transactions, &channel_now.closing_txid).await;
+    let (commitment, _) = cluster.closed_by(&channel).await;
+    let anchors = unspent_anchors(cluster, &transactions, &commitment).await;
     assert_eq!(before, after + money::fees(&transactions) + anchors, "every satoshi");
     for node in &cluster.nodes {
         assert!(node.balances().await.claimable_outputs.is_empty(), "{}", node.name);

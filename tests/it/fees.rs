@@ -43,7 +43,7 @@ async fn audit(node: &Daemon) -> Vec<ChannelAudit> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transactions_confirm_sooner() {
-    let cluster = Cluster::pair().await;
+    let mut cluster = Cluster::pair().await;
     let (alice, bob) = (cluster.alice(), cluster.bob());
     refusals(&cluster).await;
     replacement(&cluster).await;
@@ -57,7 +57,7 @@ async fn transactions_confirm_sooner() {
     cluster.mine(1).await;
 
     let channel = funding(&cluster).await;
-    closing(&cluster, &channel).await;
+    closing(&mut cluster, &channel).await;
 }
 
 async fn refusals(cluster: &Cluster) {
@@ -128,7 +128,9 @@ async fn funding(cluster: &Cluster) -> String {
 }
 
 /// The child of a commitment that was broadcast by force, made dearer.
-async fn closing(cluster: &Cluster, channel: &str) {
+async fn closing(cluster: &mut Cluster, channel: &str) {
+    // Who is told of the close closes, too; this is about one commitment.
+    cluster.nodes[1].kill();
     let alice = cluster.alice();
     let request =
         CloseChannelRequest { channel_id: channel.into(), mode: CloseMode::Force.into(), ..Default::default() };
@@ -152,7 +154,7 @@ async fn closing(cluster: &Cluster, channel: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_close_is_planned_and_a_channel_audited() {
-    let cluster = Cluster::pair().await;
+    let mut cluster = Cluster::pair().await;
     let (alice, bob) = (cluster.alice(), cluster.bob());
     let refused =
         |reply: Result<_, Status>| reason(&reply.map(|_: tonic::Response<PlanCloseResponse>| ()).unwrap_err());
@@ -196,6 +198,9 @@ async fn a_close_is_planned_and_a_channel_audited() {
     assert_eq!((htlc.kind(), htlc.amount_sat, htlc.uncertain), (PlannedOutputKind::OfferedHtlc, 30_000, true));
     assert_eq!(balance.spendable_height, planned.block_height + 1 + 6);
 
+    // Bob would close, too.
+    cluster.nodes[1].kill();
+    let alice = cluster.alice();
     let mode = CloseMode::Force.into();
     let request = CloseChannelRequest { channel_id: channel.clone(), mode, ..Default::default() };
     alice.client().channel().close_channel(request).await.unwrap();
@@ -218,4 +223,33 @@ async fn a_close_is_planned_and_a_channel_audited() {
     cluster.bury(&channel).await;
     let (after, expected) = (money::wallet_sat(alice).await, before + forced.net_sat);
     assert!(after.abs_diff(expected) < 2_000, "{expected} expected, {after} came");
+}
+
+/// Bob's commitment waits for a block with its child; Alice closes, too. Her package takes its place once she has it pay
+/// more: one parent with one child may replace another such pair.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dearer_package_takes_the_place_of_the_peers() {
+    let mut cluster = Cluster::pair().await;
+    let channel = cluster.open(Terms::default()).await;
+    let funding = cluster.alice().channel(&channel).await.funding_outpoint.unwrap();
+    cluster.nodes[0].kill();
+    crate::close::close(cluster.bob(), &channel, CloseMode::Force).await.unwrap();
+    let theirs = cluster.chain.await_spend(&funding.txid, funding.output_index).await;
+    cluster.nodes[1].kill();
+
+    cluster.nodes[0].restart().await;
+    let alice = cluster.alice();
+    crate::close::close(alice, &channel, CloseMode::Force).await.unwrap();
+    let ours = alice.channel_until("closing", &channel, |channel| !channel.closing_txid.is_empty()).await.closing_txid;
+    assert_ne!(ours, theirs);
+    let child = bump(alice, of(&ours, 8_000)).await.unwrap();
+    assert_eq!(child.kind(), BumpKind::Claim);
+    cluster.chain.await_mempool(&ours).await;
+    cluster.chain.await_mempool(&child.txid).await;
+    assert_eq!(cluster.chain.mempool().await.len(), 2, "what was replaced took its child along");
+    cluster.mine(1).await;
+    cluster.nodes[1].restart().await;
+    cluster.synced().await;
+    cluster.bury(&channel).await;
+    assert_eq!(cluster.closed_by(&channel).await, (ours, Some(0)));
 }

@@ -5,6 +5,7 @@ mod access;
 mod api;
 mod bad_input;
 mod breach;
+mod cells;
 mod clients;
 mod close;
 mod crash;

@@ -24,7 +24,7 @@ async fn channels_bear_reorgs() {
 }
 
 /// Takes the last `depth` blocks back and mines others in their place, one more; the block that was taken back.
-async fn replace(cluster: &Cluster, depth: u32) -> String {
+pub async fn replace(cluster: &Cluster, depth: u32) -> String {
     let height = cluster.chain.height().await;
     let first = cluster.chain.call("getblockhash", json!([height - depth + 1])).await;
     cluster.chain.call("invalidateblock", json!([first])).await;
@@ -86,16 +86,14 @@ fn funding_height(short_channel_id: &str) -> u32 {
 async fn under_a_close(cluster: &Cluster, channel: &str, mode: CloseMode) {
     let request = CloseChannelRequest { channel_id: channel.to_owned(), mode: mode.into(), ..Default::default() };
     cluster.bob().client().channel().close_channel(request).await.unwrap();
-    let closing = cluster.bob().channel_until("closing", channel, |channel| !channel.closing_txid.is_empty()).await;
-    let txid = closing.closing_txid;
-    cluster.chain.await_mempool(&txid).await;
+    cluster.closing(channel).await;
     cluster.mine(2).await;
     for node in &cluster.nodes {
         let state = node.channel(channel).await.state();
         assert!(matches!(state, ChannelState::Closing | ChannelState::Resolving), "{}: {state:?}", node.name);
     }
     replace(cluster, 2).await;
-    cluster.chain.await_mempool(&txid).await;
+    cluster.closing(channel).await;
     for node in &cluster.nodes {
         let state = node.channel(channel).await.state();
         assert!(!matches!(state, ChannelState::Open | ChannelState::Closed), "{}: {state:?}", node.name);
