@@ -1,8 +1,10 @@
 //! Closes that no matrix holds: one test for each thing that goes wrong beside the close itself.
 
 mod boundary;
+mod delay;
 mod fees;
 mod old;
+mod operator;
 mod package;
 mod peer;
 mod petty;
