@@ -19,18 +19,24 @@ fn tip_header(solo: &Solo, back: u32) -> NetworkMessage {
     NetworkMessage::Headers(vec![chain.entry(id).header])
 }
 
-/// Waits while answering pings, so that it is not silence that ends the connection.
+/// Answers the pings among these, so that it is not silence that ends the connection.
+fn answer(solo: &mut Solo, actions: &[Action]) -> Vec<Action> {
+    let mut answers = Vec::new();
+    for action in actions {
+        if let Action::Send(id, packet) = action
+            && let Ok(Message::Ping(nonce)) = wire::decode(&packet.command, &packet.payload)
+        {
+            answers.extend(solo.give(*id, NetworkMessage::Pong(nonce)));
+        }
+    }
+    answers
+}
+
 fn wait(solo: &mut Solo, span: Duration) -> Vec<Action> {
     let mut actions = Vec::new();
     for _ in 0..span.as_secs().div_ceil(60) {
         let due = solo.wait(Duration::from_secs(60));
-        for action in &due {
-            if let Action::Send(id, packet) = action
-                && let Ok(Message::Ping(nonce)) = wire::decode(&packet.command, &packet.payload)
-            {
-                actions.extend(solo.give(*id, NetworkMessage::Pong(nonce)));
-            }
-        }
+        actions.extend(answer(solo, &due));
         actions.extend(due);
     }
     actions
@@ -41,8 +47,10 @@ fn who_stays_behind_is_asked_once_more_and_then_sent_away() {
     for origin in [Origin::Automatic, Origin::BlockRelay] {
         let mut solo = Solo::new(41);
         solo.mine(5);
-        solo.join(PEER, origin);
-        solo.wait(A_SECOND);
+        let joined = solo.join(PEER, origin);
+        answer(&mut solo, &joined);
+        let more = solo.wait(A_SECOND);
+        answer(&mut solo, &more);
         solo.give(PEER, NetworkMessage::Headers(Vec::new()));
         let asked = wait(&mut solo, TWENTY_MINUTES + A_SECOND);
         assert!(names(&asked, PEER).contains(&"getheaders".to_owned()), "{asked:?}");
@@ -58,8 +66,10 @@ fn who_keeps_up_or_was_not_chosen_by_us_stays() {
     for origin in [Origin::Automatic, Origin::BlockRelay, Origin::Manual, Origin::Inbound] {
         let mut solo = Solo::new(42);
         solo.mine(5);
-        solo.join(PEER, origin);
-        solo.wait(A_SECOND);
+        let joined = solo.join(PEER, origin);
+        answer(&mut solo, &joined);
+        let more = solo.wait(A_SECOND);
+        answer(&mut solo, &more);
         if matches!(origin, Origin::Automatic | Origin::BlockRelay) {
             solo.give(PEER, tip_header(&solo, 0));
         } else {
