@@ -54,11 +54,30 @@ impl Added {
     }
 }
 
+/// Where a name of digits and dots leads, however short it is written: nobody need be asked for it.
+fn numeric(name: &str) -> Option<SocketAddr> {
+    let (host, port) = name.rsplit_once(':')?;
+    let port = port.parse().ok()?;
+    let parts = host.split('.').map(|part| part.parse::<u32>().ok()).collect::<Option<Vec<u32>>>()?;
+    // The last number fills what the others leave, as `inet_aton` has it.
+    let (last, first) = parts.split_last().filter(|(_, first)| first.len() < 4)?;
+    let left = 8 * (4 - first.len());
+    let mut bits = u64::from(*last);
+    for (place, part) in first.iter().enumerate() {
+        bits += u64::from(u8::try_from(*part).ok()?) << (24 - 8 * place);
+    }
+    let fits = u64::from(*last) >> left == 0;
+    let bits = u32::try_from(bits).ok().filter(|_| fits)?;
+    Some(SocketAddr::new(std::net::Ipv4Addr::from(bits).into(), port))
+}
+
 impl Network {
     /// Wants a connection to this node from now on.
     pub fn add(&self, name: &str) -> Result<(), AddNodeError> {
         let mut added = lock(&self.inner.added);
-        if added.iter().any(|node| node.name == name) {
+        let address = numeric(name);
+        let is_it = |node: &Added| node.name == name || (address.is_some() && numeric(&node.name) == address);
+        if added.iter().any(is_it) {
             return Err(AddNodeError::AlreadyAdded);
         }
         if added.len() >= MAX_ADDED {

@@ -4,11 +4,13 @@
 
 use std::str::FromStr;
 
+use bitcoin::bip32::{ChildNumber, Xpub};
 use bitcoin::hex::FromHex;
 use bitcoin::key::{TapTweak, XOnlyPublicKey};
 use bitcoin::{PublicKey, ScriptBuf};
 use miniscript::descriptor::checksum::desc_checksum;
-use miniscript::{Descriptor as Miniscript, DescriptorPublicKey};
+use miniscript::descriptor::{DefiniteDescriptorKey, DescriptorSecretKey, KeyMap};
+use miniscript::{Descriptor as Miniscript, DescriptorPublicKey, ForEachKey};
 use serde_json::Value;
 
 use super::argument;
@@ -100,8 +102,10 @@ impl Descriptor {
         })?;
         let single = descriptor.into_single_descriptors().map_err(|error| refused(error.to_string()))?;
         let count = single.len();
+        let text = public_text(body, &keys);
+        let text = format!("{text}#{}", checksum(&text));
         let shown = |descriptor: Miniscript<DescriptorPublicKey>| Self {
-            text: descriptor.to_string(),
+            text: text.clone(),
             form: if count == 1 && has_hardened_range(body) && !keys.is_empty() {
                 Form::Hardened(Secret(vec![body.to_owned()]))
             } else {
@@ -126,10 +130,10 @@ impl Descriptor {
         let others = [format!("pkh({key})"), format!("wpkh({key})"), format!("sh(wpkh({key}))")];
         if has_hardened_range(key) && !keys.is_empty() {
             let forms = [format!("pk({key})")].into_iter().chain(others).collect();
-            return Ok(Self::of(Form::Hardened(Secret(forms)), body, true));
+            return Ok(Self::of(Form::Hardened(Secret(forms)), &public_text(body, &keys), true));
         }
         all.extend(others.into_iter().filter_map(|text| Some(parse(text).ok()?.0)));
-        Ok(Self::of(Form::Keys(all), body, !keys.is_empty()))
+        Ok(Self::of(Form::Keys(all), &public_text(body, &keys), !keys.is_empty()))
     }
 
     /// Whether it stands for many scripts.
@@ -164,6 +168,56 @@ impl Descriptor {
         };
         all.iter().map(|descriptor| definite(descriptor, index)).collect()
     }
+}
+
+/// The descriptor with public keys where private ones were given, everything else as it was.
+fn public_text(body: &str, keys: &KeyMap) -> String {
+    let mut text = body.to_owned();
+    let mut replace = |private: String, public: String| text = text.replace(&private, &public);
+    for key in keys.values() {
+        match key {
+            DescriptorSecretKey::Single(single) => {
+                replace(single.key.to_wif(), single.key.public_key(secp256k1::SECP256K1).to_string());
+            }
+            DescriptorSecretKey::XPrv(extended) => {
+                let public = Xpub::from_priv(secp256k1::SECP256K1, &extended.xkey);
+                replace(extended.xkey.to_string(), public.to_string());
+            }
+            DescriptorSecretKey::MultiXPrv(extended) => {
+                let public = Xpub::from_priv(secp256k1::SECP256K1, &extended.xkey);
+                replace(extended.xkey.to_string(), public.to_string());
+            }
+        }
+    }
+    text
+}
+
+/// A key as Core shows it where it knows where it comes from: fingerprint, path and the key itself.
+fn key_with_origin(key: &DefiniteDescriptorKey, is_taproot: bool) -> Option<String> {
+    let public = key.derive_public_key(secp256k1::SECP256K1).ok()?;
+    let mut text = format!("[{}", key.master_fingerprint());
+    for step in key.full_derivation_path()?.into_iter() {
+        match step {
+            ChildNumber::Normal { index } => text.push_str(&format!("/{index}")),
+            ChildNumber::Hardened { index } => text.push_str(&format!("/{index}h")),
+        }
+    }
+    let shown = if is_taproot { XOnlyPublicKey::from(public.inner).to_string() } else { public.to_string() };
+    Some(format!("{text}]{shown}"))
+}
+
+/// The descriptor of one script as Core infers it.
+fn inferred(definite: &Miniscript<DefiniteDescriptorKey>) -> String {
+    let whole = definite.to_string();
+    let mut body = whole.split('#').next().unwrap_or_default().to_owned();
+    let is_taproot = matches!(definite, Miniscript::Tr(_));
+    definite.for_each_key(|key| {
+        if let Some(shown) = key_with_origin(key, is_taproot) {
+            body = body.replace(&key.to_string(), &shown);
+        }
+        true
+    });
+    format!("{body}#{}", checksum(&body))
 }
 
 /// Keys between blanks are none, and are named.
@@ -223,7 +277,7 @@ fn definite(descriptor: &Miniscript<DescriptorPublicKey>, index: u32) -> Result<
     }
     let definite = descriptor.at_derivation_index(index).map_err(|_| private())?;
     let derived = definite.derived_descriptor(secp256k1::SECP256K1).map_err(|_| private())?;
-    Ok((derived.script_pubkey(), definite.to_string()))
+    Ok((derived.script_pubkey(), inferred(&definite)))
 }
 
 /// The part before the checksum, once the checksum was found right.

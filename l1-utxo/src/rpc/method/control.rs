@@ -36,6 +36,13 @@ pub(super) const METHODS: &[Method] = &[
         run: |_, params| Box::pin(async move { echo(&params) }),
     },
     Method {
+        name: "echoipc",
+        category: "hidden",
+        arguments: &[required("arg", Kind::Text, "The string to echo")],
+        about: "Echo back the input argument. There is no other process here that it could pass through.",
+        run: |_, params| Box::pin(async move { Ok(params.text(0)?.into()) }),
+    },
+    Method {
         name: "echojson",
         category: "hidden",
         arguments: ECHO,

@@ -142,7 +142,9 @@ async fn generateblock(cx: &Context, params: Params) -> Result<Value, RpcError> 
     let submit = params.bool_or(2, true)?;
     let block = cx.run(move |ledger| assemble(ledger, &script, &listed)).await??;
     let tries = if cx.network == Network::Regtest { DEFAULT_MAX_TRIES } else { u64::MAX };
-    let solution = search(cx, block, tries).await;
+    // It was asked for on top of this tip: it is made even if another block comes meanwhile.
+    let stopping = cx.stopping();
+    let solution = solve(block, tries, cx.params(), move || *stopping.borrow()).await;
     let block = solution.block.ok_or_else(|| RpcError::new(code::MISC, "Failed to make block."))?;
     let hash = block.block_hash().to_string();
     if !submit {

@@ -50,7 +50,7 @@ fn pushed(bytes: &[u8], decode_sighash: bool) -> String {
         && let Ok(signature) = bitcoin::ecdsa::Signature::from_slice(bytes)
         && let Some((_, body)) = bytes.split_last()
     {
-        let name = signature.sighash_type.to_string().trim_start_matches("SIGHASH_").to_owned();
+        let name = signature.sighash_type.to_string().replace("SIGHASH_", "");
         return format!("{}[{name}]", hex::encode(body));
     }
     hex::encode(bytes)

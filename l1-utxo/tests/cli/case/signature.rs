@@ -206,6 +206,7 @@ pub(super) const SIGNATURES: &[Signature] = &[
         ],
     ),
     ("disconnectnode", "disconnectnode ( \"address\" nodeid )", &[("address", 't', false), ("nodeid", 'n', false)]),
+    ("echoipc", "echoipc \"arg\"", &[("arg", 't', true)]),
     (
         "estimaterawfee",
         "estimaterawfee conf_target ( threshold )",
@@ -327,6 +328,7 @@ pub(super) const HIDDEN: &[&str] = &[
     "addconnection",
     "addpeeraddress",
     "echo",
+    "echoipc",
     "echojson",
     "estimaterawfee",
     "generate",
