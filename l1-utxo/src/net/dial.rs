@@ -276,3 +276,21 @@ pub(super) async fn seek(inner: Arc<Inner>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_addresses_are_the_long_ones() {
+        let whole = numeric("127.0.0.1:18444");
+        assert!(whole.is_some());
+        for short in ["127.1:18444", "127.0.1:18444", "2130706433:18444"] {
+            assert_eq!(numeric(short), whole, "{short}");
+        }
+        for other in ["localhost:1", "127.1", "127.1:x", "1.2.3.4.5:1", "256.1:1", "1.2.3.256:1", "4294967296:1", ":1"]
+        {
+            assert_eq!(numeric(other), None, "{other}");
+        }
+    }
+}

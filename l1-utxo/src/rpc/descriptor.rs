@@ -433,6 +433,16 @@ mod tests {
         let single = only(&format!("wpkh({PRIVATE}/0'/7h)"));
         assert_eq!(ranged.expand(7).unwrap()[0].0, single.expand(0).unwrap()[0].0);
         assert_eq!(only(&format!("combo({PRIVATE}/*')")).expand(3).unwrap().len(), 4);
+        // Shown without secrets, and as it was typed; what it stands for with origin and key.
+        assert!(ranged.text.starts_with(&format!("wpkh({PUBLIC}/0'/*h)#")), "{}", ranged.text);
+        let inferred = &only(&format!("pkh({PRIVATE}/0h/0h/*)")).expand(0).unwrap()[0].1;
+        let key = "026dbd8b2315f296d36e6b6920b1579ca75569464875c7ebe869b536a7d9503c8c";
+        assert_eq!(*inferred, format!("pkh([0c5f9a1e/0h/0h/0]{key})#rthll0rg"));
+        let both = Descriptor::parse(&format!("wpkh({PRIVATE}/<0;1>/*)"), false).unwrap();
+        assert_eq!(both.len(), 2);
+        assert_eq!(both[1].expand(5).unwrap()[0].0, only(&format!("wpkh({PUBLIC}/1/5)")).expand(0).unwrap()[0].0);
+        let blanks = Descriptor::parse("wsh(multi(1, 02,03))", false).unwrap_err().message;
+        assert_eq!(blanks, "Multi: Key ' 02' is invalid due to whitespace");
         for path in ["*h", "0h/*", "0'"] {
             for form in [format!("wpkh({PUBLIC}/{path})"), format!("combo({PUBLIC}/{path})")] {
                 // Whether it is refused at once or later: it must not panic.

@@ -208,8 +208,6 @@ impl Machine {
     /// Blocks came or went, in this order.
     pub fn chain_changed(&mut self, news: Vec<ChainNews>, host: &mut dyn Host) {
         let is_initial_download = host.is_initial_download();
-        // As in Core the newest block is one that came on top of what was there, so that what a reorg returned is served on.
-        let extends = !news.iter().any(|item| matches!(item, ChainNews::Disconnected));
         for item in news {
             match item {
                 ChainNews::Connected(block) => {
@@ -217,9 +215,7 @@ impl Machine {
                     if !is_initial_download {
                         self.transactions.block_connected(&block);
                     }
-                    if extends {
-                        self.recent_block = Some(Recent::new(block));
-                    }
+                    self.recent_block = Some(Recent::new(block));
                 }
                 ChainNews::Disconnected => self.transactions.block_disconnected(),
                 // Not all peers have seen them: some were on the other branch.
@@ -241,6 +237,12 @@ impl Machine {
     /// A transaction of the mempool is wanted to be announced again, whoever brought it.
     pub fn announce(&mut self, txid: Txid, wtxid: Wtxid) {
         self.announce_transaction(txid, wtxid);
+    }
+
+    /// Does what is to be done within `delta` from now on (RPC `mockscheduler`).
+    pub fn hurry(&mut self, delta: std::time::Duration, host: &mut dyn Host) {
+        self.transactions.hurry(self.now, delta);
+        self.tick(host);
     }
 
     /// Sends a ping to every peer, to see who is there (RPC `ping`).

@@ -162,3 +162,25 @@ fn witnesses_are_checked() {
 fn fees_are_rounded_up() {
     assert_eq!([fee_at(100, 110), fee_at(100, 101), fee_at(100, 0), fee_at(1, 1)], [11, 11, 0, 1]);
 }
+
+/// What the owner of a node sets holds in place of the defaults.
+#[test]
+fn the_owner_sets_the_limits() {
+    let key = PushBytesBuf::try_from([&[2u8][..], &[5; 32]].concat()).unwrap();
+    let multisig = Builder::new().push_int(1).push_slice(key).push_int(1).push_opcode(OP_CHECKMULTISIG).into_script();
+    let data = TxOut { value: Amount::ZERO, script_pubkey: ScriptBuf::new_op_return(push(20)) };
+    let dust = TxOut { value: Amount::from_sat(100), script_pubkey: p2wsh() };
+    let default = Policy::default();
+    let rows = [
+        (vec![pay(multisig.clone())], default, Ok(())),
+        (vec![pay(multisig)], Policy { permits_bare_multisig: false, ..default }, Err(Rejection::BareMultisig)),
+        (vec![data.clone()], Policy { data_carrier_bytes: data.script_pubkey.len(), ..default }, Ok(())),
+        (vec![data.clone()], Policy { data_carrier_bytes: 0, ..default }, Err(Rejection::DataCarrier)),
+        (vec![dust.clone(), dust.clone()], default, Err(Rejection::Dust)),
+        (vec![dust.clone(), dust.clone()], Policy { dust_feerate: 0, ..default }, Ok(())),
+        (vec![pay(p2wsh()), pay(p2wsh())], Policy { dust_feerate: 100_000_000, ..default }, Err(Rejection::Dust)),
+    ];
+    for (outputs, policy, verdict) in rows {
+        assert_eq!(check_outputs(&outputs, &policy), verdict, "{outputs:?}");
+    }
+}

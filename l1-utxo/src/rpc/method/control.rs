@@ -92,8 +92,8 @@ pub(super) const METHODS: &[Method] = &[
             Kind::Number,
             "Number of seconds to forward the scheduler into the future",
         )],
-        about: "Nothing is scheduled here: it has no effect.",
-        run: |cx, params| Box::pin(async move { mockscheduler(cx, &params) }),
+        about: "Bump the scheduler into the future (-regtest only): what waits to be announced again is announced now.",
+        run: |cx, params| Box::pin(mockscheduler(cx, params)),
     },
     Method {
         name: "setmocktime",
@@ -175,7 +175,7 @@ fn logging(params: &Params) -> Result<Value, RpcError> {
     Ok(Value::Object(CATEGORIES.iter().map(|name| ((*name).to_owned(), false.into())).collect()))
 }
 
-fn mockscheduler(cx: &Context, params: &Params) -> Result<Value, RpcError> {
+async fn mockscheduler(cx: &Context, params: Params) -> Result<Value, RpcError> {
     if !cx.params().is_mockable {
         return Err(RpcError::new(code::MISC, "mockscheduler is for regression testing (-regtest mode) only"));
     }
@@ -183,6 +183,8 @@ fn mockscheduler(cx: &Context, params: &Params) -> Result<Value, RpcError> {
     if delta <= 0 || delta > 3_600 {
         return Err(RpcError::new(code::MISC, "delta_time must be between 1 and 3600 seconds (1 hr)"));
     }
+    let delta = std::time::Duration::from_secs(delta.unsigned_abs());
+    cx.run(move |ledger| ledger.with_network(|machine, ledger| machine.hurry(delta, ledger))).await?;
     Ok(Value::Null)
 }
 

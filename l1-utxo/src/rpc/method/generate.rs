@@ -85,7 +85,7 @@ fn descriptor_script(text: &str) -> Result<ScriptBuf, RpcError> {
     let refused = |message: String| RpcError::new(code::INVALID_ADDRESS_OR_KEY, message);
     let descriptors = Descriptor::parse(text, false)?;
     let [descriptor] = descriptors.as_slice() else {
-        return Err(refused("Multipath descriptor not accepted".into()));
+        return Err(RpcError::new(code::INVALID_PARAMETER, "Multipath descriptor not accepted"));
     };
     if descriptor.is_range() {
         let message = "Ranged descriptor not accepted. Maybe pass through deriveaddresses first?";
@@ -136,8 +136,7 @@ fn refused(error: MineError) -> RpcError {
 }
 
 async fn generateblock(cx: &Context, params: Params) -> Result<Value, RpcError> {
-    let script = output_script(params.text(0)?)
-        .ok_or_else(|| RpcError::new(code::INVALID_ADDRESS_OR_KEY, "Error: Invalid address or descriptor"))?;
+    let script = output_script(params.text(0)?)?;
     let listed = params.list(1)?.to_vec();
     let submit = params.bool_or(2, true)?;
     let block = cx.run(move |ledger| assemble(ledger, &script, &listed)).await??;
@@ -155,8 +154,12 @@ async fn generateblock(cx: &Context, params: Params) -> Result<Value, RpcError> 
 }
 
 /// A descriptor, or an address.
-fn output_script(text: &str) -> Option<ScriptBuf> {
-    descriptor_script(text).ok().or_else(|| decode_address(text).ok())
+fn output_script(text: &str) -> Result<ScriptBuf, RpcError> {
+    if Descriptor::parse(text, false).is_ok() {
+        return descriptor_script(text);
+    }
+    let none = |_| RpcError::new(code::INVALID_ADDRESS_OR_KEY, "Error: Invalid address or descriptor");
+    decode_address(text).map_err(none)
 }
 
 fn assemble(ledger: &mut Ledger, script: &ScriptBuf, listed: &[Value]) -> Result<Block, RpcError> {

@@ -165,6 +165,10 @@ mod tests {
             "-255 -127 OP_CHECKLOCKTIMEVERIFY OP_CHECKSEQUENCEVERIFY OP_NOP4 OP_CHECKSIGADD"
         );
         assert_eq!(asm("6a0501020304059c"), "OP_RETURN 0102030405 OP_NUMEQUAL");
+        // A signature of NONE|ANYONECANPAY, where signatures are looked for.
+        let signature = "3006020101020101";
+        let script = ScriptBuf::from_hex(&format!("09{signature}82")).unwrap();
+        assert_eq!(super::asm(&script, true), format!("{signature}[NONE|ANYONECANPAY]"));
         assert_eq!(asm("ba61acff"), "OP_CHECKSIGADD OP_NOP OP_CHECKSIG OP_INVALIDOPCODE");
     }
 

@@ -72,6 +72,8 @@ pub(super) struct Transactions {
     /// Our own that nobody has fetched yet.
     pub(super) unbroadcast: BTreeMap<Txid, Wtxid>,
     next_rebroadcast: Option<Time>,
+    /// What a reorganisation brought back: it was public before, so that nobody learns when it came.
+    returned: BTreeSet<Wtxid>,
     next_inbound_inv: Time,
 }
 
@@ -90,6 +92,7 @@ impl Transactions {
             wtxid_peers: BTreeSet::new(),
             unbroadcast: BTreeMap::new(),
             next_rebroadcast: None,
+            returned: BTreeSet::new(),
             next_inbound_inv: Time::default(),
         }
     }
@@ -151,6 +154,13 @@ impl Transactions {
             || self.confirmed.contains(&key)
             || self.rejected.contains(&key)
             || find(mempool, name).is_some()
+    }
+
+    /// What is to be done within this time is due now (RPC `mockscheduler`).
+    pub(super) fn hurry(&mut self, now: Time, delta: Duration) {
+        if self.next_rebroadcast.is_none_or(|next| next <= now + delta) {
+            self.next_rebroadcast = Some(Time::default());
+        }
     }
 
     /// Our own transactions that nobody fetched are announced again every ten to fifteen minutes.
@@ -247,7 +257,9 @@ impl Machine {
 
     /// Transactions that a reorganisation brought back into the mempool.
     pub(super) fn announce_returned(&mut self, txids: &[Txid], mempool: &Mempool) {
+        self.transactions.returned.retain(|wtxid| mempool.entry_by_wtxid(wtxid).is_some());
         for entry in txids.iter().filter_map(|txid| mempool.entry(txid)) {
+            self.transactions.returned.insert(entry.wtxid);
             self.announce_transaction(entry.txid, entry.wtxid);
         }
     }
@@ -608,7 +620,10 @@ impl Machine {
     /// A transaction that the peer may know we have: announced, or confirmed just now. Others would tell when it came.
     pub(super) fn find_for_peer(&self, peer: &Peer, item: &Inventory, host: &dyn Host) -> Option<Arc<Transaction>> {
         let name = name_of(item)?;
-        let entry = find(host.mempool(), &name).filter(|entry| !peer.relay.to_send.contains(&entry.wtxid));
+        let is_told = |entry: &&Entry| {
+            !peer.relay.to_send.contains(&entry.wtxid) || self.transactions.returned.contains(&entry.wtxid)
+        };
+        let entry = find(host.mempool(), &name).filter(is_told);
         if let Some(entry) = entry {
             return Some(Arc::clone(&entry.transaction));
         }

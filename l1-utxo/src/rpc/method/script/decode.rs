@@ -3,13 +3,15 @@
 use bitcoin::hashes::Hash;
 use bitcoin::hex::FromHex;
 use bitcoin::script::Instruction;
-use bitcoin::{PubkeyHash, Script, ScriptBuf, WPubkeyHash};
+use bitcoin::{PubkeyHash, PublicKey, Script, ScriptBuf, WPubkeyHash};
+use miniscript::{Miniscript, Segwitv0};
 use serde_json::Value;
 
 use super::Method;
 use crate::chain::is_unspendable;
 use crate::mempool::policy::output::{OutputType, classify};
 use crate::rpc::argument::{Kind, Params, required};
+use crate::rpc::descriptor::checksum;
 use crate::rpc::dialect::{RpcError, code};
 use crate::rpc::method::rawtransaction::has_valid_ops;
 use crate::rpc::render;
@@ -43,12 +45,23 @@ fn decodescript(params: &Params) -> Result<Value, RpcError> {
         let Value::Object(mut segwit) = render::script_pubkey(&program) else {
             return Err(RpcError::new(code::INTERNAL, "a script is shown as an object"));
         };
+        if let Some(descriptor) = inferred(&script).filter(|_| program.is_p2wsh()) {
+            segwit.insert("desc".into(), descriptor.into());
+        }
         if let Some(address) = render::address(&program.to_p2sh()) {
             segwit.insert("p2sh-segwit".into(), address.into());
         }
         object.insert("segwit".into(), Value::Object(segwit));
     }
     Ok(Value::Object(object))
+}
+
+/// The descriptor of a witness script that is miniscript, and sane.
+fn inferred(script: &Script) -> Option<String> {
+    let parsed = Miniscript::<PublicKey, Segwitv0>::parse(script).ok()?;
+    let body = format!("wsh({parsed})");
+    // Keys that are known by their hash only have no descriptor.
+    (!body.contains("expr_raw")).then(|| format!("{body}#{}", checksum(&body)))
 }
 
 /// Whether it makes sense as a redeem script.
