@@ -80,7 +80,7 @@ impl Default for LedgerOptions {
     fn default() -> Self {
         Self {
             // A flush takes about as much again for its batch, and the database until it has written a table.
-            coins_cache: 12 << 20,
+            coins_cache: 10 << 20,
             signature_cache: 8 << 20,
             flush_interval: Duration::from_secs(30),
             store: StoreOptions::default(),

@@ -134,11 +134,20 @@ impl Handle {
         &self,
         work: impl FnOnce(&mut Ledger) -> T + Send + 'static,
     ) -> Result<T, Stopped> {
+        self.hand(work).await?.await.map_err(|_| Stopped)
+    }
+
+    /// Hands `work` to the validation thread: it is done in its turn, whether or not its outcome is waited for. The outcome
+    /// is an error if the thread is gone.
+    pub async fn hand<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Ledger) -> T + Send + 'static,
+    ) -> Result<oneshot::Receiver<T>, Stopped> {
         let (reply, answer) = oneshot::channel();
         // A caller that has gone away no longer wants the answer; the work is done all the same.
         let work = Box::new(move |ledger: &mut Ledger| drop(reply.send(work(ledger))));
         self.mailbox.send(work).await.map_err(|_| Stopped)?;
-        answer.await.map_err(|_| Stopped)
+        Ok(answer)
     }
 
     /// The node's clock.

@@ -39,7 +39,7 @@ enum End {
 /// A message on its way to the machine, with its share of the peer's buffer.
 struct Waiting {
     message: Message,
-    _room: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
 }
 
 /// Registers a connection; what is to be sent waits until it is known how the other side speaks.
@@ -141,7 +141,7 @@ async fn read_all(peer: &Peer, mut reader: Reader, messages: mpsc::Sender<Waitin
         match wire::decode(command, &incoming.payload) {
             Ok(message) => {
                 drop(incoming);
-                if messages.send(Waiting { message, _room: place }).await.is_err() {
+                if messages.send(Waiting { message, room: place }).await.is_err() {
                     return Ok(());
                 }
             }
@@ -150,20 +150,22 @@ async fn read_all(peer: &Peer, mut reader: Reader, messages: mpsc::Sender<Waitin
     }
 }
 
-/// Hands messages to the machine, one at a time and in order; none while the peer does not read what we send.
+/// Hands messages to the machine, in order; none while the peer does not read what we send. The next one is handed in while
+/// one is processed, so that the validation thread has it at once: it waits for no task to wake in between.
 async fn feed(inner: &Inner, peer: &Peer, mut waiting: mpsc::Receiver<Waiting>) -> Result<(), End> {
     let id = peer.id;
-    while let Some(Waiting { message, _room }) = waiting.recv().await {
+    let mut before = None;
+    while let Some(Waiting { message, room }) = waiting.recv().await {
         while peer.is_full() {
             peer.drained.notified().await;
         }
-        if message == Message::GetAddr {
-            inner.tell_addresses().await?;
-        }
         let hand = move |ledger: &mut Ledger| {
             ledger.with_network(|machine, ledger| machine.received(id, message, ledger));
+            drop(room);
         };
-        inner.node.run(hand).await?;
+        if let Some(before) = before.replace(inner.node.hand(hand).await?) {
+            before.await.map_err(|_| Stopped)?;
+        }
     }
     Ok(())
 }
