@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use hyper_util::rt::TokioIo;
 use prost::Message;
 use prost::bytes::{Buf, BufMut};
 use proto::v1::*;
@@ -10,9 +9,7 @@ use tests::refusal::{field, reason};
 use tests::wait::soon;
 use tests::{Cluster, Daemon};
 use tokio::io::AsyncWriteExt;
-use tokio::net::UnixStream;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::transport::{Endpoint, Uri};
 use tonic::{Code, Request, Status};
 use wallet_cli::client::{Client, Target};
 
@@ -53,7 +50,7 @@ pub async fn arguments(cluster: &Cluster, channel: &str) {
 }
 
 /// The services of the contract.
-fn services() -> Vec<prost_types::ServiceDescriptorProto> {
+pub fn services() -> Vec<prost_types::ServiceDescriptorProto> {
     let set = prost_types::FileDescriptorSet::decode(proto::FILE_DESCRIPTOR_SET).unwrap();
     let files = set.file.into_iter().filter(|file| file.package() == "channeld.v1");
     files.flat_map(|file| file.service).collect()
@@ -66,17 +63,12 @@ fn methods() -> Vec<String> {
 
 /// Bytes that are no message, to every method.
 pub async fn undecodable(cluster: &Cluster) {
-    let socket = cluster.bob().presence().unix_socket.clone().unwrap();
-    let connect = tower::service_fn(move |_: Uri| {
-        let socket = socket.clone();
-        async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
-    });
-    let channel = Endpoint::from_static("http://node").connect_with_connector(connect).await.unwrap();
+    let link = cluster.bob().client().link();
     for service in services() {
         for method in &service.method {
             let path = format!("/channeld.v1.{}/{}", service.name(), method.name());
             for garbage in [&[0xff; 40][..], &[0x0a, 0x7f, 1], &[0x0f]] {
-                let mut grpc = tonic::client::Grpc::new(channel.clone());
+                let mut grpc = tonic::client::Grpc::new(link.clone());
                 grpc.ready().await.unwrap();
                 let request = Request::new(tokio_stream::iter([garbage.to_vec()]));
                 let answers = grpc.streaming(request, path.parse().unwrap(), RawCodec).await;
@@ -96,7 +88,7 @@ pub async fn undecodable(cluster: &Cluster) {
 
 /// Bytes as they are.
 #[derive(Clone, Copy)]
-struct RawCodec;
+pub struct RawCodec;
 
 impl Codec for RawCodec {
     type Encode = Vec<u8>;

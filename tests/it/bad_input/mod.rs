@@ -1,8 +1,11 @@
 //! What nobody should send: the process stays up, nothing changes, and whoever can be told why is told.
 
 mod client;
+mod field;
 mod peer;
 mod process;
+mod token;
+mod vanish;
 
 use std::time::Duration;
 
@@ -23,8 +26,13 @@ async fn bad_input_changes_nothing() {
     assert_unchanged(&cluster, &channel, &before).await;
     client::undecodable(&cluster).await;
     assert_unchanged(&cluster, &channel, &before).await;
-    client::strangers(&cluster).await;
+    field::edges(&cluster).await;
     assert_unchanged(&cluster, &channel, &before).await;
+    client::strangers(&cluster).await;
+    token::every_method(&cluster).await;
+    assert_unchanged(&cluster, &channel, &before).await;
+    vanish::in_mid_stream(&cluster, &channel).await;
+    let before = standing(cluster.bob(), &channel).await;
     process::second_processes(&mut cluster).await;
     assert_unchanged(&cluster, &channel, &before).await;
     cluster.usable(&channel).await;
