@@ -48,6 +48,25 @@ enum Form {
     Hardened(Secret),
 }
 
+/// The descriptor of one script, not written out before somebody asks.
+#[derive(Debug, Clone)]
+pub enum Name {
+    /// As it is shown.
+    Text(String),
+    /// With keys, whose origins are told.
+    Definite(Box<Miniscript<DefiniteDescriptorKey>>),
+}
+
+impl Name {
+    /// As Core infers it.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Definite(definite) => inferred(definite),
+        }
+    }
+}
+
 /// Descriptors with private keys in them. It is never printed.
 #[derive(Clone)]
 struct Secret(Vec<String>);
@@ -151,10 +170,10 @@ impl Descriptor {
     }
 
     /// Its scripts at a place of its range, each with the descriptor of it alone.
-    pub fn expand(&self, index: u32) -> Result<Vec<(ScriptBuf, String)>, RpcError> {
+    pub fn expand(&self, index: u32) -> Result<Vec<(ScriptBuf, Name)>, RpcError> {
         let all = match &self.form {
             Form::Script(script) | Form::OutputKey(script) => {
-                return Ok(vec![(script.clone(), render::descriptor(script))]);
+                return Ok(vec![(script.clone(), Name::Text(render::descriptor(script)))]);
             }
             Form::Keys(all) => all,
             Form::Hardened(Secret(forms)) => {
@@ -270,14 +289,14 @@ fn single_paths(body: &str) -> Result<Vec<String>, RpcError> {
 }
 
 /// The script at a place of a range, and the descriptor of it alone.
-fn definite(descriptor: &Miniscript<DescriptorPublicKey>, index: u32) -> Result<(ScriptBuf, String), RpcError> {
+fn definite(descriptor: &Miniscript<DescriptorPublicKey>, index: u32) -> Result<(ScriptBuf, Name), RpcError> {
     let private = || refused("Cannot derive script without private keys");
     if !is_derivable(descriptor) {
         return Err(private());
     }
     let definite = descriptor.at_derivation_index(index).map_err(|_| private())?;
     let derived = definite.derived_descriptor(secp256k1::SECP256K1).map_err(|_| private())?;
-    Ok((derived.script_pubkey(), inferred(&definite)))
+    Ok((derived.script_pubkey(), Name::Definite(Box::new(definite))))
 }
 
 /// The part before the checksum, once the checksum was found right.
@@ -383,7 +402,7 @@ fn add_keys_of(body: &str, wanted: (u32, u32), keys: &mut Keystore) -> Result<()
 }
 
 /// The scripts of a scan object: a descriptor, or an object with one and its range (Core: `EvalDescriptorStringOrObject`).
-pub fn scripts_of(object: &Value) -> Result<Vec<(ScriptBuf, String)>, RpcError> {
+pub fn scripts_of(object: &Value) -> Result<Vec<(ScriptBuf, Name)>, RpcError> {
     let (text, wanted) = scan_object(object)?;
     let mut scripts = Vec::new();
     for descriptor in Descriptor::parse(text, false)? {
@@ -437,7 +456,7 @@ mod tests {
         assert!(ranged.text.starts_with(&format!("wpkh({PUBLIC}/0'/*h)#")), "{}", ranged.text);
         let inferred = &only(&format!("pkh({PRIVATE}/0h/0h/*)")).expand(0).unwrap()[0].1;
         let key = "026dbd8b2315f296d36e6b6920b1579ca75569464875c7ebe869b536a7d9503c8c";
-        assert_eq!(*inferred, format!("pkh([0c5f9a1e/0h/0h/0]{key})#rthll0rg"));
+        assert_eq!(inferred.text(), format!("pkh([0c5f9a1e/0h/0h/0]{key})#rthll0rg"));
         let both = Descriptor::parse(&format!("wpkh({PRIVATE}/<0;1>/*)"), false).unwrap();
         assert_eq!(both.len(), 2);
         assert_eq!(both[1].expand(5).unwrap()[0].0, only(&format!("wpkh({PUBLIC}/1/5)")).expand(0).unwrap()[0].0);

@@ -105,7 +105,7 @@ pub(super) fn check_key(place: Place, key: &[u8]) -> Result<(), String> {
         (Place::Input, kind::IN_TAP_LEAF_SCRIPT) if key.len() < 34 => {
             fails("Input Taproot leaf script key is not at least 34 bytes")
         }
-        (Place::Input, kind::IN_TAP_LEAF_SCRIPT) if (key.len() - 2) % 32 != 0 => {
+        (Place::Input, kind::IN_TAP_LEAF_SCRIPT) if !(key.len() - 2).is_multiple_of(32) => {
             fails("Input Taproot leaf script key's control block size is not valid")
         }
         (Place::Input, kind::IN_MUSIG2_PUB_NONCE) if !matches!(key.len(), 67 | 99) => {
@@ -182,7 +182,7 @@ fn check_global(kind: u8, value: &[u8]) -> Result<(), String> {
 
 /// A fingerprint and a path.
 fn origin(value: &[u8]) -> Result<(), String> {
-    if value.is_empty() || value.len() % 4 != 0 {
+    if value.is_empty() || !value.len().is_multiple_of(4) {
         return Err("Invalid length for HD key path".into());
     }
     Ok(())

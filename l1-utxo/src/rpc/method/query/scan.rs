@@ -11,7 +11,7 @@ use super::Method;
 use crate::chain::Coin;
 use crate::driver::Tip;
 use crate::rpc::argument::{Kind, Params, optional, required};
-use crate::rpc::descriptor;
+use crate::rpc::descriptor::{self, Name};
 use crate::rpc::dialect::{RpcError, code};
 use crate::rpc::{Context, render};
 use crate::store::{CoinsSnapshot, StoreError};
@@ -84,7 +84,7 @@ async fn start(cx: &Context, params: &Params) -> Result<Value, RpcError> {
     if !params.has(1) {
         return Err(RpcError::new(code::MISC, "scanobjects argument is required for the start action"));
     }
-    let mut needles: BTreeMap<ScriptBuf, String> = BTreeMap::new();
+    let mut needles: BTreeMap<ScriptBuf, Name> = BTreeMap::new();
     for object in params.list(1)? {
         for (script, name) in descriptor::scripts_of(object)? {
             needles.entry(script).or_insert(name);
@@ -135,12 +135,7 @@ fn search(
     Ok(found)
 }
 
-async fn describe(
-    cx: &Context,
-    tip: Tip,
-    found: Found,
-    names: &BTreeMap<ScriptBuf, String>,
-) -> Result<Value, RpcError> {
+async fn describe(cx: &Context, tip: Tip, found: Found, names: &BTreeMap<ScriptBuf, Name>) -> Result<Value, RpcError> {
     let heights: Vec<u32> = found.coins.values().map(|coin| coin.height).collect();
     let hashes = cx
         .run(move |ledger| {
@@ -155,7 +150,7 @@ async fn describe(
             "txid": outpoint.txid.to_string(),
             "vout": outpoint.vout,
             "scriptPubKey": coin.output.script_pubkey.to_hex_string(),
-            "desc": names.get(&coin.output.script_pubkey),
+            "desc": names.get(&coin.output.script_pubkey).map(Name::text),
             "amount": render::amount(coin.output.value.to_sat()),
             "coinbase": coin.is_coinbase,
             "height": coin.height,
