@@ -269,17 +269,30 @@ impl Funded {
             let range = FeeRange { min_fee_satoshis: fee, max_fee_satoshis: fee };
             return ClosingFees { ideal: fee, range };
         }
-        let weight = ClosingTransaction::expected_weight(&self.script_of(opener), &self.script_of(opener.other()));
+        let parameters = &self.commitments.parameters;
+        let (own_dust, their_dust) = (parameters.local.dust_limit, parameters.remote.dust_limit);
         let balance = self.opener_balance();
-        let floor = FeeratePerKw::FLOOR.fee_ceil(weight).min(balance);
+        let weight = self.closing_weight(own_dust);
+        let least = FeeratePerKw::FLOOR.fee_ceil(weight).min(balance);
+        // As the peer reckons it: rounded down, and without what is dust for one of us. Core Lightning pays no more than that
+        // where the feerate is at its floor.
+        let floor = FeeratePerKw::FLOOR.fee_floor(self.closing_weight(own_dust.max(their_dust))).min(balance);
         let feerate = self.shutdown.feerate.unwrap_or(cx.close_feerate);
-        let ideal = feerate.fee_ceil(weight).clamp(floor, balance);
+        let ideal = feerate.fee_ceil(weight).clamp(least, balance);
         // Who does not pay has no reason for a maximum (BOLT 2); who pays leaves the other side some room.
         let max = match opener {
             Side::Local => Amount::from_sat(ideal.to_sat().saturating_add(ideal.to_sat() / 2)).min(balance),
             Side::Remote => balance,
         };
         ClosingFees { ideal, range: FeeRange { min_fee_satoshis: floor, max_fee_satoshis: max } }
+    }
+
+    /// The weight of a closing transaction that has the outputs worth this much.
+    fn closing_weight(&self, least: Amount) -> u64 {
+        let tally = self.commitments.tally(View::LocalCurrent);
+        let sides = [Side::Local, Side::Remote].into_iter();
+        let there = sides.filter(|side| tally.balance(*side).to_amount_floor() >= least);
+        ClosingTransaction::expected_weight(&there.map(|side| self.script_of(side)).collect::<Vec<_>>())
     }
 
     /// The closing transaction as we see it; where one side leaves its own output out, without that.

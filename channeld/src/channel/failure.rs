@@ -116,6 +116,9 @@ impl Channel {
             State::Funded(funded) if funded.phase != Phase::AwaitingFundingSigned => {
                 if !told {
                     decision.send(error);
+                } else if matches!(funded.phase, Phase::Failed { .. }) {
+                    // The peer knows by now: our own error is not said again.
+                    decision.change(Change::Phase(Phase::Failed { failure }));
                 }
             }
             _ => {

@@ -5,7 +5,7 @@ use subtle::ConstantTimeEq;
 
 use super::port::{AbandonReason, Context, Effect, Notice, OutgoingFailure, SessionFeatures};
 use super::state::{Change, Channel, Funded, Phase, State};
-use super::{Decision, Error, Violation};
+use super::{Decision, Error, Failure, Violation};
 use crate::commitment::{self, Commitments, LastSent, Side, Stage, View};
 use crate::keys::PerCommitmentSecret;
 use crate::units::CommitmentNumber;
@@ -35,8 +35,11 @@ impl Channel {
         };
         decision.change(Change::Connected { features, reestablished: false });
         match &funded.phase {
-            // BOLT 2: a failed channel retransmits its error and ignores everything else.
-            Phase::Failed { .. } | Phase::Spent { .. } => decision.send(self.standing_error(funded)),
+            // BOLT 2: a failed channel retransmits its error and ignores everything else. A peer that has said one itself, or
+            // sees on the chain what became of the channel, needs none: Core Lightning hangs up on an error about a channel
+            // that is over, each time, and no other channel with it would be of use.
+            Phase::Failed { failure: Failure::PeerError { .. } } | Phase::Spent { .. } => {}
+            Phase::Failed { .. } => decision.send(self.standing_error(funded)),
             Phase::AwaitingFundingSigned => {}
             Phase::Open | Phase::MutuallyClosed { .. } | Phase::Stale => {
                 if funded.misses_transfers(&features) {

@@ -79,10 +79,10 @@ impl ClosingTransaction {
         Ok(ClosingTransaction { transaction })
     }
 
-    /// The weight of a close to these scripts with both outputs, signatures of 72 bytes: what a fee is reckoned from.
-    pub fn expected_weight(opener_script: &ScriptBuf, accepter_script: &ScriptBuf) -> u64 {
+    /// The weight of a close with outputs to these scripts, signatures of 72 bytes: what a fee is reckoned from.
+    pub fn expected_weight(scripts: &[ScriptBuf]) -> u64 {
         // version, counts, lock time 10; input 41; outputs 8 + length + script; marker, flag 2; witness 1 + 1 + 73 + 73 + 72.
-        let outputs = 2 * 9 + opener_script.len() + accepter_script.len();
+        let outputs: usize = scripts.iter().map(|script| 9 + script.len()).sum();
         4 * (10 + 41 + outputs as u64) + 2 + 220
     }
 

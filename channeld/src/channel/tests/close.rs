@@ -77,6 +77,27 @@ fn a_balance_below_dust_has_no_output() {
     assert_eq!(closed_with(&mut pair.a).output.len(), 1);
 }
 
+/// What Core Lightning says as opener at the lowest feerate, where the other side has nothing: the least fee is the most, for
+/// one output and rounded down.
+#[test]
+fn the_least_fee_is_for_outputs_that_are_there() {
+    let taproot = |seed: u8| ScriptBuf::from_bytes([&[0x51, 32][..], &[seed; 32]].concat());
+    for (push, fee) in [(0, 151), (300_000, 151), (500_000_000, 194)] {
+        let mut pair = Pair::open_with(CommitmentFormat::Anchors, push, [Policy::default(), Policy::default()]);
+        pair.b.command(Command::Shutdown { script: Some(taproot(2)), feerate: None }).expect("goes");
+        pair.a.command(Command::Shutdown { script: Some(taproot(1)), feerate: None }).expect("goes");
+        pair.deliver(0);
+        pair.deliver(1);
+        pair.a.outbox.clear();
+        let fee = Amount::from_sat(fee);
+        let range = FeeRange { min_fee_satoshis: fee, max_fee_satoshis: fee };
+        let offer = ClosingSigned { fee_range: Some(range), ..legacy(&pair.a, fee) };
+        pair.b.step(Input::Message(offer.into()));
+        let closed = closed_with(&mut pair.b);
+        assert!(fee.to_sat() >= closed.vsize() as u64, "{fee} for {}", closed.vsize());
+    }
+}
+
 #[test]
 fn our_user_chooses_script_and_feerate() {
     let mut pair = Pair::anchors();

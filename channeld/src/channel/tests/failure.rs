@@ -29,6 +29,38 @@ fn a_violation_closes_with_the_newest_commitment() {
     assert!(matches!(pair.b.outbox.pop_front(), Some(Message::Error(_))));
 }
 
+/// Core Lightning answers an error about a channel that is over with one of its own and hangs up: after every reconnect, and
+/// with that all other channels would be lost.
+#[test]
+fn an_error_is_not_repeated_to_a_peer_that_knows() {
+    let again = |node: &mut Node| {
+        node.outbox.clear();
+        node.step(Input::Disconnected);
+        node.outbox.clear();
+        node.step(Input::Connected(FEATURES));
+        node.outbox.iter().map(Message::message_type).collect::<Vec<_>>()
+    };
+    let mut pair = Pair::anchors();
+    let unknown = wire::Error::new(pair.a.channel.id, "Unknown channel for WIRE_CHANNEL_REESTABLISH");
+    // It began with the peer's.
+    pair.a.step(Input::Message(unknown.clone().into()));
+    assert!(again(&mut pair.a).is_empty());
+    // It began with ours, and was answered.
+    pair.b.command(Command::ForceClose).expect("goes");
+    assert_eq!(again(&mut pair.b), [wire::Error::TYPE]);
+    pair.b.step(Input::Message(unknown.into()));
+    assert!(pair.b.outbox.iter().all(|message| message.message_type() == wire::Error::TYPE));
+    assert!(again(&mut pair.b).is_empty());
+    // What the chain says is not said again, but to who asks.
+    let mut pair = Pair::anchors();
+    pair.a.step(Input::FundingSpent { txid: Txid::from_byte_array([7; 32]) });
+    assert!(again(&mut pair.a).is_empty());
+    pair.disconnect();
+    pair.reconnect();
+    pair.run();
+    assert!(matches!(pair.b.funded().phase, Phase::Failed { failure: Failure::PeerError { .. } }));
+}
+
 #[test]
 fn what_was_never_signed_fails_for_certain() {
     let mut pair = Pair::anchors();
