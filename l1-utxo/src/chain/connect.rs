@@ -4,9 +4,9 @@
 //! amount; the first transaction, and in it the first input, that fails gives the reason. Scripts run on all cores while
 //! the cheap rules of later transactions are looked at.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bitcoin::{Amount, OutPoint, Transaction, TxOut, Txid};
 use rayon::prelude::*;
@@ -25,7 +25,7 @@ use crate::params::{Activation, Params};
 /// From this many of them on, look-ups and inputs are spread over the cores.
 const PARALLEL_FROM: usize = 16;
 /// Transactions whose scripts are handed to the cores together, as soon as their cheap rules hold.
-const BATCH: usize = 64;
+const BATCH: usize = 8;
 
 /// What disconnecting a block needs: the coins that it spent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,39 +64,44 @@ pub fn verify_block(
     context: &ConnectContext<'_>,
     view: &dyn CoinView,
 ) -> Result<Connection, BlockError> {
-    let mut found = look_up(block, context.height, view);
-    if found.iter().any(|found| found.overwrites) {
-        return Err(BodyError::Bip30.into());
-    }
     let transactions = block.transactions();
     let flags = script_flags(context.height, &context.params.activation);
     // Filled one after the other while the scripts of those before run; what is filled stays where it is.
     let batches: Vec<OnceLock<Vec<Vec<Coin>>>> = transactions.chunks(BATCH).map(|_| OnceLock::new()).collect();
     let scripts = Scripts::new(flags, context.signatures);
+    let lookup = Lookup::new(block, context.height, view);
     let mut checks = Checks { context, flags, taken: BTreeSet::new(), fees: 0, sigops: 0 };
-    let cheap = if transactions.len() < PARALLEL_FROM {
-        checks.batch(block, 0, &mut found).map(|coins| drop(batches.first().map(|batch| batch.set(coins))))
-    } else {
-        rayon::in_place_scope(|scope| {
-            let mut fill = || {
-                for (place, batch) in batches.iter().enumerate() {
-                    let coins = checks.batch(block, place * BATCH, &mut found)?;
-                    let (coins, scripts) = (batch.get_or_init(|| coins), &scripts);
-                    scope.spawn(move |_| scripts.run(block, place * BATCH, coins));
-                }
-                Ok(())
-            };
-            // A cheap rule that is broken decides, whatever the scripts say.
-            fill().inspect_err(|_| scripts.stop())
-        })
+    let queue = Queue::default();
+    let run = || {
+        while let Some(place) = queue.take() {
+            scripts.run(block, place * BATCH, batches[place].get().map_or(&[][..], Vec::as_slice));
+        }
     };
-    cheap?;
+    std::thread::scope(|scope| {
+        // Each is worth starting for as many transactions.
+        let helpers = (rayon::current_num_threads() - 1).min(transactions.len() / PARALLEL_FROM);
+        for _ in 0..helpers {
+            // Where the system gives no thread, the others have more to do.
+            drop(std::thread::Builder::new().name("scripts".to_owned()).spawn_scoped(scope, run));
+        }
+        let closing = Closing(&queue);
+        let outcome: Result<(), BlockError> = batches.iter().enumerate().try_for_each(|(place, batch)| {
+            let coins = checks.batch(&lookup, place * BATCH)?;
+            batch.get_or_init(|| coins);
+            queue.put(place);
+            Ok(())
+        });
+        // A cheap rule that is broken decides, whatever the scripts say.
+        if outcome.is_err() {
+            scripts.stop();
+        }
+        drop(closing);
+        run();
+        outcome
+    })?;
     let spent = batches.into_iter().flat_map(|batch| batch.into_inner().unwrap_or_default());
     // The coinbase spends nothing.
     let spent: Vec<Vec<Coin>> = spent.skip(1).collect();
-    if transactions.len() < PARALLEL_FROM {
-        scripts.run(block, 1, &spent);
-    }
     scripts.verdict()?;
     verify_coinbase_amount(block, context, checks.fees)?;
     Ok(Connection { undo: BlockUndo { spent }, fees: Amount::from_sat(checks.fees) })
@@ -125,9 +130,19 @@ struct Checks<'a> {
 
 impl Checks<'_> {
     /// The coins that the transactions of a batch spend, if they may.
-    fn batch(&mut self, block: &HashedBlock, first: usize, found: &mut [Found]) -> Result<Vec<Vec<Coin>>, BlockError> {
-        let batch = first..(first + BATCH).min(found.len());
-        batch.map(|index| self.transaction(block, index, std::mem::take(&mut found[index].coins))).collect()
+    fn batch(&mut self, lookup: &Lookup<'_>, first: usize) -> Result<Vec<Vec<Coin>>, BlockError> {
+        let count = lookup.block.transactions().len();
+        let one = |index: usize| {
+            if lookup.overwrites(index) {
+                return Err(BodyError::Bip30.into());
+            }
+            self.transaction(lookup.block, index, lookup.coins(index)).map_err(|error| {
+                // The rule on what exists comes before all others, whichever transaction breaks it.
+                let is_bip30 = (index + 1..count).any(|later| lookup.overwrites(later));
+                if is_bip30 { BodyError::Bip30.into() } else { error }
+            })
+        };
+        (first..(first + BATCH).min(count)).map(one).collect()
     }
 
     fn transaction(
@@ -159,46 +174,87 @@ impl Checks<'_> {
     }
 }
 
-/// What the coins of the parent's chain say to one transaction.
-#[derive(Default)]
-struct Found {
-    /// An output that it makes exists already. BIP 30, on every block as on Core's regtest (that BIP 34 already implies it
-    /// here is no reason to trust it).
-    overwrites: bool,
-    /// The coins of its inputs, from the block itself if an earlier transaction makes them, else from the view. Whether
-    /// another transaction wants the same ones is not looked at.
-    coins: Vec<Option<Coin>>,
+/// What the coins of the parent's chain say to the transactions of a block.
+struct Lookup<'a> {
+    block: &'a HashedBlock,
+    height: u32,
+    view: &'a dyn CoinView,
+    /// The places of the transactions.
+    made: BTreeMap<&'a Txid, usize>,
 }
 
-fn look_up(block: &HashedBlock, height: u32, view: &dyn CoinView) -> Vec<Found> {
-    let made: BTreeMap<&Txid, usize> = block.txids().iter().enumerate().map(|(index, txid)| (txid, index)).collect();
-    let find = |spender: usize, outpoint: &OutPoint| match made.get(&outpoint.txid) {
-        Some(&maker) if maker < spender => {
-            let output = block.transactions()[maker].output.get(outpoint.vout as usize)?;
-            let coin = || Coin { output: output.clone(), height, is_coinbase: maker == 0 };
-            (!is_unspendable(&output.script_pubkey)).then(coin)
-        }
-        Some(_) => None,
-        None => view.coin(outpoint),
-    };
-    let find_all = |spender: usize, transaction: &Transaction| -> Vec<Option<Coin>> {
+impl<'a> Lookup<'a> {
+    fn new(block: &'a HashedBlock, height: u32, view: &'a dyn CoinView) -> Self {
+        let made = block.txids().iter().enumerate().map(|(index, txid)| (txid, index)).collect();
+        Self { block, height, view, made }
+    }
+
+    /// Whether an output that a transaction makes exists already. BIP 30, on every block as on Core's regtest (that BIP 34
+    /// already implies it here is no reason to trust it).
+    fn overwrites(&self, index: usize) -> bool {
+        let (txid, transaction) = (self.block.txids()[index], &self.block.transactions()[index]);
+        (0..transaction.output.len() as u32).any(|vout| self.view.has_coin(&OutPoint { txid, vout }))
+    }
+
+    /// The coins of a transaction's inputs, from the block itself if an earlier one makes them, else from the view. Whether
+    /// another transaction wants the same ones is not looked at.
+    fn coins(&self, spender: usize) -> Vec<Option<Coin>> {
+        let input = &self.block.transactions()[spender].input;
         if spender == 0 {
             return Vec::new();
         }
-        if transaction.input.len() < PARALLEL_FROM {
-            return transaction.input.iter().map(|input| find(spender, &input.previous_output)).collect();
+        if input.len() < PARALLEL_FROM {
+            return input.iter().map(|input| self.coin(spender, &input.previous_output)).collect();
         }
-        transaction.input.par_iter().map(|input| find(spender, &input.previous_output)).collect()
-    };
-    let look = |(index, (txid, transaction)): (usize, (&Txid, &Transaction))| {
-        let mut outputs = 0..transaction.output.len() as u32;
-        let overwrites = outputs.any(|vout| view.has_coin(&OutPoint { txid: *txid, vout }));
-        Found { overwrites, coins: find_all(index, transaction) }
-    };
-    if block.transactions().len() < PARALLEL_FROM {
-        return block.iter().enumerate().map(look).collect();
+        input.par_iter().map(|input| self.coin(spender, &input.previous_output)).collect()
     }
-    block.txids().par_iter().zip(block.transactions()).enumerate().map(look).collect()
+
+    fn coin(&self, spender: usize, outpoint: &OutPoint) -> Option<Coin> {
+        match self.made.get(&outpoint.txid) {
+            Some(&maker) if maker < spender => {
+                let output = self.block.transactions()[maker].output.get(outpoint.vout as usize)?;
+                let coin = || Coin { output: output.clone(), height: self.height, is_coinbase: maker == 0 };
+                (!is_unspendable(&output.script_pubkey)).then(coin)
+            }
+            Some(_) => None,
+            None => self.view.coin(outpoint),
+        }
+    }
+}
+
+/// Batches that wait for a thread. Who finds none sleeps until there is one: threads that only yield lose the processor to
+/// other programs, with the work that comes a moment later.
+#[derive(Default)]
+struct Queue {
+    state: Mutex<(VecDeque<usize>, bool)>,
+    changed: Condvar,
+}
+
+impl Queue {
+    fn put(&self, place: usize) {
+        self.lock().0.push_back(place);
+        self.changed.notify_one();
+    }
+
+    /// The next one; `None` when none will come.
+    fn take(&self) -> Option<usize> {
+        let waiting = self.changed.wait_while(self.lock(), |(places, is_closed)| places.is_empty() && !*is_closed);
+        waiting.unwrap_or_else(PoisonError::into_inner).0.pop_front()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (VecDeque<usize>, bool)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When this goes, nothing more will come; even if it goes by a panic, those who wait hear so.
+struct Closing<'a>(&'a Queue);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.lock().1 = true;
+        self.0.changed.notify_all();
+    }
 }
 
 /// The coins of one transaction, if all exist and none is taken by an earlier input of the block.
@@ -250,12 +306,7 @@ impl<'a> Scripts<'a> {
         let fails = |(place, (transaction, coins)): (usize, (&Transaction, &Vec<Coin>))| {
             self.failure(transaction, coins).map(|error| (first + place, error))
         };
-        let failed = match spent.len() {
-            0 => None,
-            1 => transactions.iter().zip(spent).enumerate().find_map(fails),
-            _ => transactions.par_iter().zip(spent).enumerate().find_map_first(fails),
-        };
-        if let Some((place, error)) = failed {
+        if let Some((place, error)) = transactions.iter().zip(spent).enumerate().find_map(fails) {
             let mut first = self.first_failed();
             if first.is_none_or(|(other, _)| place < other) {
                 *first = Some((place, error));
