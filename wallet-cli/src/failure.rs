@@ -78,6 +78,13 @@ impl std::error::Error for Failure {}
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Failure {
+        if is_broken_off(&status) {
+            return Failure::new(
+                Exit::Unreachable,
+                format!("the daemon went away before it answered: {}", status.message()),
+                "start channeld again, then look: what was begun goes on by itself (`wallet-cli pay list`)",
+            );
+        }
         let reason = status.get_details_error_info().map(|info| info.reason);
         let known = reason.as_deref().and_then(|name| ErrorReason::from_str_name(&format!("ERROR_REASON_{name}")));
         let message = match status.message() {
@@ -86,6 +93,13 @@ impl From<Status> for Failure {
         };
         Failure { exit: exit(status.code(), known), next: next(status.code(), known), reason, message }
     }
+}
+
+/// Whether the connection ended in the middle of an answer: such an error is made here, and has a cause; one that a daemon
+/// sends has none.
+fn is_broken_off(status: &Status) -> bool {
+    let is_local = std::error::Error::source(status).is_some();
+    is_local && matches!(status.code(), Code::Internal | Code::Unknown | Code::Cancelled)
 }
 
 fn exit(code: Code, reason: Option<ErrorReason>) -> Exit {
@@ -173,6 +187,14 @@ fn next_by_code(code: Code) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_daemon_that_goes_away_is_no_defect() {
+        let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        let failure = Failure::from(Status::from_error(Box::new(broken)));
+        assert_eq!(failure.exit, Exit::Unreachable);
+        assert_eq!(Failure::from(Status::unknown("of the daemon's own")).exit, Exit::Defect);
+    }
 
     #[test]
     fn every_reason_says_what_to_do_next() {
