@@ -57,12 +57,12 @@ async fn stream(client: &Client, channel: &str, number: usize) {
     let say = |request| StreamPaymentsRequest { request: Some(request) };
     let destination = Some(stream_open::Destination::ChannelId(channel.to_owned()));
     let open = stream_payments_request::Request::Open(StreamOpen { destination, ..Default::default() });
-    if number % 3 > 0 {
+    if !number.is_multiple_of(3) {
         requests.send(say(open)).await.unwrap();
     }
     let mut service = client.payment();
     let answers = service.stream_payments(ReceiverStream::new(queue));
-    if number % 3 == 0 {
+    if number.is_multiple_of(3) {
         // Nobody answers before it is opened.
         let _ = tokio::time::timeout(std::time::Duration::from_millis(20), answers).await;
         return;

@@ -40,9 +40,13 @@ impl HeaderStore for Headers {
 
     fn stage(&mut self, changes: BlockHeaderChanges) {
         match changes {
-            BlockHeaderChanges::Connected(new) => drop(self.0.insert(new.height, new.header)),
+            BlockHeaderChanges::Connected(new) => {
+                self.0.insert(new.height, new.header);
+            }
             BlockHeaderChanges::Reorganized { accepted, reorganized } => {
-                reorganized.iter().for_each(|old| drop(self.0.remove(&old.height)));
+                for old in reorganized {
+                    self.0.remove(&old.height);
+                }
                 self.0.extend(accepted.iter().map(|new| (new.height, new.header)));
             }
         }
