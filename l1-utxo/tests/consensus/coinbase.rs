@@ -107,7 +107,6 @@ fn the_height_is_pushed_in_its_shortest_form() {
             .map_err(|error| error.reject_reason())
     };
     let forms: &[(u32, &[u8])] = &[
-        (0, &[0x00]),
         (1, &[0x51]),
         (16, &[0x60]),
         (17, &[0x01, 0x11]),
@@ -128,8 +127,10 @@ fn the_height_is_pushed_in_its_shortest_form() {
         assert_eq!(judge(*height, &form[..form.len() - 1]), Err("bad-cb-height"), "{height}");
         assert_eq!(judge(*height, &[&[0x4c][..], form].concat()), Err("bad-cb-height"), "{height}");
     }
+    // The rule begins with the first block; the genesis block says what it says.
+    assert_eq!(judge(0, &[9, 9]), Ok(()));
     // Small numbers are opcodes, no pushes; negative forms and padded ones are others.
-    for (height, form) in [(16, &[0x01, 0x10][..]), (1, &[0x01, 0x01]), (128, &[0x01, 0x80]), (0, &[0x01, 0x00])] {
+    for (height, form) in [(16, &[0x01, 0x10][..]), (1, &[0x01, 0x01]), (128, &[0x01, 0x80]), (1, &[0x01, 0x00])] {
         assert_eq!(judge(height, form), Err("bad-cb-height"), "{height}");
     }
 }
