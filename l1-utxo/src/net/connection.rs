@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::meter::{Meter, Metered};
 use super::peer::Peer;
-use super::transport::{self, Reader, TransportError, Writer};
+use super::transport::{self, Halves, Reader, TransportError, Writer};
 use super::{Inner, lock};
 use crate::driver::{Ledger, Stopped};
 use crate::sync::wire::{self, Message};
@@ -105,13 +105,12 @@ async fn talk(
     let (reader, writer) = (Box::new(Metered::new(reader, meter.clone())), Box::new(Metered::new(writer, meter)));
     let connection = peer.connection;
     // The handshake's time is the machine's to watch.
-    let (reader, writer, is_v2) = match (connection.origin, connection.transport) {
+    let Halves { reader, writer, session } = match (connection.origin, connection.transport) {
         (Origin::Inbound, _) => transport::accepted(reader, writer, magic, inner.takes_encrypted()).await?,
-        (_, Transport::V1) => transport::dialled(reader, writer, magic, false).await.map(|(r, w)| (r, w, false))?,
-        _ => transport::dialled(reader, writer, magic, true).await.map(|(r, w)| (r, w, true))?,
+        (_, transport) => transport::dialled(reader, writer, magic, transport != Transport::V1).await?,
     };
-    let (id, transport) = (peer.id, if is_v2 { Transport::V2 } else { Transport::V1 });
-    peer.begin();
+    let (id, transport) = (peer.id, if session.is_some() { Transport::V2 } else { Transport::V1 });
+    peer.begin(session);
     inner.node.run(move |ledger| ledger.with_network(|machine, _| machine.opened(id, transport))).await?;
     let (messages, waiting) = mpsc::channel(MAX_WAITING);
     // Each is a future of this task: when one ends, so do the others.

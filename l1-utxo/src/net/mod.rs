@@ -8,6 +8,7 @@ mod ban;
 mod book;
 mod connection;
 mod dial;
+mod encryption;
 mod frame;
 mod listen;
 mod meter;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -21,6 +21,7 @@ pub(super) const SEND_LIMIT: usize = 1_000_000;
 #[allow(missing_docs)] // named as the fields of `getpeerinfo`
 pub struct Traffic {
     pub local: Option<SocketAddr>,
+    pub session: Option<[u8; 32]>,
     pub sent: u64,
     pub received: u64,
     pub last_send: i64,
@@ -44,6 +45,7 @@ pub(super) struct Peer {
     received: AtomicU64,
     last_send: AtomicI64,
     has_begun: AtomicBool,
+    session: OnceLock<[u8; 32]>,
     last_receive: AtomicI64,
     by_message: Mutex<[BTreeMap<String, u64>; 2]>,
 }
@@ -69,6 +71,7 @@ impl Peer {
             received: AtomicU64::new(0),
             last_send: AtomicI64::new(0),
             has_begun: AtomicBool::new(false),
+            session: OnceLock::new(),
             last_receive: AtomicI64::new(0),
             by_message: Mutex::default(),
         };
@@ -115,8 +118,12 @@ impl Peer {
         self.last_receive.store(self.clock.now(), Ordering::Relaxed);
     }
 
-    /// It is known how the other side speaks.
-    pub(super) fn begin(&self) {
+    /// It is known how the other side speaks, and what both call the session if it is encrypted.
+    pub(super) fn begin(&self, session: Option<[u8; 32]>) {
+        if let Some(session) = session {
+            // It is set once: a connection begins once.
+            let _ = self.session.set(session);
+        }
         self.has_begun.store(true, Ordering::Relaxed);
     }
 
@@ -138,6 +145,7 @@ impl Peer {
         let [sent_by_message, received_by_message] = lock(&self.by_message).clone();
         Traffic {
             local: self.local,
+            session: self.session.get().copied(),
             sent: self.sent.load(Ordering::Relaxed),
             received: self.received.load(Ordering::Relaxed),
             last_send: self.last_send.load(Ordering::Relaxed),

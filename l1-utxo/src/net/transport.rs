@@ -4,10 +4,10 @@
 
 use std::io;
 
-use bip324::futures::ProtocolSessionReader;
 use bip324::{InboundCipher, OutboundCipher, PacketType, Role};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, BufWriter};
 
+use super::encryption::{self, Session};
 use super::frame::{self, FrameError, FrameHeader, HEADER_SIZE};
 use crate::sync::Packet;
 use crate::sync::wire::MAX_PAYLOAD;
@@ -65,7 +65,7 @@ pub(super) enum TransportError {
     Frame(#[from] FrameError),
     /// The handshake of the encrypted transport failed.
     #[error("the encrypted handshake failed: {0}")]
-    Handshake(#[from] bip324::io::ProtocolError),
+    Handshake(#[from] bip324::Error),
     /// A packet does not carry its tag.
     #[error("a packet was forged or damaged")]
     Forged,
@@ -79,7 +79,7 @@ pub(super) enum Reader {
     /// In the clear.
     V1 { source: BufReader<Source>, magic: [u8; 4] },
     /// Encrypted.
-    V2 { source: BufReader<ProtocolSessionReader<Source>>, cipher: Box<InboundCipher> },
+    V2 { source: BufReader<Source>, cipher: Box<InboundCipher> },
 }
 
 /// The outgoing half.
@@ -88,6 +88,14 @@ pub(super) enum Writer {
     V1 { sink: BufWriter<Sink>, magic: [u8; 4] },
     /// Encrypted.
     V2 { sink: BufWriter<Sink>, cipher: Box<OutboundCipher> },
+}
+
+/// Both halves of a connection.
+pub(super) struct Halves {
+    pub(super) reader: Reader,
+    pub(super) writer: Writer,
+    /// What both ends call the session, if it is encrypted.
+    pub(super) session: Option<[u8; 32]>,
 }
 
 /// A message as it came; `command` is `None` if it is to be skipped.
@@ -103,20 +111,19 @@ pub(super) async fn dialled(
     writer: Sink,
     magic: [u8; 4],
     is_v2: bool,
-) -> Result<(Reader, Writer), TransportError> {
+) -> Result<Halves, TransportError> {
     if is_v2 { encrypt(reader, writer, magic, Role::Initiator).await } else { Ok(plain(reader, writer, magic)) }
 }
 
-/// Opens a connection that the other side dialled; whether it is encrypted.
+/// Opens a connection that the other side dialled, as it wishes.
 pub(super) async fn accepted(
     mut reader: Source,
     writer: Sink,
     magic: [u8; 4],
     takes_encrypted: bool,
-) -> Result<(Reader, Writer, bool), TransportError> {
+) -> Result<Halves, TransportError> {
     if !takes_encrypted {
-        let (reader, writer) = plain(reader, writer, magic);
-        return Ok((reader, writer, false));
+        return Ok(plain(reader, writer, magic));
     }
     let prefix = prefix(&mut reader, magic).await?;
     let is_plain = prefix.len() == PREFIX && prefix.starts_with(&magic) && prefix.ends_with(VERSION);
@@ -125,12 +132,7 @@ pub(super) async fn accepted(
         return Err(FrameError::Magic.into());
     }
     let source = Box::new(io::Cursor::new(prefix).chain(reader));
-    if is_plain {
-        let (reader, writer) = plain(source, writer, magic);
-        return Ok((reader, writer, false));
-    }
-    let (reader, writer) = encrypt(source, writer, magic, Role::Responder).await?;
-    Ok((reader, writer, true))
+    if is_plain { Ok(plain(source, writer, magic)) } else { encrypt(source, writer, magic, Role::Responder).await }
 }
 
 /// As many bytes as are needed to know that this is not the beginning of a plain connection.
@@ -148,25 +150,21 @@ async fn prefix(reader: &mut Source, magic: [u8; 4]) -> io::Result<Vec<u8>> {
     Ok(prefix)
 }
 
-fn plain(source: Source, writer: Sink, magic: [u8; 4]) -> (Reader, Writer) {
+fn plain(source: Source, writer: Sink, magic: [u8; 4]) -> Halves {
     let source = BufReader::with_capacity(BUFFER, source);
     let sink = BufWriter::with_capacity(BUFFER, writer);
-    (Reader::V1 { source, magic }, Writer::V1 { sink, magic })
+    Halves { reader: Reader::V1 { source, magic }, writer: Writer::V1 { sink, magic }, session: None }
 }
 
-async fn encrypt(
-    source: Source,
-    mut writer: Sink,
-    magic: [u8; 4],
-    role: Role,
-) -> Result<(Reader, Writer), TransportError> {
-    let (inbound, outbound, source) = bip324::futures::handshake(magic, role, None, None, source, &mut writer).await?;
+async fn encrypt(source: Source, mut writer: Sink, magic: [u8; 4], role: Role) -> Result<Halves, TransportError> {
+    let Session { inbound, outbound, id, source } = encryption::establish(source, &mut writer, magic, role).await?;
     let source = BufReader::with_capacity(BUFFER, source);
     let sink = BufWriter::with_capacity(BUFFER, writer);
-    Ok((Reader::V2 { source, cipher: Box::new(inbound) }, Writer::V2 { sink, cipher: Box::new(outbound) }))
+    let reader = Reader::V2 { source, cipher: Box::new(inbound) };
+    Ok(Halves { reader, writer: Writer::V2 { sink, cipher: Box::new(outbound) }, session: Some(id) })
 }
 
-async fn read_bounded(source: &mut (impl AsyncRead + Unpin), length: usize) -> io::Result<Vec<u8>> {
+pub(super) async fn read_bounded(source: &mut (impl AsyncRead + Unpin), length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     while bytes.len() < length {
         let from = bytes.len();
@@ -200,7 +198,7 @@ impl Reader {
 
 /// The next packet; `None` for a decoy.
 async fn next_packet(
-    source: &mut BufReader<ProtocolSessionReader<Source>>,
+    source: &mut BufReader<Source>,
     cipher: &mut InboundCipher,
 ) -> Result<Option<Incoming>, TransportError> {
     let mut length = [0; 3];
@@ -295,21 +293,22 @@ mod tests {
             let (one, two) = pair().await;
             let dial = async {
                 let (reader, writer) = split(one);
-                let (reader, mut writer) = dialled(reader, writer, MAGIC, wants_v2).await.unwrap();
+                let Halves { reader, mut writer, session } = dialled(reader, writer, MAGIC, wants_v2).await.unwrap();
                 // Who is asked in the clear waits for the first message.
                 writer.put(&Packet { command: "version".into(), payload: vec![1; 100] }).await.unwrap();
                 writer.flush().await.unwrap();
-                (reader, writer)
+                (reader, writer, session)
             };
             let accept = async {
                 let (reader, writer) = split(two);
-                let (mut reader, writer, is_v2) = accepted(reader, writer, MAGIC, true).await.unwrap();
-                assert_eq!(is_v2, wants_v2);
+                let Halves { mut reader, writer, session } = accepted(reader, writer, MAGIC, true).await.unwrap();
+                assert_eq!(session.is_some(), wants_v2);
                 let first = reader.next().await.unwrap();
                 assert_eq!((first.command.as_deref(), first.payload.len()), (Some("version"), 100));
-                (reader, writer)
+                (reader, writer, session)
             };
-            let ((mut reader, _a), (_b, mut writer)) = tokio::join!(dial, accept);
+            let ((mut reader, _a, here), (_b, mut writer, there)) = tokio::join!(dial, accept);
+            assert_eq!(here, there);
             for (command, size) in [("block", 3_000_000), ("wtxidrelay", 0), ("ping", 8)] {
                 let packet = Packet { command: command.into(), payload: vec![7; size] };
                 let (sent, came) = tokio::join!(

@@ -453,7 +453,7 @@ fn peer(report: &PeerReport, height: &dyn Fn(Option<BlockId>) -> i64) -> Value {
     put("bytesrecv_per_msg", json!(traffic.received_by_message));
     put("connection_type", info.connection.origin.name().into());
     put("transport_protocol_type", info.connection.transport.name().into());
-    put("session_id", "".into());
+    put("session_id", traffic.session.map(hex::encode).unwrap_or_default().into());
     Value::Object(object)
 }
 
