@@ -131,6 +131,12 @@ pub struct Options {
     /// Remember where every transaction is, for getrawtransaction
     #[arg(long)]
     pub txindex: bool,
+    /// Keep statistics of the coins at every block, for gettxoutsetinfo; about 1 kB a block
+    #[arg(long)]
+    pub coinstats_index: bool,
+    /// Remember who spent every output, for gettxspendingprevout
+    #[arg(long)]
+    pub txospender_index: bool,
     /// Serve Bitcoin Core's REST below /rest/ on the port of JSON-RPC, without a password
     #[arg(long)]
     pub rest: bool,
@@ -401,6 +407,8 @@ impl Options {
             block_filter_index: self.block_filter_index || file.block_filter_index,
             peer_block_filters: self.peer_block_filters.or(file.peer_block_filters),
             txindex: self.txindex || file.txindex,
+            coinstats_index: self.coinstats_index || file.coinstats_index,
+            txospender_index: self.txospender_index || file.txospender_index,
             rest: self.rest || file.rest,
             zmq_pub_hash_block: or_list(self.zmq_pub_hash_block, file.zmq_pub_hash_block),
             zmq_pub_hash_tx: or_list(self.zmq_pub_hash_tx, file.zmq_pub_hash_tx),

@@ -11,7 +11,6 @@ mod coins;
 mod connect;
 mod deployment;
 mod index;
-mod muhash;
 mod reorg;
 mod stats;
 mod tree;
@@ -33,9 +32,8 @@ pub use coins::{CoinsCache, CoinsTip, SaltedState};
 pub use connect::{BlockUndo, ConnectContext, Connection, script_flags, verify_block};
 pub use deployment::{Deployment, TESTDUMMY_BIT};
 pub use index::{BlockId, BlockIndex, Entry, IndexRow, Position};
-pub use muhash::MuHash;
 pub use reorg::ChainEvent;
-pub use stats::{CoinsHash, CoinsStats, coin_element, coins_stats};
+pub use stats::{CoinTotals, CoinsHash, CoinsStats, MuHash, coin_element, coins_stats};
 pub use tree::{Acceptance, Source};
 
 /// The archive cannot be read or written, or does not hold what it must.

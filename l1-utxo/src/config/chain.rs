@@ -36,7 +36,12 @@ impl Options {
         }
         let max_tip_age = within("max-tip-age", self.max_tip_age, 0..=i64::MAX.cast_unsigned())?;
         Ok(LedgerOptions {
-            indexes: Indexes { filters: self.block_filter_index, transactions: self.txindex },
+            indexes: Indexes {
+                filters: self.block_filter_index,
+                transactions: self.txindex,
+                coin_stats: self.coinstats_index,
+                spenders: self.txospender_index,
+            },
             max_tip_age: max_tip_age.map_or(default.max_tip_age, u64::cast_signed),
             minimum_work: self.minimum_chain_work.as_deref().map_or(Ok(default.minimum_work), work)?,
             mock_time: seconds.map(u64::cast_signed),

@@ -6,6 +6,7 @@ mod case;
 mod command_line;
 mod dialect;
 mod directory;
+mod index;
 mod mempool;
 mod mining;
 mod node;

@@ -1,11 +1,11 @@
 //! The chain as a whole and its coins (Core: `rpc/blockchain.cpp`).
 
 use bitcoin::{OutPoint, Txid};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::Method;
 use super::block::{block_hash, known};
-use crate::chain::{Coin, CoinsHash, script_flags};
+use crate::chain::{Coin, script_flags};
 use crate::driver::Ledger;
 use crate::rpc::Context;
 use crate::rpc::argument::{Argument, Kind, Params, optional, required};
@@ -39,17 +39,6 @@ pub(super) const METHODS: &[Method] = &[
         ],
         about: "Returns details about an unspent transaction output.",
         run: |cx, params| Box::pin(gettxout(cx, params)),
-    },
-    Method {
-        name: "gettxoutsetinfo",
-        category: "blockchain",
-        arguments: &[
-            optional("hash_type", Kind::Text, "'hash_serialized_3' (the default), 'muhash' or 'none'"),
-            optional("hash_or_height", Kind::Any, "Only with an index of coin statistics, which there is not"),
-            optional("use_index", Kind::Bool, "Without effect"),
-        ],
-        about: "Returns statistics about the unspent transaction output set.",
-        run: |cx, params| Box::pin(gettxoutsetinfo(cx, params)),
     },
     Method {
         name: "invalidateblock",
@@ -159,41 +148,6 @@ fn txout(coin: &Coin, best: &str, height: u32) -> Value {
         "scriptPubKey": render::script_pubkey(&coin.output.script_pubkey),
         "coinbase": coin.is_coinbase,
     })
-}
-
-async fn gettxoutsetinfo(cx: &Context, params: Params) -> Result<Value, RpcError> {
-    let name = if params.has(0) { params.text(0)?.to_owned() } else { "hash_serialized_3".to_owned() };
-    let kind = match name.as_str() {
-        "hash_serialized_3" => CoinsHash::Serialized,
-        "muhash" => CoinsHash::MuHash,
-        "none" => CoinsHash::None,
-        other => {
-            let message = format!("'{other}' is not a valid hash_type");
-            return Err(RpcError::new(code::INVALID_PARAMETER, message));
-        }
-    };
-    if params.has(1) {
-        let message = "Querying specific block heights requires coinstatsindex";
-        return Err(RpcError::new(code::INVALID_PARAMETER, message));
-    }
-    let report = cx.node.coins_stats(kind).await.map_err(|error| {
-        tracing::error!(%error, "the coins could not be read");
-        RpcError::new(code::INTERNAL, "Unable to read UTXO set")
-    })?;
-    let stats = report.stats;
-    let mut object = Map::new();
-    object.insert("height".into(), report.height.into());
-    object.insert("bestblock".into(), report.best_block.to_string().into());
-    object.insert("txouts".into(), stats.txouts.into());
-    object.insert("bogosize".into(), stats.bogosize.into());
-    if let Some(mut hash) = stats.hash {
-        hash.reverse();
-        object.insert(name, hex::encode(hash).into());
-    }
-    object.insert("total_amount".into(), render::amount(stats.total_amount));
-    object.insert("transactions".into(), stats.transactions.into());
-    object.insert("disk_size".into(), report.disk_size.into());
-    Ok(Value::Object(object))
 }
 
 async fn invalidateblock(cx: &Context, params: Params) -> Result<Value, RpcError> {

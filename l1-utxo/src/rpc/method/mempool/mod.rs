@@ -5,18 +5,18 @@
 mod fee;
 mod file;
 mod package;
+mod spender;
 
 use std::collections::BTreeSet;
 
-use bitcoin::consensus::encode::serialize_hex;
-use bitcoin::{OutPoint, Txid};
-use serde_json::{Map, Value, json};
+use bitcoin::Txid;
+use serde_json::{Value, json};
 
 use super::Method;
 use crate::driver::Ledger;
 use crate::mempool::{Entry, Mempool};
 use crate::rpc::Context;
-use crate::rpc::argument::{self, Argument, Kind, Params, optional, required};
+use crate::rpc::argument::{Argument, Kind, Params, optional, required};
 use crate::rpc::dialect::{RpcError, code};
 use crate::rpc::render;
 
@@ -25,7 +25,7 @@ const VERBOSE: Argument = optional("verbose", Kind::Bool, "True for a json objec
 
 /// The methods of this folder.
 pub(super) fn methods() -> impl Iterator<Item = &'static Method> {
-    [METHODS, fee::METHODS, file::METHODS, package::METHODS].into_iter().flatten()
+    [METHODS, fee::METHODS, file::METHODS, package::METHODS, spender::METHODS].into_iter().flatten()
 }
 
 const METHODS: &[Method] = &[
@@ -80,21 +80,6 @@ const METHODS: &[Method] = &[
         ],
         about: "Returns all transaction ids in memory pool as a json array of string transaction ids.",
         run: |cx, params| Box::pin(getrawmempool(cx, params)),
-    },
-    Method {
-        name: "gettxspendingprevout",
-        category: "blockchain",
-        arguments: &[
-            required("outputs", Kind::List, "The outputs to check, each with its txid and vout")
-                .shown("[{\"txid\":\"hex\",\"vout\":n},...]"),
-            Argument {
-                options: &["mempool_only", "return_spending_tx"],
-                ..optional("options", Kind::Object, "mempool_only and return_spending_tx")
-                    .shown("{\"mempool_only\":bool,\"return_spending_tx\":bool,...}")
-            },
-        ],
-        about: "Scans the mempool to find transactions spending any of the given outputs",
-        run: |cx, params| Box::pin(gettxspendingprevout(cx, params)),
     },
 ];
 
@@ -268,82 +253,4 @@ fn describe(mempool: &Mempool, entry: &Entry, unbroadcast: &BTreeSet<Txid>) -> V
         "bip125-replaceable": signals_replacement(mempool, entry),
         "unbroadcast": unbroadcast.contains(&entry.txid),
     })
-}
-
-async fn gettxspendingprevout(cx: &Context, params: Params) -> Result<Value, RpcError> {
-    let outputs = params.list(0)?.to_vec();
-    if outputs.is_empty() {
-        return Err(RpcError::new(code::INVALID_PARAMETER, "Invalid parameter, outputs are missing"));
-    }
-    let (mempool_only, with_transaction) = spending_options(params.get(1))?;
-    let outpoints: Vec<OutPoint> = outputs.iter().map(outpoint).collect::<Result<_, _>>()?;
-    cx.run(move |ledger| {
-        let found = outputs.into_iter().zip(outpoints).map(|(output, outpoint)| {
-            let spender = ledger.mempool().spender(&outpoint);
-            if spender.is_none() && !mempool_only {
-                let message = "Mempool lacks a relevant spend, and txospenderindex is unavailable.";
-                return Err(RpcError::new(code::MISC, message));
-            }
-            Ok(spending(output, spender, with_transaction))
-        });
-        found.collect()
-    })
-    .await?
-}
-
-fn spending(output: Value, spender: Option<&Entry>, with_transaction: bool) -> Value {
-    let (Value::Object(mut object), Some(spender)) = (output.clone(), spender) else {
-        return output;
-    };
-    object.insert("spendingtxid".into(), spender.txid.to_string().into());
-    if with_transaction {
-        object.insert("spendingtx".into(), serialize_hex(spender.transaction.as_ref()).into());
-    }
-    Value::Object(object)
-}
-
-/// Whether only the mempool is asked, and whether the whole transaction is wanted.
-fn spending_options(options: &Value) -> Result<(bool, bool), RpcError> {
-    let Value::Object(options) = options else {
-        return Ok((true, false));
-    };
-    check_fields(options, &[("mempool_only", Kind::Bool, true), ("return_spending_tx", Kind::Bool, true)])?;
-    let flag = |name: &str, default| options.get(name).and_then(Value::as_bool).unwrap_or(default);
-    Ok((flag("mempool_only", true), flag("return_spending_tx", false)))
-}
-
-fn outpoint(output: &Value) -> Result<OutPoint, RpcError> {
-    let object = argument::object(output)?;
-    check_fields(object, &[("txid", Kind::Text, false), ("vout", Kind::Number, false)])?;
-    let txid = Txid::from_raw_hash(argument::hash(&object["txid"], "txid")?);
-    let vout = u32::try_from(argument::int(&object["vout"])?)
-        .map_err(|_| RpcError::new(code::INVALID_PARAMETER, "Invalid parameter, vout cannot be negative"))?;
-    Ok(OutPoint { txid, vout })
-}
-
-/// Core's `RPCTypeCheckObj`, strict; the flag allows a field to be missing.
-fn check_fields(object: &Map<String, Value>, fields: &[(&str, Kind, bool)]) -> Result<(), RpcError> {
-    for (name, kind, may_miss) in fields {
-        let value = object.get(*name).unwrap_or(&Value::Null);
-        if value.is_null() {
-            if *may_miss {
-                continue;
-            }
-            return Err(RpcError::new(code::TYPE, format!("Missing {name}")));
-        }
-        let expected = match kind {
-            Kind::Bool => "bool",
-            Kind::Number => "number",
-            _ => "string",
-        };
-        let is = argument::type_name(value);
-        if is != expected {
-            let message = format!("JSON value of type {is} for field {name} is not of expected type {expected}");
-            return Err(RpcError::new(code::TYPE, message));
-        }
-    }
-    if let Some(unknown) = object.keys().find(|key| fields.iter().all(|(name, ..)| name != key)) {
-        return Err(RpcError::new(code::TYPE, format!("Unexpected key {unknown}")));
-    }
-    Ok(())
 }

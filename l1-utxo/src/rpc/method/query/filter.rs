@@ -62,8 +62,13 @@ async fn getindexinfo(cx: &Context, params: Params) -> Result<Value, RpcError> {
     let wanted = if params.has(0) { params.text(0)?.to_owned() } else { String::new() };
     cx.run(move |ledger| {
         let status = ledger.index_status();
-        let names =
-            [("txindex", ledger.indexes().transactions), ("basic block filter index", ledger.indexes().filters)];
+        let kept = ledger.indexes();
+        let names = [
+            ("txindex", kept.transactions),
+            ("coinstatsindex", kept.coin_stats),
+            ("txospenderindex", kept.spenders),
+            ("basic block filter index", kept.filters),
+        ];
         let shown = names.into_iter().filter(|(name, runs)| *runs && (wanted.is_empty() || wanted == *name));
         let shown = shown.map(|(name, _)| {
             let value = json!({"synced": status.is_synced, "best_block_height": status.height});

@@ -5,6 +5,7 @@
 
 mod activity;
 mod branch;
+mod coinset;
 mod filter;
 mod proof;
 mod scan;
@@ -27,6 +28,7 @@ pub(super) fn methods() -> impl Iterator<Item = &'static Method> {
     [
         activity::METHODS,
         branch::METHODS,
+        coinset::METHODS,
         filter::METHODS,
         proof::METHODS,
         scan::METHODS,

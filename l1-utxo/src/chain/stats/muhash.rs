@@ -49,7 +49,32 @@ impl MuHash {
         self
     }
 
-    /// The hash of the set.
+    /// The hash of what is here without the elements of another set.
+    #[must_use]
+    pub fn difference(mut self, other: &Self) -> Self {
+        self.numerator.multiply(&other.denominator);
+        self.denominator.multiply(&other.numerator);
+        self
+    }
+
+    /// The running hash as bytes, to go on with later: 384 or, if something was removed, 768.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = self.numerator.to_le_bytes().to_vec();
+        if self.denominator != Number::ONE {
+            bytes.extend_from_slice(&self.denominator.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// What such bytes are; `None` if they are none.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (numerator, rest) = bytes.split_first_chunk()?;
+        let numerator = Number::from_le_bytes(numerator);
+        let denominator = if rest.is_empty() { Number::ONE } else { Number::from_le_bytes(rest.try_into().ok()?) };
+        Some(Self { numerator, denominator })
+    }
+
+    /// The hash of the set. Takes some milliseconds where something was removed.
     pub fn finalize(&self) -> [u8; 32] {
         let mut value = self.numerator.clone();
         if self.denominator != Number::ONE {
@@ -76,8 +101,12 @@ impl Number {
         let key = sha256::Hash::hash(element).to_byte_array();
         let mut stream = [0; BYTES];
         ChaCha20::new(&key.into(), &[0; 12].into()).apply_keystream(&mut stream);
+        Self::from_le_bytes(&stream)
+    }
+
+    fn from_le_bytes(bytes: &[u8; BYTES]) -> Self {
         let mut limbs = [0; LIMBS];
-        for (limb, bytes) in limbs.iter_mut().zip(stream.as_chunks::<8>().0) {
+        for (limb, bytes) in limbs.iter_mut().zip(bytes.as_chunks::<8>().0) {
             *limb = u64::from_le_bytes(*bytes);
         }
         Self(limbs)
@@ -193,7 +222,15 @@ mod tests {
         assert_eq!(odd.clone().union(&even).finalize(), all.finalize());
         odd.remove(&element(1));
         even.insert(&element(1));
-        assert_eq!(odd.union(&even).finalize(), all.finalize());
+        assert_eq!(odd.clone().union(&even).finalize(), all.finalize());
+        assert_eq!(all.clone().difference(&even).finalize(), odd.finalize());
+        for hash in [&all, &odd] {
+            assert_eq!(MuHash::from_bytes(&hash.to_bytes()).unwrap().finalize(), hash.finalize());
+        }
+        assert_eq!((all.to_bytes().len(), odd.to_bytes().len()), (BYTES, 2 * BYTES));
+        assert!(
+            [0, BYTES - 1, BYTES + 1, 3 * BYTES].iter().all(|length| MuHash::from_bytes(&vec![7; *length]).is_none())
+        );
     }
 
     #[test]

@@ -1,12 +1,18 @@
-//! What `gettxoutsetinfo` tells about a set of coins (Core: `kernel/coinstats.cpp`).
+//! What `gettxoutsetinfo` tells about a set of coins: counted from the coins themselves, or added up block by block where an
+//! index keeps that (Core: `kernel/coinstats.cpp`). Never reads a store: coins, blocks and undo data are handed in.
+
+mod muhash;
+mod totals;
 
 use bitcoin::consensus::Encodable;
 use bitcoin::hashes::{Hash, HashEngine, sha256, sha256d};
-use bitcoin::{OutPoint, Txid};
+use bitcoin::{OutPoint, Script, Txid};
 use rayon::prelude::*;
 
 use super::coin::Coin;
-use super::muhash::MuHash;
+
+pub use muhash::MuHash;
+pub use totals::CoinTotals;
 
 /// Coins that are hashed together on one core.
 const CHUNK: usize = 256;
@@ -52,7 +58,7 @@ pub fn coins_stats<E>(
         let (outpoint, coin) = item?;
         stats.transactions += u64::from(last.replace(outpoint.txid) != Some(outpoint.txid));
         stats.txouts += 1;
-        stats.bogosize += BOGOSIZE_FIXED + coin.output.script_pubkey.len() as u64;
+        stats.bogosize += bogosize(&coin.output.script_pubkey);
         stats.total_amount += coin.output.value.to_sat();
         hasher.add(&outpoint, &coin);
     }
@@ -93,13 +99,7 @@ impl SetHasher {
     }
 
     fn multiply(hash: &mut MuHash, pending: &mut Vec<Vec<u8>>) {
-        let of_chunk = |chunk: &[Vec<u8>]| {
-            let mut hash = MuHash::new();
-            chunk.iter().for_each(|element| hash.insert(element));
-            hash
-        };
-        let product = pending.par_chunks(CHUNK).map(of_chunk).reduce(MuHash::new, |a, b| a.union(&b));
-        *hash = std::mem::take(hash).union(&product);
+        *hash = std::mem::take(hash).union(&product(pending));
         pending.clear();
     }
 
@@ -113,6 +113,21 @@ impl SetHasher {
             Self::None => None,
         }
     }
+}
+
+/// Core's measure of a coin with this script, in bytes (`GetBogoSize`).
+fn bogosize(script: &Script) -> u64 {
+    BOGOSIZE_FIXED + script.len() as u64
+}
+
+/// The hash of these elements, computed on all cores.
+fn product(elements: &[Vec<u8>]) -> MuHash {
+    let of_chunk = |chunk: &[Vec<u8>]| {
+        let mut hash = MuHash::new();
+        chunk.iter().for_each(|element| hash.insert(element));
+        hash
+    };
+    elements.par_chunks(CHUNK).map(of_chunk).reduce(MuHash::new, |a, b| a.union(&b))
 }
 
 /// What a coin is in the hash of a set (Core: `TxOutSer`).

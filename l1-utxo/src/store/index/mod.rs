@@ -1,13 +1,16 @@
-//! What the owner may have looked up besides: block filters (BIP 158) and where transactions are. Kept beside the coins, a
-//! few blocks behind at worst, and made again from blocks where it is missing. Core: `index/`.
+//! What the owner may have looked up besides: block filters (BIP 158), where transactions are, who spent an output, and
+//! statistics of the coins at every block. Kept beside the coins, a few blocks behind at worst, and made again from blocks
+//! where it is missing. Core: `index/`.
+
+mod totals;
 
 use bitcoin::bip158::{BlockFilter, FilterHash, FilterHeader};
 use bitcoin::hashes::Hash;
-use bitcoin::{Block, BlockHash, OutPoint, ScriptBuf, Txid};
+use bitcoin::{Block, BlockHash, OutPoint, ScriptBuf, TxIn, Txid};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch};
 
 use super::{Malformed, Store, StoreError};
-use crate::chain::BlockUndo;
+use crate::chain::{BlockUndo, CoinTotals};
 
 /// The row that names the last block in the index.
 const BEST: &[u8] = b"best";
@@ -17,6 +20,10 @@ const FILTER: u8 = b'f';
 const FILTER_HEADER: u8 = b'h';
 /// Before a txid: the hash of its block and its place there.
 const TRANSACTION: u8 = b't';
+/// Before an outpoint: the hash of the block that spends it, and the spending transaction's place there.
+const SPENDER: u8 = b'o';
+/// Before a block's hash: what was added up to it of the coins.
+const TOTALS: u8 = b's';
 
 /// Which indexes are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,21 +32,28 @@ pub struct Indexes {
     pub filters: bool,
     /// Where every transaction is.
     pub transactions: bool,
+    /// Statistics of the coins at every block.
+    pub coin_stats: bool,
+    /// Who spent which output.
+    pub spenders: bool,
 }
 
 impl Indexes {
     /// Whether there is any.
-    pub const fn any(self) -> bool {
-        self.filters || self.transactions
+    pub fn any(self) -> bool {
+        self != Self::default()
     }
 
     /// Each combination is a keyspace of its own: one that was off for a while has holes.
-    const fn name(self) -> &'static str {
-        match (self.filters, self.transactions) {
-            (true, true) => "block_filters_and_transactions",
-            (true, false) => "block_filters",
-            _ => "transactions",
-        }
+    fn name(self) -> String {
+        let names = [
+            (self.filters, "block_filters"),
+            (self.transactions, "transactions"),
+            (self.coin_stats, "coin_stats"),
+            (self.spenders, "spenders"),
+        ];
+        let kept: Vec<&str> = names.into_iter().filter_map(|(kept, name)| kept.then_some(name)).collect();
+        kept.join("_and_")
     }
 }
 
@@ -60,6 +74,10 @@ pub struct IndexedBlock<'a> {
     pub txids: &'a [Txid],
     /// What it spent; `None` for block 0.
     pub undo: Option<&'a BlockUndo>,
+    /// Its height.
+    pub height: u32,
+    /// What it may create, in satoshi.
+    pub subsidy: u64,
 }
 
 impl Store {
@@ -69,7 +87,7 @@ impl Store {
             return Ok(None);
         }
         let rows =
-            self.database.keyspace(kinds.name(), || KeyspaceCreateOptions::default().max_memtable_size(4 << 20))?;
+            self.database.keyspace(&kinds.name(), || KeyspaceCreateOptions::default().max_memtable_size(4 << 20))?;
         Ok(Some(IndexStore { kinds, database: self.database.clone(), rows }))
     }
 }
@@ -91,6 +109,7 @@ impl IndexStore {
         let Some(last) = blocks.last() else { return Ok(()) };
         let mut batch = OwnedWriteBatch::with_capacity(self.database.clone(), blocks.len() * 3 + 1);
         let mut header: Option<(BlockHash, FilterHeader)> = None;
+        let mut totals = None;
         for indexed in blocks {
             if self.kinds.filters {
                 let parent = indexed.block.header.prev_blockhash;
@@ -108,13 +127,46 @@ impl IndexStore {
             }
             if self.kinds.transactions {
                 for (place, txid) in (0u32..).zip(indexed.txids) {
-                    let value = [indexed.hash.as_byte_array().as_slice(), &place.to_le_bytes()].concat();
-                    batch.insert(&self.rows, key(TRANSACTION, txid.as_byte_array()), value);
+                    batch.insert(&self.rows, key(TRANSACTION, txid.as_byte_array()), place_in(indexed, place));
                 }
+            }
+            if self.kinds.spenders {
+                for (place, input) in spends(indexed.block) {
+                    batch.insert(&self.rows, spender_key(&input.previous_output), place_in(indexed, place));
+                }
+            }
+            if self.kinds.coin_stats {
+                let sum = self.totals_with(totals, indexed)?;
+                batch.insert(&self.rows, key(TOTALS, indexed.hash.as_byte_array()), totals::encode(&sum));
+                totals = Some(sum);
             }
         }
         batch.insert(&self.rows, BEST, last.hash.as_byte_array());
         Ok(batch.commit()?)
+    }
+
+    /// Takes the last block out again, which is none of the active chain any more. What is found by a block's hash stays:
+    /// the branch may come back, and may be asked for.
+    pub fn remove(&self, block: &Block) -> Result<(), StoreError> {
+        let mut batch = OwnedWriteBatch::with_capacity(self.database.clone(), 1);
+        if self.kinds.spenders {
+            for (_, input) in spends(block) {
+                batch.remove(&self.rows, spender_key(&input.previous_output));
+            }
+        }
+        batch.insert(&self.rows, BEST, block.header.prev_blockhash.as_byte_array());
+        Ok(batch.commit()?)
+    }
+
+    fn totals_with(&self, last: Option<CoinTotals>, next: &IndexedBlock<'_>) -> Result<CoinTotals, StoreError> {
+        let mut totals = match last {
+            Some(last) => last,
+            None if next.height == 0 => CoinTotals::default(),
+            None => self.totals(&next.block.header.prev_blockhash)?.ok_or(Malformed("coin statistics"))?,
+        };
+        let nothing = BlockUndo::default();
+        totals.connect(next.block, next.txids, next.undo.unwrap_or(&nothing), next.height, next.subsidy);
+        Ok(totals)
     }
 
     /// A block's filter as BIP 158 encodes it.
@@ -132,11 +184,42 @@ impl IndexStore {
 
     /// The block of a transaction, and its place there.
     pub fn transaction(&self, txid: &Txid) -> Result<Option<(BlockHash, usize)>, StoreError> {
-        let Some(row) = self.rows.get(key(TRANSACTION, txid.as_byte_array()))? else { return Ok(None) };
+        self.place(&key(TRANSACTION, txid.as_byte_array()))
+    }
+
+    /// The block that spends an output, and the spending transaction's place there.
+    pub fn spender(&self, outpoint: &OutPoint) -> Result<Option<(BlockHash, usize)>, StoreError> {
+        self.place(&spender_key(outpoint))
+    }
+
+    /// What the coins at a block are, if it was ever in the active chain.
+    pub fn totals(&self, block: &BlockHash) -> Result<Option<CoinTotals>, StoreError> {
+        let row = self.rows.get(key(TOTALS, block.as_byte_array()))?;
+        Ok(row.map(|row| totals::decode(&row)).transpose()?)
+    }
+
+    fn place(&self, key: &[u8]) -> Result<Option<(BlockHash, usize)>, StoreError> {
+        let Some(row) = self.rows.get(key)? else { return Ok(None) };
         let (hash, place) = row.split_first_chunk::<32>().ok_or(Malformed("transaction index"))?;
         let place = place.try_into().map_err(|_| Malformed("transaction index"))?;
         Ok(Some((BlockHash::from_byte_array(*hash), u32::from_le_bytes(place) as usize)))
     }
+}
+
+fn place_in(indexed: &IndexedBlock<'_>, place: u32) -> Vec<u8> {
+    [indexed.hash.as_byte_array().as_slice(), &place.to_le_bytes()].concat()
+}
+
+/// All inputs but the coinbase's, with the place of their transaction.
+fn spends(block: &Block) -> impl Iterator<Item = (u32, &TxIn)> {
+    (0u32..).zip(&block.txdata).skip(1).flat_map(|(place, spend)| spend.input.iter().map(move |input| (place, input)))
+}
+
+fn spender_key(outpoint: &OutPoint) -> [u8; 37] {
+    let mut key = [SPENDER; 37];
+    key[1..33].copy_from_slice(outpoint.txid.as_byte_array());
+    key[33..].copy_from_slice(&outpoint.vout.to_be_bytes());
+    key
 }
 
 fn key(kind: u8, hash: &[u8; 32]) -> [u8; 33] {
