@@ -55,10 +55,14 @@ pub struct Options {
     /// Let users without a list call nothing [default: true where there is a list]
     #[arg(long, value_name = "true|false")]
     pub rpc_whitelist_default: Option<bool>,
-    /// Let peers connect here; port 0 picks a free one, which is written to DIR/NETWORK/p2p.addr [default: nowhere;
-    /// the port: 18444, devnet 19444]
-    #[arg(long, value_name = "HOST:PORT")]
-    pub listen: Option<String>,
+    /// Seconds that a client of JSON-RPC may take for a request, and be silent before the next one [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    pub rpc_server_timeout: Option<u64>,
+    /// Let peers connect here; port 0 picks a free one, which is written to DIR/NETWORK/p2p.addr; =onion: who comes in here
+    /// comes through a Tor service; may be given several times [default: nowhere; the port: 18444, devnet 19444]
+    #[arg(long, value_name = "HOST:PORT[=onion]")]
+    #[serde(deserialize_with = "one_or_several")]
+    pub listen: Vec<String>,
     /// Connect to this peer and to no other that was not named; may be given several times; none: to nobody by itself
     #[arg(long, value_name = "HOST:PORT")]
     pub connect: Vec<String>,
@@ -88,6 +92,13 @@ pub struct Options {
     /// Take no transactions from peers, and announce only our own users'
     #[arg(long)]
     pub blocks_only: bool,
+    /// Bytes that may be sent to peers in a day, with a unit (k, K, m, M, g, G; MiB without one): when they are nearly used
+    /// up, no old blocks are served [default: 0, no limit]
+    #[arg(long, value_name = "AMOUNT")]
+    pub max_upload_target: Option<String>,
+    /// Seconds for which a ban holds if nothing else is said [default: 86400]
+    #[arg(long, value_name = "SECONDS")]
+    pub ban_time: Option<u64>,
     /// Seconds that a peer may take for the handshake [default: 60]
     #[arg(long, value_name = "SECONDS")]
     pub peer_timeout: Option<u64>,
@@ -313,6 +324,8 @@ pub struct Config {
     pub rpc_users: Vec<Salted>,
     /// What they may call.
     pub rpc_whitelist: Whitelist,
+    /// How long a client may be silent.
+    pub rpc_timeout: Duration,
     /// Whom to speak with, and where to listen.
     pub peers: Settings,
     /// Whether and how to mine in the background.
@@ -383,7 +396,8 @@ impl Options {
             rpc_auth: or_list(self.rpc_auth, file.rpc_auth),
             rpc_whitelist: or_list(self.rpc_whitelist, file.rpc_whitelist),
             rpc_whitelist_default: self.rpc_whitelist_default.or(file.rpc_whitelist_default),
-            listen: self.listen.or(file.listen),
+            rpc_server_timeout: self.rpc_server_timeout.or(file.rpc_server_timeout),
+            listen: or_list(self.listen, file.listen),
             connect: if self.connect.is_empty() { file.connect } else { self.connect },
             add_node: if self.add_node.is_empty() { file.add_node } else { self.add_node },
             max_connections: self.max_connections.or(file.max_connections),
@@ -393,6 +407,8 @@ impl Options {
             whitelist_relay: self.whitelist_relay.or(file.whitelist_relay),
             whitelist_force_relay: self.whitelist_force_relay || file.whitelist_force_relay,
             blocks_only: self.blocks_only || file.blocks_only,
+            max_upload_target: self.max_upload_target.or(file.max_upload_target),
+            ban_time: self.ban_time.or(file.ban_time),
             peer_timeout: self.peer_timeout.or(file.peer_timeout),
             minimum_chain_work: self.minimum_chain_work.or(file.minimum_chain_work),
             max_tip_age: self.max_tip_age.or(file.max_tip_age),
@@ -451,6 +467,7 @@ impl Options {
             rpc_login: self.rpc_login()?,
             rpc_users: self.rpc_users()?,
             rpc_whitelist: self.rpc_lists(),
+            rpc_timeout: self.rpc_timeout()?,
             peers: self.peers(network, &data_dir)?,
             mine: self.mine(network)?,
             policy: self.policy()?,
@@ -508,6 +525,20 @@ impl Options {
         let listed = lists.into_iter().flat_map(|(topic, list)| list.iter().map(move |address| (topic, address)));
         listed.map(|(topic, address)| Ok(Publication { topic, address: zmq_address(topic, address)? })).collect()
     }
+}
+
+/// A text, or a list of them.
+fn one_or_several<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        One(String),
+        Several(Vec<String>),
+    }
+    Ok(match Given::deserialize(from)? {
+        Given::One(text) => vec![text],
+        Given::Several(texts) => texts,
+    })
 }
 
 /// The command line's list, or the file's where that is empty.
@@ -606,6 +637,7 @@ fn duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::Door;
 
     fn parse(arguments: &[&str]) -> Result<Config, String> {
         let arguments = ["l1-utxo", "--data-dir", "d"].iter().chain(arguments);
@@ -629,6 +661,8 @@ mod tests {
             (&["--rpc", "0.0.0.0:1"], "rpc = \"0.0.0.0:1\""),
             (&["--rpc", "18443"], "rpc = \"18443\""),
             (&["--listen", "here"], "listen = \"here\""),
+            (&["--max-upload-target", "abc"], "max-upload-target = \"abc\""),
+            (&["--rpc-server-timeout", "0"], "rpc-server-timeout = \"0\""),
             (&["--connect", "a b"], "connect = \"a b\""),
             (&["--add-node", "host:port"], "add-node = \"host:port\""),
             (&["--max-connections", "0"], "max-connections = \"0\""),
@@ -669,9 +703,12 @@ mod tests {
         assert_eq!(config.policy.max_bytes, 10_000_000);
         assert_eq!(config.mine.unwrap().every, Duration::ZERO);
         assert_eq!(config.rpc.port(), 19_443);
+        write("listen = [\"::1\", \"127.0.0.1:1=onion\"]\n");
+        let listen = parse(&["--config", path]).unwrap().peers.listen;
+        assert_eq!(listen.iter().map(|door| door.is_onion).collect::<Vec<_>>(), [false, true]);
         write("listen = \"::1\"\nconnect = [\"one:1\", \"10.0.0.1\"]\n");
         let peers = parse(&["--config", path]).unwrap().peers;
-        assert_eq!(peers.listen, ["[::1]:18444".parse().unwrap()]);
+        assert_eq!(peers.listen, [Door { address: "[::1]:18444".parse().unwrap(), is_onion: false }]);
         assert_eq!(peers.connect, ["one:1", "10.0.0.1"]);
         write("netwrok = \"devnet\"\n");
         assert!(parse(&["--config", path]).unwrap_err().contains("netwrok"));

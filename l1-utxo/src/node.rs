@@ -70,7 +70,7 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     let auth = Auth::new(&cookie, login).with(config.rpc_users.clone(), config.rpc_whitelist.clone());
     let offer = Offer { rest: config.rest, publications: config.publications.clone() };
     let service = Arc::new(Service::new(stop.clone(), offer));
-    let server = tokio::spawn(rpc::serve(listener, auth, Arc::clone(&service)));
+    let server = tokio::spawn(rpc::serve(listener, auth, Arc::clone(&service), config.rpc_timeout));
 
     // From here on callers hear that the node is loading.
     let ledger = load(claim, &config).await?;

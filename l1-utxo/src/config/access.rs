@@ -1,10 +1,11 @@
 //! What the options say of who may call what.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{ConfigError, Options, value};
+use super::{ConfigError, Options, value, within};
 
 /// A password. `Debug` hides it.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -53,6 +54,12 @@ pub struct Whitelist {
 impl Options {
     pub(super) fn rpc_users(&self) -> Result<Vec<Salted>, ConfigError> {
         self.rpc_auth.iter().map(|text| salted(text)).collect()
+    }
+
+    pub(super) fn rpc_timeout(&self) -> Result<Duration, ConfigError> {
+        const DEFAULT: u64 = 30;
+        let seconds = within("rpc-server-timeout", self.rpc_server_timeout, 1..=u64::from(u32::MAX))?;
+        Ok(Duration::from_secs(seconds.unwrap_or(DEFAULT)))
     }
 
     pub(super) fn rpc_lists(&self) -> Whitelist {

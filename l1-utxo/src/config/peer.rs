@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{ConfigError, Options, value, within};
-use crate::net::{MAX_USER_AGENT, Settings, user_agent};
+use crate::net::{DEFAULT_BAN, Door, MAX_USER_AGENT, Settings, user_agent};
 use crate::params::Network;
 use crate::sync::Permissions;
 
@@ -20,7 +20,6 @@ impl Options {
             let problem = "there are none to serve: set block-filter-index, too";
             return Err(value("peer-block-filters", "true", problem));
         }
-        let listen = self.listen.as_deref().map(|text| listen_address(text, network)).transpose()?;
         let is_alone = self.connect == [ALONE];
         let connect = if is_alone { Vec::new() } else { self.connect.clone() };
         for (key, names) in [("connect", &connect), ("add-node", &self.add_node)] {
@@ -31,7 +30,7 @@ impl Options {
         let peer_timeout = within("peer-timeout", self.peer_timeout, 1..=u64::from(u32::MAX))?;
         let max_connections = within("max-connections", self.max_connections, 1..=4_096)?;
         Ok(Settings {
-            listen: listen.into_iter().collect(),
+            listen: self.listen.iter().map(|text| listen_address(text, network)).collect::<Result<_, _>>()?,
             connect,
             is_alone,
             add: self.add_node.clone(),
@@ -46,6 +45,8 @@ impl Options {
             implicit_permissions: self.implicit_permissions(),
             peer_timeout: Duration::from_secs(peer_timeout.unwrap_or(DEFAULT_PEER_TIMEOUT)),
             blocks_only: self.blocks_only,
+            upload_limit: upload_limit(self.max_upload_target.as_deref())?,
+            ban_time: self.ban_time.map_or(DEFAULT_BAN, |seconds| i64::try_from(seconds).unwrap_or(i64::MAX)),
             serves_filters: self.block_filter_index && self.peer_block_filters.unwrap_or(true),
             dir: data_dir.join(network.name()),
         })
@@ -72,14 +73,35 @@ impl Options {
     }
 }
 
-/// Where peers may connect: an address of this machine, with or without a port.
-fn listen_address(text: &str, network: Network) -> Result<SocketAddr, ConfigError> {
-    let numeric = text.replacen("localhost", "127.0.0.1", 1);
+/// A number of bytes: of MiB without a unit, as with Core.
+fn upload_limit(text: Option<&str>) -> Result<u64, ConfigError> {
+    let Some(text) = text else { return Ok(0) };
+    let (number, unit) = text.split_at(text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).len());
+    let scale = match unit {
+        "k" => 1_000,
+        "K" => 1 << 10,
+        "m" => 1_000_000,
+        "" | "M" => 1 << 20,
+        "g" => 1_000_000_000,
+        "G" => 1 << 30,
+        "t" => 1_000_000_000_000,
+        "T" => 1 << 40,
+        _ => 0,
+    };
+    let bytes = number.parse::<u64>().ok().filter(|_| scale > 0).and_then(|number| number.checked_mul(scale));
+    bytes.ok_or_else(|| value("max-upload-target", text, "expected a number with a unit, like 800M"))
+}
+
+/// Where peers may connect: an address of this machine, with or without a port, and whether it is a Tor service's.
+fn listen_address(text: &str, network: Network) -> Result<Door, ConfigError> {
+    let (address, is_onion) = text.strip_suffix("=onion").map_or((text, false), |address| (address, true));
+    let numeric = address.replacen("localhost", "127.0.0.1", 1);
     let port = network.params().p2p_port;
     let with_port = numeric.parse().map(|ip: IpAddr| SocketAddr::new(ip, port));
     numeric
         .parse()
         .or(with_port)
+        .map(|address| Door { address, is_onion })
         .map_err(|_| value("listen", text, "expected HOST:PORT with an address of this machine, like 127.0.0.1:18444"))
 }
 

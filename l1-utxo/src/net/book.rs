@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,11 @@ use crate::sync::KnownAddress;
 const FILE: &str = "peers.json";
 /// Addresses at most.
 const MAX_ADDRESSES: usize = 16_384;
+/// Addresses that `getaddr` is answered with.
+const MAX_TOLD: usize = 1_000;
+/// Seconds for which that answer stays the same: whoever asks again learns nothing more.
+const ANSWER_TIME: i64 = 21 * 3_600;
+const ANSWER_TIME_SPREAD: u64 = 6 * 3_600;
 /// Of a hundred addresses so many are told at most: nobody gets them all (Core: `MAX_PCT_ADDR_TO_SEND`).
 const TOLD_OF_A_HUNDRED: usize = 23;
 /// Of them from one IP address: else one machine could fill the book.
@@ -39,6 +45,8 @@ pub struct Book {
     path: PathBuf,
     addresses: BTreeMap<SocketAddr, Known>,
     is_changed: bool,
+    /// What is told to those who connected to an address of ours, and until when.
+    answers: BTreeMap<Option<SocketAddr>, (i64, Arc<[KnownAddress]>)>,
 }
 
 impl Book {
@@ -53,7 +61,7 @@ impl Book {
                 BTreeMap::new()
             }
         };
-        Self { path, addresses, is_changed: false }
+        Self { path, addresses, is_changed: false, answers: BTreeMap::new() }
     }
 
     /// Notes addresses that a peer told; how many are new.
@@ -109,6 +117,24 @@ impl Book {
             .collect();
         let count = u64::try_from(weighted.len()).ok().filter(|count| *count > 0)?;
         weighted.get(usize::try_from(chance % count).ok()?).copied()
+    }
+
+    /// What `getaddr` is answered with where this is our end of the connection: others, so that nobody can tell that two
+    /// addresses are of one node.
+    pub fn answer(&mut self, local: Option<SocketAddr>, chance: u64, now: i64) -> Arc<[KnownAddress]> {
+        if let Some((until, answer)) = self.answers.get(&local)
+            && now <= *until
+        {
+            return Arc::clone(answer);
+        }
+        self.answers.retain(|_, (until, _)| now <= *until);
+        let answer: Arc<[KnownAddress]> = self.sample(MAX_TOLD, chance).into();
+        let until = now + ANSWER_TIME + (chance % ANSWER_TIME_SPREAD).cast_signed();
+        // As long as there is nothing to tell, there may be soon.
+        if !answer.is_empty() {
+            self.answers.insert(local, (until, Arc::clone(&answer)));
+        }
+        answer
     }
 
     /// A part of them, the same for the same `salt`: whoever asks often learns no more.
@@ -179,6 +205,13 @@ mod tests {
         let told = book.sample(1_000, 7);
         assert_eq!((told.len(), book.sample(1_000, 7) == told), (1_000, true));
         assert_ne!(book.sample(1_000, 8), told);
+        // The answer stays for most of a day, and is another one where another address of ours was called.
+        let mut book = book;
+        let told = book.answer(Some(address(1)), 1, 1_000);
+        assert_eq!(told.len(), 1_000);
+        assert_eq!(book.answer(Some(address(1)), 2, 1_000 + ANSWER_TIME), told);
+        assert_ne!(book.answer(Some(address(2)), 3, 1_000), told);
+        assert_ne!(book.answer(Some(address(1)), 4, 1_000 + 2 * ANSWER_TIME), told);
     }
 
     #[test]

@@ -43,7 +43,8 @@ struct Waiting {
 }
 
 /// Registers a connection; what is to be sent waits until it is known how the other side speaks.
-pub(super) fn register(inner: &Inner, connection: Connection, local: Option<SocketAddr>) -> Registered {
+/// `local` is our end, and whether it is a Tor service's.
+pub(super) fn register(inner: &Inner, connection: Connection, local: (Option<SocketAddr>, bool)) -> Registered {
     let id = inner.new_id();
     let (peer, packets) = Peer::new(id, connection, local, inner.node.clock().clone());
     let peer = Arc::new(peer);
@@ -158,8 +159,14 @@ async fn feed(inner: &Inner, peer: &Peer, mut waiting: mpsc::Receiver<Waiting>) 
         while peer.is_full() {
             peer.drained.notified().await;
         }
+        let answer = (message == Message::GetAddr).then(|| inner.addresses_for(peer));
         let hand = move |ledger: &mut Ledger| {
-            ledger.with_network(|machine, ledger| machine.received(id, message, ledger));
+            ledger.with_network(|machine, ledger| {
+                if let Some(answer) = answer {
+                    machine.set_known_addresses(answer);
+                }
+                machine.received(id, message, ledger);
+            });
             drop(room);
         };
         if let Some(before) = before.replace(inner.node.hand(hand).await?) {

@@ -165,7 +165,7 @@ async fn dial(inner: &Arc<Inner>, address: SocketAddr, origin: Origin, is_v2: bo
                 let transport = if is_v2 { Transport::Detecting } else { Transport::V1 };
                 let permissions = inner.permissions(address.ip(), false);
                 let connection = Connection { address, origin, transport, permissions };
-                let registered = connection::register(inner, connection, stream.local_addr().ok());
+                let registered = connection::register(inner, connection, (stream.local_addr().ok(), false));
                 if connection::run(Arc::clone(inner), stream, registered).await {
                     return true;
                 }

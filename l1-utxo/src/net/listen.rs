@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::peer::Peer;
-use super::{Inner, NetError, connection, lock};
+use super::{Door, Inner, NetError, connection, lock};
 use crate::driver::Ledger;
 use crate::sync::{Connection, Machine, Origin, PeerId, Permissions, Transport, choose_eviction};
 
@@ -20,17 +20,17 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Binds all addresses, then serves them.
 pub(super) async fn start(inner: &Arc<Inner>) -> Result<(), NetError> {
-    for address in inner.settings.listen.clone() {
+    for Door { address, is_onion } in inner.settings.listen.clone() {
         let listener = TcpListener::bind(address).await.map_err(|source| NetError::Bind { address, source })?;
         let address = listener.local_addr().unwrap_or(address);
         tracing::info!(%address, "peers may connect");
         lock(&inner.listening).push(address);
-        tokio::spawn(serve(Arc::clone(inner), listener));
+        tokio::spawn(serve(Arc::clone(inner), listener, is_onion));
     }
     Ok(())
 }
 
-async fn serve(inner: Arc<Inner>, listener: TcpListener) {
+async fn serve(inner: Arc<Inner>, listener: TcpListener, is_onion: bool) {
     let mut stopping = inner.stopping.clone();
     loop {
         let accepted = tokio::select! {
@@ -38,7 +38,7 @@ async fn serve(inner: Arc<Inner>, listener: TcpListener) {
             _ = stopping.wait_for(|stop| *stop) => return,
         };
         match accepted {
-            Ok((stream, address)) => admit(&inner, stream, address).await,
+            Ok((stream, address)) => admit(&inner, stream, address, is_onion).await,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(PAUSE).await;
@@ -48,7 +48,7 @@ async fn serve(inner: Arc<Inner>, listener: TcpListener) {
 }
 
 /// Core: `CreateNodeFromAcceptedSocket`. One at a time, so that there are never more than there are places.
-async fn admit(inner: &Arc<Inner>, stream: TcpStream, address: SocketAddr) {
+async fn admit(inner: &Arc<Inner>, stream: TcpStream, address: SocketAddr, is_onion: bool) {
     let permissions = inner.permissions(address.ip(), true);
     let is_trusted = permissions.has(Permissions::NO_BAN);
     if !inner.is_active.load(Ordering::Relaxed) || (inner.is_banned(address.ip()) && !is_trusted) {
@@ -63,7 +63,7 @@ async fn admit(inner: &Arc<Inner>, stream: TcpStream, address: SocketAddr) {
         return;
     }
     let connection = Connection { address, origin: Origin::Inbound, transport: Transport::Detecting, permissions };
-    let registered = connection::register(inner, connection, stream.local_addr().ok());
+    let registered = connection::register(inner, connection, (stream.local_addr().ok(), is_onion));
     tokio::spawn(connection::run(Arc::clone(inner), stream, registered));
 }
 

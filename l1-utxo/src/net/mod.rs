@@ -32,7 +32,7 @@ use crate::driver::{Handle, Stopped};
 use crate::params::Network as ChainNetwork;
 use crate::sync::{
     Action, KnownAddress, Machine, Options, Origin, Orphan, Packet, PeerId, PeerInfo, Permissions,
-    SERVICE_COMPACT_FILTERS, SERVICE_P2P_V2, SERVICES, TICK,
+    SERVICE_COMPACT_FILTERS, SERVICE_P2P_V2, SERVICES, TICK, Time, Upload,
 };
 use ban::Bans;
 use book::Book;
@@ -55,14 +55,20 @@ pub fn user_agent(comments: &[String]) -> String {
 pub const MAX_USER_AGENT: usize = 256;
 /// How often the address book is written if it has changed.
 const SAVE_INTERVAL: Duration = Duration::from_secs(15 * 60);
-/// Addresses that `getaddr` is answered with.
-const MAX_TOLD: usize = 1_000;
+/// Where peers may connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Door {
+    /// An address of this machine.
+    pub address: SocketAddr,
+    /// Whether those who come in here come through a Tor service, so that their addresses say nothing of them.
+    pub is_onion: bool,
+}
 
 /// What the owner sets.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where to listen; nowhere if empty.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Door>,
     /// Connect to these only.
     pub connect: Vec<String>,
     /// Connect to nobody that our user did not name.
@@ -83,6 +89,10 @@ pub struct Settings {
     pub peer_timeout: Duration,
     /// Whether transactions of others are not wanted.
     pub blocks_only: bool,
+    /// Bytes that may be sent in a day; 0: as many as are asked for.
+    pub upload_limit: u64,
+    /// Seconds for which a ban holds if nothing else is said.
+    pub ban_time: i64,
     /// Whether the node keeps block filters for light clients.
     pub serves_filters: bool,
     /// Where bans and addresses are kept.
@@ -135,8 +145,6 @@ struct Inner {
     dialling: Notify,
     next_id: AtomicU64,
     salt: u64,
-    /// When the machine was given addresses, and how many.
-    told: Mutex<(i64, usize)>,
     sent: AtomicU64,
     received: AtomicU64,
     is_active: AtomicBool,
@@ -170,7 +178,6 @@ impl Network {
             dialling: Notify::new(),
             next_id: AtomicU64::new(0),
             salt,
-            told: Mutex::default(),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             is_active: AtomicBool::new(true),
@@ -237,6 +244,16 @@ impl Network {
     /// Bytes sent and received since the start.
     pub fn totals(&self) -> (u64, u64) {
         (self.inner.sent.load(Ordering::Relaxed), self.inner.received.load(Ordering::Relaxed))
+    }
+
+    /// What was sent today of what may be, and the moment for which that holds.
+    pub async fn upload(&self) -> Result<(Upload, Time), Stopped> {
+        self.with_machine(|machine| machine.upload()).await
+    }
+
+    /// Seconds for which a ban holds if nothing else is said.
+    pub fn ban_time(&self) -> i64 {
+        self.inner.settings.ban_time
     }
 
     /// Where peers may connect to us.
@@ -342,7 +359,7 @@ impl Inner {
         let (params, services) = (self.network.params(), self.services());
         let settings = &self.settings;
         let (user_agent, peer_timeout) = (settings.user_agent.clone(), settings.peer_timeout);
-        let blocks_only = settings.blocks_only;
+        let (blocks_only, upload_limit) = (settings.blocks_only, settings.upload_limit);
         self.node
             .run(move |ledger| {
                 let policy = *ledger.mempool().policy();
@@ -353,6 +370,7 @@ impl Inner {
                     incremental_feerate: policy.incremental_feerate,
                     peer_timeout,
                     blocks_only,
+                    upload_limit,
                 };
                 ledger.attach_network(Machine::new(params, options, seed), Box::new(move |action| inner.act(action)));
             })
@@ -410,20 +428,12 @@ impl Inner {
         self.node.clock().now()
     }
 
-    /// Gives the machine what it may tell others: the same for a day, once there is anything.
-    async fn tell_addresses(&self) -> Result<(), Stopped> {
-        const A_DAY: i64 = 24 * 3_600;
-        let (told_at, count) = *lock(&self.told);
-        if count > 0 && self.now() - told_at < A_DAY {
-            return Ok(());
-        }
-        let now = self.now();
-        let known = lock(&self.book).sample(MAX_TOLD, self.salt ^ now.unsigned_abs());
-        *lock(&self.told) = (now, known.len());
-        let tell = |ledger: &mut crate::driver::Ledger| {
-            ledger.with_network(|machine, _| machine.set_known_addresses(known));
-        };
-        self.node.run(tell).await
+    /// What `getaddr` is answered with: a part of the book, the same for a day to all who come in where this peer did.
+    fn addresses_for(&self, peer: &Peer) -> Arc<[KnownAddress]> {
+        let mut chance = [0; 8];
+        // Without it the answer is the same as last time, which is safe, too.
+        let _ = getrandom::fill(&mut chance);
+        lock(&self.book).answer(peer.local(), self.salt ^ u64::from_le_bytes(chance), self.now())
     }
 
     fn is_stopping(&self) -> bool {
@@ -457,7 +467,7 @@ async fn tick(inner: Arc<Inner>) {
     }
 }
 
-/// Writes the address book now and then, and gives the machine what it may tell others.
+/// Writes the address book now and then.
 async fn keep_book(inner: Arc<Inner>) {
     let mut interval = tokio::time::interval(SAVE_INTERVAL);
     let mut stopping = inner.stopping.clone();
@@ -467,8 +477,5 @@ async fn keep_book(inner: Arc<Inner>) {
             _ = stopping.wait_for(|stop| *stop) => return inner.save_book(),
         }
         inner.save_book();
-        if inner.tell_addresses().await.is_err() {
-            return;
-        }
     }
 }

@@ -21,6 +21,7 @@ pub(super) const SEND_LIMIT: usize = 1_000_000;
 #[allow(missing_docs)] // named as the fields of `getpeerinfo`
 pub struct Traffic {
     pub local: Option<SocketAddr>,
+    pub is_onion: bool,
     pub session: Option<[u8; 32]>,
     pub sent: u64,
     pub received: u64,
@@ -35,6 +36,7 @@ pub(super) struct Peer {
     pub(super) id: PeerId,
     pub(super) connection: Connection,
     local: Option<SocketAddr>,
+    is_onion: bool,
     clock: Clock,
     outbox: mpsc::UnboundedSender<Packet>,
     closing: watch::Sender<bool>,
@@ -54,7 +56,7 @@ impl Peer {
     pub(super) fn new(
         id: PeerId,
         connection: Connection,
-        local: Option<SocketAddr>,
+        (local, is_onion): (Option<SocketAddr>, bool),
         clock: Clock,
     ) -> (Self, mpsc::UnboundedReceiver<Packet>) {
         let (outbox, packets) = mpsc::unbounded_channel();
@@ -62,6 +64,7 @@ impl Peer {
             id,
             connection,
             local,
+            is_onion,
             clock,
             outbox,
             closing: watch::Sender::new(false),
@@ -76,6 +79,11 @@ impl Peer {
             by_message: Mutex::default(),
         };
         (peer, packets)
+    }
+
+    /// Our end of the connection.
+    pub(super) const fn local(&self) -> Option<SocketAddr> {
+        self.local
     }
 
     /// Puts a message into the queue; the machine keeps it short.
@@ -145,6 +153,7 @@ impl Peer {
         let [sent_by_message, received_by_message] = lock(&self.by_message).clone();
         Traffic {
             local: self.local,
+            is_onion: self.is_onion,
             session: self.session.get().copied(),
             sent: self.sent.load(Ordering::Relaxed),
             received: self.received.load(Ordering::Relaxed),

@@ -18,7 +18,7 @@ mod rest;
 mod server;
 mod sign;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use axum::body::Bytes;
@@ -61,6 +61,7 @@ pub struct Context {
     scan: Arc<method::Scan>,
     block_scan: Arc<method::Scan>,
     publications: Vec<Publication>,
+    active: Active,
 }
 
 impl Context {
@@ -79,6 +80,41 @@ impl Context {
     /// Turns true when the node stops.
     fn stopping(&self) -> watch::Receiver<bool> {
         self.stop.subscribe()
+    }
+}
+
+/// The calls that are under way.
+#[derive(Default)]
+struct Active {
+    calls: Mutex<Vec<(&'static str, Instant)>>,
+}
+
+impl Active {
+    /// A call begins; it ends when what is returned does.
+    fn begin(&self, name: &'static str) -> UnderWay<'_> {
+        let begun = (name, Instant::now());
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(begun);
+        UnderWay { active: self, begun }
+    }
+
+    /// Name and beginning of each, the oldest first.
+    fn list(&self) -> Vec<(&'static str, Instant)> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+struct UnderWay<'a> {
+    active: &'a Active,
+    begun: (&'static str, Instant),
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut calls = self.active.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that are the same are as good as each other.
+        if let Some(place) = calls.iter().position(|call| *call == self.begun) {
+            calls.remove(place);
+        }
     }
 }
 
@@ -120,6 +156,7 @@ impl Service {
             scan: Arc::default(),
             block_scan: Arc::default(),
             publications: self.offer.publications.clone(),
+            active: Active::default(),
         };
         if self.context.set(context).is_err() {
             tracing::error!("the rpc service was made ready twice");
@@ -150,6 +187,7 @@ impl Service {
 impl Execute for Service {
     async fn one(&self, call: Call) -> Result<Reply, RpcError> {
         let (context, method, params) = self.prepare(call)?;
+        let _under_way = context.active.begin(method.name);
         match method::text_of(method.name) {
             Some(run) => run(context, params).await.map(Reply::Text),
             None => (method.run)(context, params).await.map(Reply::Value),

@@ -2,21 +2,19 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{Request, State};
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
-use axum::serve::Listener;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
 use super::Service;
 use super::auth::Auth;
@@ -24,6 +22,10 @@ use super::dialect;
 
 /// As many bytes as Core takes in a request (`MAX_SIZE`).
 const MAX_BODY: usize = 32 * 1024 * 1024;
+/// Bytes of a request's first line and headers together (Core: `MAX_HEADERS_SIZE`).
+const MAX_HEADER_BYTES: usize = 8_192;
+/// Headers that are read, so that many small ones are judged by their bytes, too.
+const MAX_HEADERS: usize = 512;
 /// Bytes of a REST request's body: a list of outputs.
 const MAX_REST_BODY: usize = 64 * 1024;
 /// Connections at once; further ones wait in the kernel's queue.
@@ -33,19 +35,23 @@ const MIN_THREADS: usize = 2;
 const MAX_THREADS: usize = 8;
 /// Core's answer to a wrong password comes late, against guessing.
 const WRONG_PASSWORD_DELAY: Duration = Duration::from_millis(250);
+/// How long to wait after the system could not accept (it may have no descriptors left).
+const PAUSE: Duration = Duration::from_millis(200);
 
 struct Door {
     auth: Auth,
     service: Arc<Service>,
+    patience: Duration,
 }
 
-/// Serves until the service stops; calls under way are finished first.
+/// Serves until the service stops; calls under way are finished first. A connection may be silent for `patience` while a
+/// request is due or under way from the other side.
 ///
 /// Every connection stays on one of a few threads, each with a loop of its own: a call waits for the validation thread and
 /// nobody else, and no core is woken to look for work that another one has.
-pub async fn serve(listener: TcpListener, auth: Auth, service: Arc<Service>) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, auth: Auth, service: Arc<Service>, patience: Duration) -> io::Result<()> {
     let listener = listener.into_std()?;
-    let door = Arc::new(Door { auth, service });
+    let door = Arc::new(Door { auth, service, patience });
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let threads = std::thread::available_parallelism().map_or(MIN_THREADS, usize::from);
     // Nothing is ever sent: when all have gone, so have the threads.
@@ -71,18 +77,87 @@ pub async fn serve(listener: TcpListener, auth: Auth, service: Arc<Service>) -> 
 }
 
 async fn serve_here(listener: std::net::TcpListener, places: Arc<Semaphore>, door: Arc<Door>) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
     let mut stopping = door.service.stopping();
-    let router = Router::new().route("/", any(handle)).route("/rest/{*path}", any(handle_rest)).with_state(door);
-    let listener = Bounded { listener: TcpListener::from_std(listener)?, places };
-    axum::serve(listener, router)
-        .with_graceful_shutdown(async move {
+    // Nothing is ever sent: when all connections have ended, so has this.
+    let (serving, mut ended) = mpsc::channel::<Infallible>(1);
+    loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+            (listener.accept().await, place)
+        };
+        let (accepted, place) = tokio::select! {
+            next = next => next,
             // An error means that nobody can ask us to stop any more: stop.
-            let _ = stopping.wait_for(|stop| *stop).await;
-        })
-        .await
+            _ = stopping.wait_for(|stop| *stop) => break,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (door, serving) = (Arc::clone(&door), serving.clone());
+                tokio::spawn(async move {
+                    converse(stream, door).await;
+                    drop((place, serving));
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "rpc: a connection could not be accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    drop(serving);
+    while ended.recv().await.is_some() {}
+    Ok(())
 }
 
-async fn handle(State(door): State<Arc<Door>>, request: Request) -> Response {
+/// Answers the requests of one connection, one after the other, until it ends or the service does.
+async fn converse(stream: TcpStream, door: Arc<Door>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "rpc: TCP_NODELAY could not be set");
+    }
+    let mut stopping = door.service.stopping();
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(door.patience).max_headers(MAX_HEADERS);
+    let respond = |request: hyper::Request<hyper::body::Incoming>| {
+        let door = Arc::clone(&door);
+        async move { Ok::<_, Infallible>(answer(&door, request.map(Body::new)).await) }
+    };
+    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service_fn(respond)));
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = async { drop(stopping.wait_for(|stop| *stop).await) } => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "rpc: a connection ended");
+    }
+}
+
+async fn answer(door: &Door, request: Request) -> Response {
+    if header_bytes(&request) > MAX_HEADER_BYTES {
+        return (StatusCode::BAD_REQUEST, [(header::CONNECTION, "close")]).into_response();
+    }
+    let path = request.uri().path();
+    if path == "/" {
+        return handle(door, request).await;
+    }
+    if path.strip_prefix("/rest/").is_some_and(|rest| !rest.is_empty()) {
+        return handle_rest(door, request).await;
+    }
+    StatusCode::NOT_FOUND.into_response()
+}
+
+/// Bytes of a request's first line and its headers, as they are usually written.
+fn header_bytes(request: &Request) -> usize {
+    let path = request.uri().path_and_query().map_or(1, |path| path.as_str().len());
+    let line = request.method().as_str().len() + path + "  HTTP/1.1\r\n".len();
+    let headers = request.headers().iter();
+    line + headers.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum::<usize>()
+}
+
+async fn handle(door: &Door, request: Request) -> Response {
     if request.method() != Method::POST {
         let text = "JSONRPC server handles only POST requests";
         return (StatusCode::METHOD_NOT_ALLOWED, text).into_response();
@@ -98,8 +173,9 @@ async fn handle(State(door): State<Arc<Door>>, request: Request) -> Response {
         return (StatusCode::UNAUTHORIZED, challenge).into_response();
     };
     // Read only now: a stranger's body costs us nothing.
-    let Ok(body) = axum::body::to_bytes(request.into_body(), MAX_BODY).await else {
-        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    let body = match read(door, request.into_body(), MAX_BODY).await {
+        Ok(body) => body,
+        Err(status) => return status.into_response(),
     };
     if !door.auth.permits(&user, &body) {
         tracing::warn!(user, "rpc: a method that the user may not call");
@@ -114,81 +190,30 @@ async fn handle(State(door): State<Arc<Door>>, request: Request) -> Response {
 }
 
 /// A question below `/rest/`: the body is small or it is none.
-async fn handle_rest(State(door): State<Arc<Door>>, request: Request) -> Response {
+async fn handle_rest(door: &Door, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     if !matches!(parts.method, Method::GET | Method::POST) {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
-    let Ok(body) = axum::body::to_bytes(body, MAX_REST_BODY).await else {
-        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    let body = match read(door, body, MAX_REST_BODY).await {
+        Ok(body) => body,
+        Err(status) => return status.into_response(),
     };
     door.service.rest(&parts.uri, &body).await.unwrap_or_else(|| StatusCode::NOT_FOUND.into_response())
 }
 
-/// A listener that accepts no more connections than there are places.
-struct Bounded {
-    listener: TcpListener,
-    places: Arc<Semaphore>,
-}
-
-impl Listener for Bounded {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let place = Arc::clone(&self.places).acquire_owned().await.expect("the semaphore is never closed");
-        let (stream, address) = Listener::accept(&mut self.listener).await;
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "rpc: TCP_NODELAY could not be set");
-        }
-        (Connection { stream, _place: place }, address)
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A stream that holds its place until it is closed.
-struct Connection {
-    stream: TcpStream,
-    _place: OwnedSemaphorePermit,
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+/// A body of at most `limit` bytes that comes in time.
+async fn read(door: &Door, body: Body, limit: usize) -> Result<Bytes, StatusCode> {
+    match tokio::time::timeout(door.patience, axum::body::to_bytes(body, limit)).await {
+        Ok(read) => read.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE),
+        Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -198,13 +223,18 @@ mod tests {
     use crate::rpc::Offer;
     use crate::rpc::auth::Cookie;
 
+    fn credentials() -> String {
+        STANDARD.encode("ann:secret")
+    }
+
     async fn ask(address: SocketAddr) -> String {
         let body = r#"{"method":"getblockcount","id":1}"#;
-        let request = format!(
-            "POST / HTTP/1.1\r\nHost: l1\r\nConnection: close\r\nAuthorization: Basic {}\r\nContent-Length: {}\r\n\r\n{body}",
-            STANDARD.encode("ann:secret"),
-            body.len()
-        );
+        let (credentials, length) = (credentials(), body.len());
+        let headers = format!("Connection: close\r\nAuthorization: Basic {credentials}\r\nContent-Length: {length}");
+        exchange(address, &format!("POST / HTTP/1.1\r\nHost: l1\r\n{headers}\r\n\r\n{body}")).await
+    }
+
+    async fn exchange(address: SocketAddr, request: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut reply = String::new();
@@ -212,23 +242,63 @@ mod tests {
         reply
     }
 
-    #[tokio::test]
-    async fn whoever_calls_while_the_node_loads_hears_so_and_the_end_comes_when_asked_for() {
+    struct Running {
+        _dir: tempfile::TempDir,
+        address: SocketAddr,
+        stop: watch::Sender<bool>,
+        server: tokio::task::JoinHandle<io::Result<()>>,
+    }
+
+    async fn run(patience: Duration) -> Running {
         let dir = tempfile::tempdir().unwrap();
         let cookie = Cookie::create(&dir.path().join(".cookie")).unwrap();
         let stop = watch::Sender::new(false);
         let service = Arc::new(Service::new(stop.clone(), Offer::default()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(serve(listener, Auth::new(&cookie, Some(("ann", "secret"))), service));
+        let server = tokio::spawn(serve(listener, Auth::new(&cookie, Some(("ann", "secret"))), service, patience));
+        Running { _dir: dir, address, stop, server }
+    }
+
+    #[tokio::test]
+    async fn whoever_calls_while_the_node_loads_hears_so_and_the_end_comes_when_asked_for() {
+        let running = run(Duration::from_secs(3_600)).await;
         for _ in 0..20 {
-            let reply = ask(address).await;
+            let reply = ask(running.address).await;
             assert!(reply.starts_with("HTTP/1.1 500") && reply.contains("\"code\":-28"), "{reply}");
         }
         // Somebody who says nothing holds nothing up.
-        let silent = TcpStream::connect(address).await.unwrap();
-        stop.send_replace(true);
-        server.await.unwrap().unwrap();
+        let silent = TcpStream::connect(running.address).await.unwrap();
+        running.stop.send_replace(true);
+        running.server.await.unwrap().unwrap();
         drop(silent);
+    }
+
+    #[tokio::test]
+    async fn long_heads_are_refused_as_core_refuses_them() {
+        let running = run(Duration::from_secs(3_600)).await;
+        let many = |count: usize| (0..count).map(|n| format!("header_{n:04}: foo\r\n")).collect::<String>();
+        let table = [
+            (format!("GET /{} HTTP/1.1\r\n", "x".repeat(7_000)), "404"),
+            (format!("GET /{} HTTP/1.1\r\n", "x".repeat(8_192)), "400"),
+            (format!("GET /x HTTP/1.1\r\n{}", many(399)), "404"),
+            (format!("GET /x HTTP/1.1\r\n{}", many(455)), "400"),
+        ];
+        for (head, status) in table {
+            let reply = exchange(running.address, &format!("{head}Connection: close\r\n\r\n")).await;
+            assert!(reply.starts_with(&format!("HTTP/1.1 {status}")), "{status}: {reply}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_does_not_finish_a_request_is_left() {
+        let running = run(Duration::from_millis(50)).await;
+        for begun in ["GET /x HTTP/1.1\r\nHost: somehost\r\n", ""] {
+            assert_eq!(exchange(running.address, begun).await, "");
+        }
+        let credentials = credentials();
+        let head = format!("POST / HTTP/1.1\r\nAuthorization: Basic {credentials}\r\nContent-Length: 9\r\n\r\n");
+        let reply = exchange(running.address, &head).await;
+        assert!(reply.starts_with("HTTP/1.1 408"), "{reply}");
     }
 }

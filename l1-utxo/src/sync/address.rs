@@ -1,6 +1,7 @@
 //! Addresses of other nodes: told, asked for, passed on.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bitcoin::p2p::address::{AddrV2, AddrV2Message};
@@ -129,7 +130,7 @@ pub(super) const fn is_routable(ip: IpAddr) -> bool {
 }
 
 impl Machine {
-    /// The answer comes from the address book: whoever runs the machine calls [`Machine::tell_addresses`].
+    /// The answer comes from the address book: whoever runs the machine calls [`Machine::set_known_addresses`] before.
     pub(super) fn receive_getaddr(&mut self, peer: &mut Peer) {
         // Who asks what it dialled itself could find out what it told us.
         if !peer.is_inbound() || std::mem::replace(&mut peer.address.has_asked, true) {
@@ -137,7 +138,7 @@ impl Machine {
         }
         peer.address.is_enabled = true;
         peer.address.to_send.clear();
-        for address in self.known_addresses.clone() {
+        for address in Arc::clone(&self.known_addresses).iter().copied() {
             let chance = self.random.next();
             peer.address.push(address, chance);
         }
@@ -247,8 +248,8 @@ impl Machine {
         }
     }
 
-    /// The addresses that `getaddr` is answered with: a sample of the address book, the same for a day.
-    pub fn set_known_addresses(&mut self, addresses: Vec<KnownAddress>) {
+    /// The addresses that the next `getaddr` is answered with.
+    pub fn set_known_addresses(&mut self, addresses: Arc<[KnownAddress]>) {
         self.known_addresses = addresses;
     }
 }

@@ -18,6 +18,7 @@ use super::{Machine, PROTOCOL_VERSION};
 /// The oldest protocol that we speak.
 const MIN_PROTOCOL_VERSION: i32 = 31_800;
 const WTXID_RELAY_VERSION: i32 = 70_016;
+const FEATURE_VERSION: i32 = 70_017;
 const SHORT_IDS_VERSION: i32 = 70_014;
 const FEEFILTER_VERSION: i32 = 70_013;
 /// Core sends `pong` from here on.
@@ -140,7 +141,10 @@ impl Machine {
         match message {
             Message::WtxidRelay if peer.common_version() >= WTXID_RELAY_VERSION => peer.wtxid_relay = true,
             Message::SendAddrV2 => peer.wants_addrv2 = true,
-            Message::Feature => peer.close(Reason::Unwelcome("feature received with incompatible version")),
+            Message::Feature { .. } if peer.common_version() < FEATURE_VERSION => {
+                peer.close(Reason::Unwelcome("feature received with incompatible version"));
+            }
+            Message::Feature { is_sound: false } => peer.close(Reason::Unwelcome("invalid feature payload")),
             _ => {}
         }
     }

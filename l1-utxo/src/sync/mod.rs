@@ -18,6 +18,7 @@ mod port;
 mod random;
 mod serve;
 mod transaction;
+mod upload;
 pub mod wire;
 
 #[cfg(test)]
@@ -47,9 +48,10 @@ pub use port::{
     TxName,
 };
 pub use transaction::Orphan;
+pub use upload::{TIMEFRAME as UPLOAD_TIMEFRAME, Upload};
 
-/// What we advertise (Core 31 adds only `feature` with 70017).
-pub const PROTOCOL_VERSION: i32 = 70_016;
+/// What we advertise: the version with `feature` (BIP 434), of which we know none yet.
+pub const PROTOCOL_VERSION: i32 = 70_017;
 /// NODE_NETWORK, NODE_WITNESS and NODE_NETWORK_LIMITED.
 pub const SERVICES: u64 = 0x409;
 /// NODE_P2P_V2: told when the encrypted transport is accepted.
@@ -74,6 +76,8 @@ pub struct Options {
     pub peer_timeout: Duration,
     /// Whether transactions of others are not wanted (Core: `-blocksonly`).
     pub blocks_only: bool,
+    /// Bytes that may be sent in a day; 0: as many as are asked for (Core: `-maxuploadtarget`).
+    pub upload_limit: u64,
 }
 
 /// The protocol with all peers.
@@ -92,7 +96,8 @@ pub struct Machine {
     /// Nonces of our own `version` messages to those we dialled.
     nonces: BTreeMap<PeerId, u64>,
     /// What `getaddr` is answered with.
-    known_addresses: Vec<KnownAddress>,
+    known_addresses: Arc<[KnownAddress]>,
+    upload: Upload,
     actions: VecDeque<Action>,
 }
 
@@ -112,6 +117,7 @@ impl Machine {
     pub fn new(params: &'static Params, options: Options, seed: [u8; 16]) -> Self {
         let random = Random::new(seed);
         Self {
+            upload: Upload::new(options.upload_limit),
             params,
             options,
             transactions: Transactions::new(&random),
@@ -122,13 +128,15 @@ impl Machine {
             recent_block: None,
             announced_tip: None,
             nonces: BTreeMap::new(),
-            known_addresses: Vec::new(),
+            known_addresses: Arc::default(),
             actions: VecDeque::new(),
         }
     }
 
     /// What is to be done, in order; each is given once.
     pub fn actions(&mut self) -> impl Iterator<Item = Action> + '_ {
+        let bytes = |action: &Action| if let Action::Send(_, packet) = action { packet.cost() } else { 0 };
+        self.upload.record(self.actions.iter().map(bytes).sum(), self.now);
         self.actions.drain(..)
     }
 
@@ -259,6 +267,11 @@ impl Machine {
         outcome
     }
 
+    /// What was sent of what may be, and the moment for which that holds.
+    pub const fn upload(&self) -> (Upload, Time) {
+        (self.upload, self.now)
+    }
+
     /// Every peer, in the order of their ids.
     pub fn peers(&self) -> impl Iterator<Item = PeerInfo> + '_ {
         self.peers.values().map(|peer| peer.info(self.now))
@@ -320,7 +333,7 @@ impl Machine {
             // Everything else comes after it.
             _ if peer.version.is_none() => return,
             Message::Verack => return self.receive_verack(peer),
-            Message::WtxidRelay | Message::SendAddrV2 | Message::Feature | Message::SendTxRcncl => {
+            Message::WtxidRelay | Message::SendAddrV2 | Message::Feature { .. } | Message::SendTxRcncl => {
                 return Self::negotiate(peer, &message);
             }
             Message::SendHeaders => peer.blocks.prefers_headers = true,

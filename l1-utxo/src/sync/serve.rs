@@ -22,6 +22,8 @@ const MAX_COMPACT_DEPTH: u32 = 5;
 const MAX_BLOCKTXN_DEPTH: u32 = 10;
 /// Seconds by which a block off the active chain may be older than the best header.
 const STALE_RELAY_AGE: u32 = 30 * 24 * 3_600;
+/// Seconds by which a block may be older than the best header before it counts as history.
+const HISTORICAL_AGE: u32 = 7 * 24 * 3_600;
 /// Requests that one peer may have waiting.
 const MAX_REQUESTS: usize = 2 * MAX_INVENTORY;
 
@@ -128,6 +130,12 @@ impl Machine {
         let Some(id) = chain.find(&hash).filter(|id| is_allowed(chain, *id) && chain.entry(*id).data.is_some()) else {
             return;
         };
+        let best = chain.entry(chain.best_header()).header.time;
+        let is_old = best.saturating_sub(chain.entry(id).header.time) > HISTORICAL_AGE;
+        let is_exempt = peer.connection.permissions.has(Permissions::DOWNLOAD);
+        if is_old && !is_exempt && self.upload.is_reached_for_history(self.now) {
+            return peer.close(Reason::Unwelcome("historical block serving limit reached"));
+        }
         let is_recent = chain.entry(id).height + MAX_COMPACT_DEPTH >= chain.height();
         let compact = match item {
             Inventory::CompactBlock(_) if is_recent && self.can_fetch_directly(host) => self.compact(hash, host),

@@ -77,7 +77,10 @@ pub enum Message {
     WtxidRelay,
     SendAddrV2,
     SendTxRcncl,
-    Feature,
+    /// An extension that the sender speaks (BIP 434); whether it is told as it must be.
+    Feature {
+        is_sound: bool,
+    },
     SendHeaders,
     SendCmpct {
         high_bandwidth: u8,
@@ -125,7 +128,7 @@ pub fn decode(command: &str, payload: &[u8]) -> Result<Message, Malformed> {
         "wtxidrelay" => Message::WtxidRelay,
         "sendaddrv2" => Message::SendAddrV2,
         "sendtxrcncl" => Message::SendTxRcncl,
-        "feature" => Message::Feature,
+        "feature" => Message::Feature { is_sound: is_feature(rest) },
         "sendheaders" => Message::SendHeaders,
         "sendcmpct" => {
             Message::SendCmpct { high_bandwidth: read(rest, "sendcmpct")?, version: read(rest, "sendcmpct")? }
@@ -208,6 +211,17 @@ fn version(rest: &mut &[u8]) -> Result<Version, Malformed> {
         known.relay = read::<u8>(rest, WHAT)? != 0;
     }
     Ok(known)
+}
+
+/// A name of 4 to 80 bytes, data of at most 512, and nothing behind (BIP 434).
+fn is_feature(rest: &mut &[u8]) -> bool {
+    let mut is_text = |least: usize, most: usize| {
+        let Ok(length) = count(rest, "feature") else { return false };
+        let Some((_, after)) = rest.split_at_checked(length) else { return false };
+        *rest = after;
+        (least..=most).contains(&length)
+    };
+    is_text(4, 80) && is_text(0, 512) && rest.is_empty()
 }
 
 /// Core: `SanitizeString`, its default set of characters.

@@ -276,7 +276,7 @@ fn peers_are_listed_added_banned_and_sent_away() {
     until("connection", || peers(&mut one) == 1 && peers(&mut two) == 1);
     let added = two.call("getaddednodeinfo", json!([]));
     assert_eq!((&added[0]["addednode"], &added[0]["connected"]), (&json!(at), &json!(true)));
-    until("handshake", || two.call("getpeerinfo", json!([]))[0]["version"] == 70_016);
+    until("handshake", || two.call("getpeerinfo", json!([]))[0]["version"] == 70_017);
     let info = two.call("getpeerinfo", json!([]));
     let (peer, other) = (&info[0], &one.call("getpeerinfo", json!([]))[0]);
     assert_eq!(

@@ -61,9 +61,7 @@ pub(super) const METHODS: &[Method] = &[
         category: "control",
         arguments: &[],
         about: "Returns details of the RPC server.",
-        run: |_, _| {
-            Box::pin(async { Ok(json!({"active_commands": [{"method": "getrpcinfo", "duration": 0}], "logpath": ""})) })
-        },
+        run: |cx, _| Box::pin(async { Ok(getrpcinfo(cx)) }),
     },
     Method {
         name: "help",
@@ -117,6 +115,15 @@ pub(super) const METHODS: &[Method] = &[
         run: |cx, _| Box::pin(async { Ok(cx.started.elapsed().as_secs().into()) }),
     },
 ];
+
+/// The calls under way with their durations in microseconds, and the file that stderr goes to, if it is one.
+fn getrpcinfo(cx: &Context) -> Value {
+    let render = |(method, begun): (&str, std::time::Instant)| json!({"method": method, "duration": u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)});
+    let commands: Vec<Value> = cx.active.list().into_iter().map(render).collect();
+    let log = std::fs::read_link("/proc/self/fd/2").ok().filter(|path| path.is_file());
+    let log = log.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
+    json!({"active_commands": commands, "logpath": log})
+}
 
 fn getmemoryinfo(params: &Params) -> Result<Value, RpcError> {
     match if params.has(0) { params.text(0)? } else { "stats" } {

@@ -2,6 +2,7 @@
 
 mod input;
 mod lag;
+mod options;
 mod peer;
 mod permission;
 mod relay;

@@ -250,16 +250,24 @@ pub struct Member {
     links: BTreeMap<PeerId, (usize, PeerId)>,
 }
 
-pub fn machine(seed: u8) -> Machine {
+pub fn options() -> Options {
     let policy = Policy::default();
-    let options = Options {
+    Options {
         user_agent: "/test(l1-utxo)/".into(),
         services: SERVICES | SERVICE_COMPACT_FILTERS,
         min_relay_feerate: policy.min_relay_feerate,
         incremental_feerate: policy.incremental_feerate,
         peer_timeout: Duration::from_secs(60),
         blocks_only: false,
-    };
+        upload_limit: 0,
+    }
+}
+
+pub fn machine(seed: u8) -> Machine {
+    machine_with(options(), seed)
+}
+
+fn machine_with(options: Options, seed: u8) -> Machine {
     Machine::new(Network::Regtest.params(), options, [seed; 16])
 }
 
@@ -469,7 +477,11 @@ pub struct Solo {
 
 impl Solo {
     pub fn new(seed: u8) -> Self {
-        let mut solo = Self { node: Node::new(), machine: machine(seed), now: START };
+        Self::with_options(options(), seed)
+    }
+
+    pub fn with_options(options: Options, seed: u8) -> Self {
+        let mut solo = Self { node: Node::new(), machine: machine_with(options, seed), now: START };
         solo.with(|machine, node| machine.chain_changed(Vec::new(), node));
         solo
     }

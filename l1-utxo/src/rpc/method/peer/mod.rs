@@ -10,12 +10,12 @@ use serde_json::{Map, Value, json};
 use super::Method;
 use super::block::{block_hash, known};
 use crate::chain::BlockId;
-use crate::net::{AddNodeError, Ban, DEFAULT_BAN, PeerReport, Subnet};
+use crate::net::{AddNodeError, Ban, PeerReport, Subnet};
 use crate::rpc::argument::{Argument, Kind, Params, integer, optional, required};
 use crate::rpc::dialect::{RpcError, code};
 use crate::rpc::render;
 use crate::rpc::{Context, shutting_down};
-use crate::sync::{KnownAddress, Origin, PeerId};
+use crate::sync::{KnownAddress, Origin, PeerId, UPLOAD_TIMEFRAME};
 
 pub(super) const METHODS: &[Method] = &[
     Method {
@@ -111,7 +111,7 @@ pub(super) const METHODS: &[Method] = &[
         category: "network",
         arguments: &[],
         about: "Returns information about network traffic, including bytes in, bytes out, and current system time.",
-        run: |cx, _| Box::pin(async { Ok(getnettotals(cx)) }),
+        run: |cx, _| Box::pin(getnettotals(cx)),
     },
     Method {
         name: "getnodeaddresses",
@@ -323,22 +323,23 @@ async fn getblockfrompeer(cx: &Context, params: Params) -> Result<Value, RpcErro
     outcome.map(|()| json!({})).map_err(|error| RpcError::new(code::MISC, error))
 }
 
-fn getnettotals(cx: &Context) -> Value {
+async fn getnettotals(cx: &Context) -> Result<Value, RpcError> {
+    let (upload, now) = cx.peers.upload().await.map_err(|_| shutting_down())?;
     let (sent, received) = cx.peers.totals();
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    json!({
+    Ok(json!({
         "totalbytesrecv": received,
         "totalbytessent": sent,
         "timemillis": u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
         "uploadtarget": {
-            "timeframe": 86_400,
-            "target": 0,
-            "target_reached": false,
-            "serve_historical_blocks": true,
-            "bytes_left_in_cycle": 0,
-            "time_left_in_cycle": 0,
+            "timeframe": UPLOAD_TIMEFRAME.as_secs(),
+            "target": upload.limit(),
+            "target_reached": upload.is_reached(),
+            "serve_historical_blocks": !upload.is_reached_for_history(now),
+            "bytes_left_in_cycle": upload.bytes_left(),
+            "time_left_in_cycle": upload.time_left(now).as_secs(),
         },
-    })
+    }))
 }
 
 fn network_name(address: SocketAddr) -> &'static str {
@@ -416,7 +417,8 @@ fn peer(report: &PeerReport, height: &dyn Fn(Option<BlockId>) -> i64) -> Value {
     {
         put("addrlocal", receiver.to_string().into());
     }
-    put("network", network_name(info.connection.address).into());
+    let network = if traffic.is_onion { "onion" } else { network_name(info.connection.address) };
+    put("network", network.into());
     put("services", format!("{services:016x}").into());
     put("servicesnames", service_names(services));
     put("relaytxes", info.relays_transactions.into());
@@ -488,7 +490,7 @@ async fn setban(cx: &Context, params: Params) -> Result<Value, RpcError> {
         return Err(RpcError::new(code::INVALID_PARAMETER, "Error: Absolute timestamp is in the past"));
     }
     let until = match (time, is_absolute) {
-        (..=0, _) => now.saturating_add(DEFAULT_BAN),
+        (..=0, _) => now.saturating_add(cx.peers.ban_time()),
         (time, true) => time,
         (time, false) => now.saturating_add(time),
     };
