@@ -407,6 +407,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether the peer said it itself: it need not be told.
+    pub(super) const fn is_told(&self) -> bool {
+        matches!(self, Failure::PeerError { .. })
+    }
+
     /// Whether the fault is the peer's.
     pub const fn by_peer(&self) -> bool {
         matches!(

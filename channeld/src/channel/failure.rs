@@ -100,7 +100,7 @@ impl Channel {
     /// Fails the channel: `error` to the peer unless it was the peer's, and our commitment to the chain where that is
     /// allowed. What has ended already does not fail again.
     pub(super) fn fail(&self, failure: Failure, cx: &Context<'_>, decision: &mut Decision) {
-        let told = matches!(failure, Failure::PeerError { .. });
+        let told = failure.is_told();
         let error = wire::Error::new(self.id, &failure.to_string());
         match &self.state {
             State::Abandoned(_) => {}
@@ -116,8 +116,8 @@ impl Channel {
             State::Funded(funded) if funded.phase != Phase::AwaitingFundingSigned => {
                 if !told {
                     decision.send(error);
-                } else if matches!(funded.phase, Phase::Failed { .. }) {
-                    // The peer knows by now: our own error is not said again.
+                } else if matches!(&funded.phase, Phase::Failed { failure } if !failure.is_told()) {
+                    // The peer knows by now: our own error is not said again. What it says a second time is no news.
                     decision.change(Change::Phase(Phase::Failed { failure }));
                 }
             }

@@ -178,12 +178,12 @@ impl Node {
             Some("the temporary channel id is that of a channel")
         } else if pending >= MAX_OPENINGS {
             Some("too many channels are being opened")
-        } else if self.has_too_many_unfunded(peer) {
-            Some("too many channels wait for their funding transactions")
         } else if !self.is_synced() {
             Some("this node is not synced with the chain")
         } else if !self.live.knocks.0.take(peer, self.moment.now) {
             Some("too many channels were begun of late")
+        } else if self.has_too_many_unfunded(peer) {
+            Some("too many channels wait for their funding transactions")
         } else {
             None
         };

@@ -87,11 +87,11 @@ impl BlindedPaymentPath {
     /// See [`PathFieldError`].
     pub fn read_field(field: &RawTaggedField) -> Option<Result<Vec<BlindedPaymentPath>, PathFieldError>> {
         let RawTaggedField::UnknownSemantics(groups) = field else { return None };
-        let (tag, _length) = groups.split_at_checked(3)?;
-        if tag.first().map(|tag| tag.to_u8()) != Some(BLINDED_PATH) {
+        let ([tag, _, _], value) = groups.split_first_chunk()?;
+        if tag.to_u8() != BLINDED_PATH {
             return None;
         }
-        let bytes: Vec<u8> = groups[3..].iter().copied().fes_to_bytes().collect();
+        let bytes: Vec<u8> = value.iter().copied().fes_to_bytes().collect();
         Some(read_paths(&bytes))
     }
 

@@ -45,6 +45,10 @@ fn an_error_is_not_repeated_to_a_peer_that_knows() {
     // It began with the peer's.
     pair.a.step(Input::Message(unknown.clone().into()));
     assert!(again(&mut pair.a).is_empty());
+    // Said again, it is no news: nothing is stored anew.
+    let before = pair.a.funded().phase.clone();
+    pair.a.step(Input::Message(wire::Error::new(pair.a.channel.id, "once more").into()));
+    assert_eq!(pair.a.funded().phase, before);
     // It began with ours, and was answered.
     pair.b.command(Command::ForceClose).expect("goes");
     assert_eq!(again(&mut pair.b), [wire::Error::TYPE]);

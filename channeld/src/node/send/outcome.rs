@@ -127,8 +127,11 @@ impl Node {
     /// Whether one of the payment's blinded paths has not failed yet; true of payments without.
     fn has_path_left(&self, payment: &Payment) -> bool {
         let paths = payment.blinded_paths();
+        if paths.is_empty() {
+            return true;
+        }
         let excluded = failure::exclusions(payment, NodeId(self.signer.node_id()), self.live.started);
-        paths.is_empty() || (0..paths.len()).any(|at| !failure::is_path_excluded(&excluded, at))
+        (0..paths.len()).any(|at| !failure::is_path_excluded(&excluded, at))
     }
 
     /// A hop told what its channel wants: the graph's owner hears, and the next search at once; where a hint named the channel,
