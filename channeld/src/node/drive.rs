@@ -186,11 +186,21 @@ impl Node {
         if let Some(funding) = entry.funding.clone() {
             funding.input.iter().for_each(|input| self.wallet.unlock(input.previous_output));
         }
-        self.change(Change::ChannelRemoved { channel: id });
-        self.gossip_forgotten(id);
+        self.forget_channel(id);
         self.event(EventKind::ChannelClosed { channel: id, how: CloseKind::Abandoned });
         if let Some(request) = self.live.funding_waiters.remove(&id) {
             self.answer(request, Err(abandon_refusal(peer, reason)));
+        }
+    }
+
+    /// The channel is over. A peer whose last it was is a stranger again, unless it is called anyway.
+    pub(super) fn forget_channel(&mut self, id: ChannelId) {
+        let Some(peer) = self.state.channels.get(&id).map(|entry| entry.peer) else { return };
+        self.change(Change::ChannelRemoved { channel: id });
+        self.gossip_forgotten(id);
+        let is_called = self.state.peers.get(&peer).is_some_and(|record| record.persistent);
+        if !is_called && self.state.channels_with(peer).next().is_none() {
+            self.turns.push(Effect::Forget { peer });
         }
     }
 

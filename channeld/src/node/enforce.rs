@@ -11,8 +11,8 @@ use super::input::Effect;
 use super::state::change::Change;
 use super::state::row::{RowKey, encode};
 use crate::channel::{self, Command, Phase};
-use crate::commitment::{Htlc, PenaltyRow, Side, Stage, View};
-use crate::onchain::{self, ClosedChannel, FundRequest, HtlcOutcome, HtlcSide, LocalCommitment, RemoteCommitment};
+use crate::commitment::{Htlc, PenaltyRow, Side, Stage};
+use crate::onchain::{self, ClosedChannel, FundRequest, HtlcOutcome, HtlcSide};
 use crate::onchain::{Resolver, relevant_transactions};
 use crate::payment::forward::{Cause, ForwardStatus, HtlcPlace};
 use crate::transactions::{self, HtlcDirection, HtlcHistory};
@@ -78,27 +78,9 @@ impl Node {
 
     fn closed_channel(&mut self, id: ChannelId) -> Option<ClosedChannel> {
         let facts = self.state.channels.get(&id)?.channel.closing_facts()?;
-        let commitments = &facts.commitments;
-        let main = commitments.main();
-        let remote = |view: View| {
-            let point = commitments.remote_commitment_point(view)?;
-            Some(RemoteCommitment { spec: commitments.spec(view), point })
-        };
-        Some(ClosedChannel {
-            key_id: facts.keys_id,
-            local: main.local.clone(),
-            remote: main.remote.clone(),
-            local_commitment: LocalCommitment {
-                spec: commitments.spec(View::LocalCurrent),
-                point: self.signer.per_commitment_point(&facts.keys_id, commitments.local_number),
-                signatures: main.signatures.clone()?,
-            },
-            remote_commitment: remote(View::RemoteCurrent)?,
-            next_remote_commitment: if commitments.awaiting_revocation { remote(View::RemoteSigned) } else { None },
-            secrets: commitments.secrets.clone(),
-            shutdown_scripts: facts.local_shutdown_script.into_iter().chain(facts.remote_shutdown_script).collect(),
-            sweep_script: self.wallet.next_change_script(),
-        })
+        let scripts = facts.local_shutdown_script.into_iter().chain(facts.remote_shutdown_script).collect();
+        let sweep_script = self.wallet.next_change_script();
+        ClosedChannel::new(facts.keys_id, &facts.commitments, &self.signer, scripts, sweep_script)
     }
 
     /// Preimages that this node has given for the channel's incoming HTLCs.
@@ -314,8 +296,7 @@ impl Node {
         self.draft.rows.push((RowKey::PenaltiesOver(id).bytes(), Some(Vec::new())));
         self.forwards_forgotten(id);
         self.change(Change::ResolverRemoved { channel: id });
-        self.change(Change::ChannelRemoved { channel: id });
-        self.gossip_forgotten(id);
+        self.forget_channel(id);
         self.live.kept.remove(&id);
         self.live.silent_closes.remove(&id);
         self.live.disagreed.remove(&id);

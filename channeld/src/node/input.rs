@@ -187,7 +187,7 @@ pub enum Effect {
         /// By so many milliseconds.
         millis: u32,
     },
-    /// A peer is not to be called any more.
+    /// A peer is not to be called any more, and counts among the strangers.
     Forget {
         /// Whom.
         peer: NodeId,

@@ -221,6 +221,9 @@ impl Node {
         }
         self.forget_peer(node_id);
         self.turns.push(Effect::Forget { peer: node_id });
+        if self.state.channels_with(node_id).next().is_some() {
+            self.turns.push(Effect::Protect { peer: node_id });
+        }
         self.disconnect(node_id);
         Ok(Reply::Done)
     }

@@ -22,9 +22,11 @@ fn total(world: &mut World) -> u64 {
 #[test]
 fn together() {
     let (mut world, id) = World::with_channel(1_000_000, 300_000_000);
+    assert!((0..2).all(|who| world.members[who].protected.len() == 1));
     assert!(world.ask(0, close(id, false)).is_ok());
     world.mine(7);
     for who in 0..2 {
+        assert!(world.members[who].protected.is_empty(), "a stranger again");
         assert!(world.has_event(who, closed(CloseKind::Mutual)), "{who}");
         assert!(world.members[who].node.state().channels.is_empty());
         assert!(world.members[who].node.state().resolvers.is_empty());

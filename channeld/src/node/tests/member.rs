@@ -21,7 +21,7 @@ use crate::node::{Node, Record, Settings};
 use crate::payment::forward::{Cause, ForwardStatus};
 use crate::payment::send::Payment;
 use crate::payment::stream::StreamStatus;
-use crate::units::{ChannelId, CltvDelta, FeeratePerKw, UnixTime};
+use crate::units::{ChannelId, CltvDelta, FeeratePerKw, NodeId, UnixTime};
 use crate::wallet::Wallet;
 use crate::wire::{Features, Message};
 
@@ -48,6 +48,8 @@ pub struct Member {
     pub statuses: BTreeMap<u64, StreamStatus>,
     /// What it told everybody, in order.
     pub gossip: Vec<Message>,
+    /// Whose calls it takes however many strangers there are.
+    pub protected: std::collections::BTreeSet<NodeId>,
     pub turns: u64,
     /// Outgoing HTLCs whose preimage was shown, and those that a test sent by hand: they have no cause.
     pub paid: std::collections::BTreeSet<(ChannelId, crate::units::HtlcId)>,
@@ -98,6 +100,7 @@ impl Member {
             replies: BTreeMap::new(),
             statuses: BTreeMap::new(),
             gossip: Vec::new(),
+            protected: std::collections::BTreeSet::new(),
             turns: 0,
             paid: Default::default(),
             crash_at: None,

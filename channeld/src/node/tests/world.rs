@@ -406,6 +406,8 @@ impl World {
                     self.members[who].statuses.insert(request.0, *status);
                 }
                 Effect::Gossip(message) => self.members[who].gossip.push(message),
+                Effect::Protect { peer } => drop(self.members[who].protected.insert(peer)),
+                Effect::Forget { peer } => drop(self.members[who].protected.remove(&peer)),
                 Effect::FindRoute { payment_hash, attempt, query } => {
                     self.searches.push((who, payment_hash, attempt, *query));
                 }
