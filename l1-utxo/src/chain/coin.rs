@@ -1,6 +1,6 @@
 //! A coin, and where coins are looked up.
 
-use bitcoin::{OutPoint, Script, TxOut};
+use bitcoin::{Amount, OutPoint, Script, TxOut};
 
 use crate::consensus::transaction::SpentOutput;
 
@@ -19,6 +19,33 @@ impl Coin {
     /// What the rules for inputs need to know of it.
     pub const fn as_spent(&self) -> SpentOutput<'_> {
         SpentOutput { output: &self.output, height: self.height, is_coinbase: self.is_coinbase }
+    }
+
+    /// The same, lent.
+    pub fn lent(&self) -> LentCoin<'_> {
+        let (value, script) = (self.output.value, &*self.output.script_pubkey);
+        LentCoin { value, script, height: self.height, is_coinbase: self.is_coinbase }
+    }
+}
+
+/// A coin as whoever keeps it shows it, in whatever form he keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LentCoin<'a> {
+    /// Its value.
+    pub value: Amount,
+    /// Its script.
+    pub script: &'a Script,
+    /// The height of the block that made it.
+    pub height: u32,
+    /// Whether a coinbase made it.
+    pub is_coinbase: bool,
+}
+
+impl LentCoin<'_> {
+    /// A copy of one's own.
+    pub fn to_coin(self) -> Coin {
+        let output = TxOut { value: self.value, script_pubkey: self.script.to_owned() };
+        Coin { output, height: self.height, is_coinbase: self.is_coinbase }
     }
 }
 

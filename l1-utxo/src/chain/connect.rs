@@ -11,7 +11,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use bitcoin::{Amount, OutPoint, Transaction, TxOut, Txid};
 use rayon::prelude::*;
 
-use super::coin::{Coin, CoinView, is_unspendable};
+use super::coin::{Coin, CoinView, LentCoin, is_unspendable};
 use super::coins::CoinsCache;
 use crate::consensus::block::MAX_BLOCK_SIGOPS_COST;
 use crate::consensus::locktime::SequenceLock;
@@ -366,7 +366,8 @@ pub(super) fn apply(cache: &mut CoinsCache, block: &HashedBlock, height: u32) {
             }
         }
         for (outpoint, output) in spendable_outputs(*txid, transaction) {
-            cache.add(outpoint, Coin { output: output.clone(), height, is_coinbase: index == 0 });
+            let (value, script) = (output.value, &*output.script_pubkey);
+            cache.add(&outpoint, LentCoin { value, script, height, is_coinbase: index == 0 });
         }
     }
 }
@@ -402,7 +403,7 @@ pub(super) fn revert(
             return Err(UndoMismatch);
         }
         for (input, coin) in transaction.input.iter().zip(coins).rev() {
-            cache.add(input.previous_output, coin);
+            cache.add(&input.previous_output, coin.lent());
         }
     }
     Ok(())

@@ -27,8 +27,8 @@ use crate::consensus::script::SignatureCache;
 use crate::consensus::{BlockError, HashedBlock};
 use crate::params::Params;
 
-pub use coin::{Coin, CoinView, is_unspendable};
-pub use coins::{CoinsCache, CoinsTip, SaltedState};
+pub use coin::{Coin, CoinView, LentCoin, is_unspendable};
+pub use coins::{CoinsCache, CoinsTip};
 pub use connect::{BlockUndo, ConnectContext, Connection, script_flags, verify_block};
 pub use deployment::{Deployment, TESTDUMMY_BIT};
 pub use index::{BlockId, BlockIndex, Entry, IndexRow, Position};

@@ -183,7 +183,7 @@ impl World {
         let dirty = self.chain.dirty();
         for (outpoint, coin) in dirty.coins.dirty() {
             match coin {
-                Some(coin) => self.archive.coins.insert(*outpoint, coin.clone()),
+                Some(coin) => self.archive.coins.insert(*outpoint, coin.to_coin()),
                 None => self.archive.coins.remove(outpoint),
             };
         }
@@ -195,7 +195,7 @@ impl World {
         let mut coins = self.archive.coins.clone();
         for (outpoint, coin) in self.chain.dirty().coins.dirty() {
             match coin {
-                Some(coin) => coins.insert(*outpoint, coin.clone()),
+                Some(coin) => coins.insert(*outpoint, coin.to_coin()),
                 None => coins.remove(outpoint),
             };
         }

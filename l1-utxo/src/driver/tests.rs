@@ -21,7 +21,7 @@ use crate::consensus::block::witness_commitment_script;
 use crate::consensus::subsidy::block_subsidy;
 use crate::mempool::Policy;
 use crate::params::Network;
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreOptions};
 
 const COIN: u64 = 100_000_000;
 
@@ -197,13 +197,30 @@ fn submissions_get_bip_22s_words() {
 }
 
 #[test]
-fn a_small_cache_changes_nothing_but_speed() {
-    let dir = tempfile::tempdir().unwrap();
-    let options = LedgerOptions { coins_cache: 1_000, ..LedgerOptions::default() };
-    let mut ledger = Ledger::open(dir.path(), Network::Regtest, Policy::default(), options).unwrap();
-    let genesis = ledger.chain().tip();
-    extend(&mut ledger, genesis, 120, 0);
-    assert_eq!(hash(&mut ledger), expected(120));
+fn neither_a_small_cache_nor_the_way_of_flushing_changes_what_is_stored() {
+    for table_from in [0, 4, usize::MAX] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = StoreOptions { table_from, ..StoreOptions::default() };
+        let options = LedgerOptions { coins_cache: 400, store, ..LedgerOptions::default() };
+        let open = || Ledger::open(dir.path(), Network::Regtest, Policy::default(), options).unwrap();
+        let mut ledger = open();
+        let genesis = ledger.chain().tip();
+        extend(&mut ledger, genesis, 120, 0);
+        assert_eq!(hash(&mut ledger), expected(120), "tables from {table_from} coins on");
+        // Dropped as if killed: what came since is in the log.
+        let tip = ledger.chain().tip();
+        extend(&mut ledger, tip, 3, 0);
+        drop(ledger);
+        let mut again = open();
+        assert_eq!(hash(&mut again), expected(123), "tables from {table_from} coins on");
+        // Coins that lie in tables are taken out again.
+        let fork = again.chain().at_height(60).unwrap();
+        extend(&mut again, fork, 64, 9);
+        let branch = hash(&mut again);
+        assert_ne!(branch, expected(124));
+        again.close().unwrap();
+        assert_eq!(hash(&mut open()), branch, "tables from {table_from} coins on");
+    }
 }
 
 /// A coinbase as Bitcoin Core 31 makes it (`node/miner.cpp`), in a block with these transactions.

@@ -5,7 +5,7 @@ use bitcoin::consensus::{deserialize, encode};
 use bitcoin::hashes::Hash;
 use bitcoin::{Amount, OutPoint, ScriptBuf, TxOut, Txid};
 
-use crate::chain::{BlockUndo, Coin, IndexRow, Position};
+use crate::chain::{BlockUndo, Coin, IndexRow, LentCoin, Position};
 
 /// Bytes that are not what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,14 +71,14 @@ fn put_number(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Height, whether a coinbase made it, value; the script is what follows.
-fn put_coin_head(out: &mut Vec<u8>, coin: &Coin) {
+fn put_coin_head(out: &mut Vec<u8>, coin: LentCoin<'_>) {
     put_number(out, u64::from(coin.height) << 1 | u64::from(coin.is_coinbase));
-    put_number(out, coin.output.value.to_sat());
+    put_number(out, coin.value.to_sat());
 }
 
 /// A coin as the value of its row.
-pub(super) fn encode_coin(coin: &Coin) -> Vec<u8> {
-    let script = coin.output.script_pubkey.as_bytes();
+pub(super) fn encode_coin(coin: LentCoin<'_>) -> Vec<u8> {
+    let script = coin.script.as_bytes();
     let mut out = Vec::with_capacity(script.len() + 10);
     put_coin_head(&mut out, coin);
     out.extend_from_slice(script);
@@ -105,7 +105,7 @@ pub(super) fn encode_undo(out: &mut Vec<u8>, undo: &BlockUndo) {
     for coins in &undo.spent {
         put_number(out, coins.len() as u64);
         for coin in coins {
-            put_coin_head(out, coin);
+            put_coin_head(out, coin.lent());
             put_number(out, coin.output.script_pubkey.len() as u64);
             out.extend_from_slice(coin.output.script_pubkey.as_bytes());
         }
@@ -279,7 +279,7 @@ mod tests {
         #[test]
         fn coins_and_undo_are_read_back(coins in proptest::collection::vec(coin(), 0..5)) {
             for coin in &coins {
-                prop_assert_eq!(decode_coin(&encode_coin(coin)), Ok(coin.clone()));
+                prop_assert_eq!(decode_coin(&encode_coin(coin.lent())), Ok(coin.clone()));
             }
             let undo = BlockUndo { spent: vec![coins.clone(), vec![], coins] };
             let mut bytes = Vec::new();

@@ -1,6 +1,7 @@
 //! The data directory of one network: who may use it, and which network it belongs to.
 
 use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::{FORMAT, StoreError};
@@ -92,6 +93,30 @@ fn refuse_foreign(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Whether each folder of the database has the file that names its tables. fjall takes one without it for one that it was
+/// about to make, and removes it; so it is, if there was never anything to keep in it.
+pub(super) fn check_keyspaces(chainstate: &Path, has_blocks: bool) -> Result<(), StoreError> {
+    let folders = match std::fs::read_dir(chainstate.join("keyspaces")) {
+        Ok(folders) => folders,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(StoreError::io(chainstate)(error)),
+    };
+    for folder in folders {
+        let folder = folder.map_err(StoreError::io(chainstate))?;
+        let path = folder.path().join("current");
+        // The first is that of the coins.
+        let is_in_use = (has_blocks && folder.file_name() == "1") || has_files(&folder.path().join("tables"));
+        if is_in_use && !path.exists() {
+            return Err(StoreError::MissingMarker { path, chainstate: chainstate.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+fn has_files(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,5 +165,26 @@ mod tests {
         let error = claim(dir.path(), Network::Regtest).unwrap_err();
         assert!(matches!(&error, StoreError::Foreign { entry, .. } if entry == "holiday.jpg"), "{error}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_of_tables_without_their_names_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        check_keyspaces(dir.path(), true).unwrap();
+        let folder = |name: &str| dir.path().join("keyspaces").join(name);
+        for name in ["0", "1", "2"] {
+            std::fs::create_dir_all(folder(name).join("tables")).unwrap();
+        }
+        std::fs::write(folder("0").join("current"), "").unwrap();
+        check_keyspaces(dir.path(), false).unwrap();
+        let refused = |has_blocks, name: &str| match check_keyspaces(dir.path(), has_blocks) {
+            Err(StoreError::MissingMarker { path, .. }) => assert_eq!(path, folder(name).join("current")),
+            other => panic!("{other:?}"),
+        };
+        refused(true, "1");
+        std::fs::write(folder("1").join("current"), "").unwrap();
+        check_keyspaces(dir.path(), true).unwrap();
+        std::fs::write(folder("2").join("tables/7"), "").unwrap();
+        refused(false, "2");
     }
 }

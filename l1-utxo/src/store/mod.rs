@@ -10,6 +10,7 @@ mod ahead;
 mod codec;
 mod coins;
 mod directory;
+mod flush;
 mod index;
 pub mod pool;
 mod recovery;
@@ -22,12 +23,11 @@ use std::path::{Path, PathBuf};
 
 use bitcoin::consensus::{Encodable, deserialize};
 use bitcoin::hashes::Hash;
-use bitcoin::{Block, BlockHash, OutPoint};
+use bitcoin::{Block, BlockHash};
 use fjall::config::CompressionPolicy;
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, UserKey, UserValue};
-use rayon::prelude::*;
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions};
 
-use crate::chain::{Archive, ArchiveError, BlockUndo, Coin, CoinsCache, Dirty, Position};
+use crate::chain::{Archive, ArchiveError, BlockUndo, Position};
 use crate::params::{Network, Params};
 
 pub use codec::Malformed;
@@ -157,6 +157,17 @@ pub enum StoreError {
         /// The last that is there.
         last: u64,
     },
+    /// A file is not there without which the database would begin anew, and take in what its journal holds.
+    #[error(
+        "{} is missing: restore it from a copy, or remove {} and start again, and it is made anew from the blocks",
+        path.display(), chainstate.display()
+    )]
+    MissingMarker {
+        /// The file.
+        path: PathBuf,
+        /// The folder of coins and index.
+        chainstate: PathBuf,
+    },
     /// The database of coins failed.
     #[error(
         "the database of coins: {0}: if the disk is well and has room, restore chainstate/ in the data directory from a \
@@ -193,11 +204,13 @@ pub struct StoreOptions {
     pub block_cache: u64,
     /// Bytes of the block log after which a new file begins.
     pub segment_size: u32,
+    /// From this many changed coins on, a flush is a table of its own.
+    pub table_from: usize,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { memtable: 8 << 20, block_cache: 8 << 20, segment_size: 128 << 20 }
+        Self { memtable: 8 << 20, block_cache: 8 << 20, segment_size: 128 << 20, table_from: 10_000 }
     }
 }
 
@@ -226,6 +239,7 @@ pub struct Store {
     database: Database,
     rows: Keyspace,
     chainstate: PathBuf,
+    table_from: usize,
     /// How often was flushed, in the life of the directory.
     flushes: u64,
     /// Held, not used: the directory is ours as long as it is open. Last, so that it is released last.
@@ -249,6 +263,7 @@ impl Store {
 
     fn with(dir: &Path, log: SegmentLog, lock: File, options: StoreOptions) -> Result<Self, StoreError> {
         let chainstate = dir.join(CHAINSTATE);
+        directory::check_keyspaces(&chainstate, !log.is_empty()?)?;
         let database = Database::builder(&chainstate)
             .cache_size(options.block_cache)
             .max_journaling_size(64 << 20)
@@ -262,36 +277,8 @@ impl Store {
                 .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
         })?;
         let flushes = recovery::count_flushes(&rows, &chainstate)?;
-        Ok(Self { log, database, rows, chainstate, flushes, _lock: lock })
-    }
-
-    /// Makes durable what the chain has not flushed: first blocks and undo data, then all else in one atomic batch.
-    pub fn commit(&mut self, dirty: &Dirty<'_>) -> Result<(), StoreError> {
-        self.log.sync()?;
-        let changes = encode_coins(dirty.coins);
-        let coins = changes.len();
-        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), coins + dirty.rows.len() + 4)
-            .durability(Some(PersistMode::SyncData));
-        for (key, coin) in changes {
-            match coin {
-                Some(coin) => batch.insert(&self.rows, key, coin),
-                None => batch.remove(&self.rows, key),
-            }
-        }
-        for row in &dirty.rows {
-            batch.insert(&self.rows, codec::row_key(row), codec::encode_row(row));
-        }
-        let (segment, offset) = self.log.end();
-        batch.insert(&self.rows, codec::BEST_BLOCK, dirty.best_block.as_byte_array());
-        batch.insert(&self.rows, codec::LOG_END, codec::encode_log_end(segment, offset));
-        batch.insert(&self.rows, codec::flush_key(self.flushes + 1), []);
-        if let Some(old) = self.flushes.checked_sub(KEPT_FLUSHES) {
-            batch.remove(&self.rows, codec::flush_key(old));
-        }
-        batch.commit()?;
-        self.flushes += 1;
-        tracing::debug!(coins, blocks = dirty.rows.len(), best = %dirty.best_block, "flushed");
-        Ok(())
+        let table_from = options.table_from;
+        Ok(Self { log, database, rows, chainstate, table_from, flushes, _lock: lock })
     }
 
     /// Makes the blocks durable that were appended, without their coins.
@@ -313,18 +300,6 @@ impl Store {
     pub fn size_on_disk(&self) -> u64 {
         self.log.size()
     }
-}
-
-/// The changed coins as rows, `None` for those that go; in the order of their keys, in which the database takes them fastest.
-/// On all cores: the chain waits for it.
-fn encode_coins(coins: &CoinsCache) -> Vec<(UserKey, Option<UserValue>)> {
-    let changed: Vec<_> = coins.dirty().collect();
-    let encode = |(outpoint, coin): (&OutPoint, Option<&Coin>)| {
-        (UserKey::from(codec::coin_key(outpoint)), coin.map(|coin| UserValue::from(codec::encode_coin(coin))))
-    };
-    let mut rows: Vec<_> = changed.into_par_iter().map(encode).collect();
-    rows.par_sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-    rows
 }
 
 impl Archive for Store {

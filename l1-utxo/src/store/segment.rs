@@ -372,6 +372,11 @@ impl SegmentLog {
         Ok(u64::from(self.length(segment as usize)?.saturating_sub(offset)))
     }
 
+    /// Whether it holds no record, not even a part of one.
+    pub(super) fn is_empty(&self) -> Result<bool, StoreError> {
+        Ok(self.files.len() <= 1 && (self.files.is_empty() || self.bytes_after(0, FIRST_RECORD)? == 0))
+    }
+
     /// Bytes on disk.
     pub(super) fn size(&self) -> u64 {
         let full: u64 = (0..self.files.len() - 1).filter_map(|i| self.length(i).ok()).map(u64::from).sum();

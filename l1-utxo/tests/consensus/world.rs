@@ -150,7 +150,7 @@ impl World {
         let mut coins = self.archive.coins.clone();
         for (outpoint, coin) in self.chain.dirty().coins.dirty() {
             match coin {
-                Some(coin) => coins.insert(*outpoint, coin.clone()),
+                Some(coin) => coins.insert(*outpoint, coin.to_coin()),
                 None => coins.remove(outpoint),
             };
         }
@@ -161,7 +161,7 @@ impl World {
     pub fn flush(&mut self, keep: usize) {
         for (outpoint, coin) in self.chain.dirty().coins.dirty() {
             match coin {
-                Some(coin) => self.archive.coins.insert(*outpoint, coin.clone()),
+                Some(coin) => self.archive.coins.insert(*outpoint, coin.to_coin()),
                 None => self.archive.coins.remove(outpoint),
             };
         }
