@@ -190,6 +190,11 @@ impl Chain {
         self.coins.memory()
     }
 
+    /// How many coins the store does not have as they are.
+    pub const fn dirty_coins(&self) -> usize {
+        self.coins.dirty_count()
+    }
+
     /// How many entries of the index the store does not have as they are.
     pub fn dirty_blocks(&self) -> usize {
         self.dirty_index.len()
