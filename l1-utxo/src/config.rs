@@ -92,6 +92,10 @@ pub struct Options {
     /// Take no transactions from peers, and announce only our own users'
     #[arg(long)]
     pub blocks_only: bool,
+    /// Tell peers that this is where we can be called: an IP address, a name ending in .onion or .b32.i2p; may be given
+    /// several times
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    pub external_ip: Vec<String>,
     /// Bytes that may be sent to peers in a day, with a unit (k, K, m, M, g, G; MiB without one): when they are nearly used
     /// up, no old blocks are served [default: 0, no limit]
     #[arg(long, value_name = "AMOUNT")]
@@ -407,6 +411,7 @@ impl Options {
             whitelist_relay: self.whitelist_relay.or(file.whitelist_relay),
             whitelist_force_relay: self.whitelist_force_relay || file.whitelist_force_relay,
             blocks_only: self.blocks_only || file.blocks_only,
+            external_ip: or_list(self.external_ip, file.external_ip),
             max_upload_target: self.max_upload_target.or(file.max_upload_target),
             ban_time: self.ban_time.or(file.ban_time),
             peer_timeout: self.peer_timeout.or(file.peer_timeout),
@@ -661,6 +666,7 @@ mod tests {
             (&["--rpc", "0.0.0.0:1"], "rpc = \"0.0.0.0:1\""),
             (&["--rpc", "18443"], "rpc = \"18443\""),
             (&["--listen", "here"], "listen = \"here\""),
+            (&["--external-ip", "home"], "external-ip = \"home\""),
             (&["--max-upload-target", "abc"], "max-upload-target = \"abc\""),
             (&["--rpc-server-timeout", "0"], "rpc-server-timeout = \"0\""),
             (&["--connect", "a b"], "connect = \"a b\""),

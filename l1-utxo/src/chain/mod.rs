@@ -30,7 +30,7 @@ use crate::params::Params;
 pub use coin::{Coin, CoinView, LentCoin, is_unspendable};
 pub use coins::{CoinsCache, CoinsTip};
 pub use connect::{BlockUndo, ConnectContext, Connection, script_flags, verify_block};
-pub use deployment::{Deployment, TESTDUMMY_BIT};
+pub use deployment::{Deployment, TESTDUMMY_BIT, unknown_rules};
 pub use index::{BlockId, BlockIndex, Entry, IndexRow, Position};
 pub use reorg::ChainEvent;
 pub use stats::{CoinTotals, CoinsHash, CoinsStats, MuHash, coin_element, coins_stats};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{ConfigError, Options, value, within};
 use crate::net::{DEFAULT_BAN, Door, MAX_USER_AGENT, Settings, user_agent};
 use crate::params::Network;
-use crate::sync::Permissions;
+use crate::sync::{NodeAddress, Permissions};
 
 /// In place of a peer's name.
 const ALONE: &str = "none";
@@ -20,6 +20,8 @@ impl Options {
             let problem = "there are none to serve: set block-filter-index, too";
             return Err(value("peer-block-filters", "true", problem));
         }
+        let doors = self.listen.iter().map(|text| listen_address(text, network));
+        let listen = doors.collect::<Result<Vec<_>, _>>()?;
         let is_alone = self.connect == [ALONE];
         let connect = if is_alone { Vec::new() } else { self.connect.clone() };
         for (key, names) in [("connect", &connect), ("add-node", &self.add_node)] {
@@ -30,7 +32,6 @@ impl Options {
         let peer_timeout = within("peer-timeout", self.peer_timeout, 1..=u64::from(u32::MAX))?;
         let max_connections = within("max-connections", self.max_connections, 1..=4_096)?;
         Ok(Settings {
-            listen: self.listen.iter().map(|text| listen_address(text, network)).collect::<Result<_, _>>()?,
             connect,
             is_alone,
             add: self.add_node.clone(),
@@ -46,10 +47,23 @@ impl Options {
             peer_timeout: Duration::from_secs(peer_timeout.unwrap_or(DEFAULT_PEER_TIMEOUT)),
             blocks_only: self.blocks_only,
             upload_limit: upload_limit(self.max_upload_target.as_deref())?,
+            own_addresses: self.own_addresses(&listen, network)?,
+            listen,
             ban_time: self.ban_time.map_or(DEFAULT_BAN, |seconds| i64::try_from(seconds).unwrap_or(i64::MAX)),
             serves_filters: self.block_filter_index && self.peer_block_filters.unwrap_or(true),
             dir: data_dir.join(network.name()),
         })
+    }
+
+    /// Where we can be called; without a port at the one where we listen.
+    fn own_addresses(&self, listen: &[Door], network: Network) -> Result<Vec<NodeAddress>, ConfigError> {
+        let port = listen.iter().map(|door| door.address.port()).find(|port| *port > 0);
+        let port = port.unwrap_or(network.params().p2p_port);
+        let read = |text: &String| {
+            let alone = text.parse().map(|host| NodeAddress { host, port });
+            alone.or_else(|_| text.parse()).map_err(|error| value("external-ip", text, error))
+        };
+        self.external_ip.iter().map(read).collect()
     }
 
     fn implicit_permissions(&self) -> Permissions {

@@ -12,6 +12,7 @@ use bitcoin::{BlockHash, OutPoint, Txid, Work};
 use tokio::sync::{broadcast, watch};
 
 use super::network::NetworkSide;
+use super::warning::Warnings;
 use super::{Clock, Notice, Tip};
 use crate::chain::{
     AcceptError, Acceptance, BlockId, BlockUndo, Chain, ChainError, Coin, CoinView, Connection, Source,
@@ -155,6 +156,7 @@ pub struct Ledger {
     /// Whether the tip was fresh once: from then on the node is not "in initial block download" any more.
     was_fresh: Cell<bool>,
     pub(super) last_draft: Cell<Option<(usize, u64)>>,
+    pub(super) warnings: Warnings,
 }
 
 impl Ledger {
@@ -218,6 +220,7 @@ impl Ledger {
             news: VecDeque::new(),
             was_fresh: Cell::new(false),
             last_draft: Cell::new(None),
+            warnings: Warnings::default(),
         })
     }
 

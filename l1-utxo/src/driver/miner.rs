@@ -82,7 +82,7 @@ impl Ledger {
     }
 
     /// Only regtest has something to vote on.
-    fn version_after(&self, tip: &Entry) -> i32 {
+    pub(super) fn version_after(&self, tip: &Entry) -> i32 {
         let is_regtest = self.chain().params().network == Network::Regtest;
         if is_regtest { tip.deployment.version() } else { Deployment::default().version() }
     }

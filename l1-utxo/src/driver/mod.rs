@@ -10,6 +10,7 @@ mod miner;
 mod network;
 mod reorg;
 mod waiting;
+mod warning;
 
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sync::NodeHost;
+
 /// The file in the network's folder.
 const FILE: &str = "banlist.json";
 /// Addresses of misbehaving peers that are remembered.
@@ -20,7 +22,7 @@ pub const DEFAULT_BAN: i64 = 24 * 3_600;
 /// An address or all addresses that begin alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Subnet {
-    ip: IpAddr,
+    host: NodeHost,
     prefix: u8,
 }
 
@@ -50,23 +52,36 @@ impl Subnet {
     /// One address.
     pub fn single(ip: IpAddr) -> Self {
         let ip = ip.to_canonical();
-        Self { ip, prefix: width(ip) }
+        Self { host: ip.into(), prefix: width(ip) }
     }
 
     /// Whether the address is in it.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        ip.is_ipv4() == self.ip.is_ipv4() && masked(ip, self.prefix) == self.ip
+        let NodeHost::Ip(start) = self.host else { return false };
+        ip.is_ipv4() == start.is_ipv4() && masked(ip, self.prefix) == start
+    }
+
+    /// The address, if it is only one.
+    fn address(&self) -> Option<IpAddr> {
+        match self.host {
+            NodeHost::Ip(ip) if self.prefix == width(ip) => Some(ip),
+            _ => None,
+        }
     }
 }
 
 impl FromStr for Subnet {
     type Err = InvalidSubnet;
 
-    /// `1.2.3.4`, `1.2.3.0/24`, `1.2.3.0/255.255.255.0`, `fe80::/10`.
+    /// `1.2.3.4`, `1.2.3.0/24`, `1.2.3.0/255.255.255.0`, `fe80::/10`, and names of Tor and I2P.
     fn from_str(text: &str) -> Result<Self, InvalidSubnet> {
         let (ip, mask) = text.split_once('/').map_or((text, None), |(ip, mask)| (ip, Some(mask)));
-        let ip = ip.parse::<IpAddr>().map_err(|_| InvalidSubnet)?.to_canonical();
+        let ip = match (ip.parse::<NodeHost>().map_err(|_| InvalidSubnet)?, mask) {
+            (NodeHost::Ip(ip), _) => ip.to_canonical(),
+            (host, None) => return Ok(Self { host, prefix: 0 }),
+            _ => return Err(InvalidSubnet),
+        };
         let Some(mask) = mask else { return Ok(Self::single(ip)) };
         let prefix = match (mask.parse::<u8>(), mask.parse::<Ipv4Addr>()) {
             (Ok(prefix), _) => prefix,
@@ -82,13 +97,16 @@ impl FromStr for Subnet {
         if prefix > width(ip) {
             return Err(InvalidSubnet);
         }
-        Ok(Self { ip: masked(ip, prefix), prefix })
+        Ok(Self { host: masked(ip, prefix).into(), prefix })
     }
 }
 
 impl fmt::Display for Subnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.ip, self.prefix)
+        match self.host {
+            NodeHost::Ip(ip) => write!(f, "{ip}/{}", self.prefix),
+            host => write!(f, "{host}"),
+        }
     }
 }
 
@@ -151,8 +169,8 @@ impl Bans {
 
     /// Whether it was banned: a network exactly so, an address with any network that it is in.
     pub fn contains(&self, subnet: &Subnet, now: i64) -> bool {
-        let is_address = subnet.prefix == width(subnet.ip);
-        self.bans.get(subnet).is_some_and(|ban| ban.until > now) || (is_address && self.is_banned(subnet.ip, now))
+        let is_covered = || subnet.address().is_some_and(|ip| self.is_banned(ip, now));
+        self.bans.get(subnet).is_some_and(|ban| ban.until > now) || is_covered()
     }
 
     /// Bans; a ban that holds longer already stays.
@@ -236,6 +254,11 @@ mod tests {
             ("192.168.7.9/255.255.0.0", Some("192.168.0.0/16")),
             ("1.2.3.4/0", Some("0.0.0.0/0")),
             ("fe80::1/10", Some("fe80::/10")),
+            (
+                "pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryd.onion",
+                Some("pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryd.onion"),
+            ),
+            ("pg6mmjiyjmcrsslvykfwnntlaru7p5svn6y2ymmju6nubxndf4pscryd.onion/8", None),
             ("1.2.3.4/33", None),
             ("1.2.3.4/255.0.255.0", None),
             ("example.org", None),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sync::KnownAddress;
+use crate::sync::{KnownAddress, NodeAddress};
 
 const FILE: &str = "peers.json";
 /// Addresses at most.
@@ -43,7 +43,7 @@ pub struct Known {
 #[derive(Debug)]
 pub struct Book {
     path: PathBuf,
-    addresses: BTreeMap<SocketAddr, Known>,
+    addresses: BTreeMap<NodeAddress, Known>,
     is_changed: bool,
     /// What is told to those who connected to an address of ours, and until when.
     answers: BTreeMap<Option<SocketAddr>, (i64, Arc<[KnownAddress]>)>,
@@ -74,9 +74,10 @@ impl Book {
                 old.services |= known.services;
                 continue;
             }
-            let ip = known.address.ip();
-            let of_ip = self.addresses.range(SocketAddr::new(ip, 0)..).take_while(|(address, _)| address.ip() == ip);
-            if of_ip.count() >= MAX_PER_IP {
+            let host = known.address.host;
+            let first = NodeAddress { host, port: 0 };
+            let of_host = self.addresses.range(first..).take_while(|(address, _)| address.host == host);
+            if of_host.count() >= MAX_PER_IP {
                 continue;
             }
             let entry = Known { services: known.services, time: known.time, good: 0, attempts: 0, tried: 0 };
@@ -94,7 +95,7 @@ impl Book {
 
     /// We were connected to this one.
     pub fn good(&mut self, address: SocketAddr, now: i64) {
-        if let Some(known) = self.addresses.get_mut(&address) {
+        if let Some(known) = self.addresses.get_mut(&address.into()) {
             (known.good, known.attempts, known.time) = (now, 0, u32::try_from(now).unwrap_or(u32::MAX));
             self.is_changed = true;
         }
@@ -102,7 +103,7 @@ impl Book {
 
     /// We try this one.
     pub fn tried(&mut self, address: SocketAddr, now: i64) {
-        if let Some(known) = self.addresses.get_mut(&address) {
+        if let Some(known) = self.addresses.get_mut(&address.into()) {
             known.tried = now;
             known.attempts = known.attempts.saturating_add(1);
             self.is_changed = true;
@@ -111,9 +112,10 @@ impl Book {
 
     /// One to dial that was not tried in the last ten minutes, chosen by `chance`; good ones count twice.
     pub fn choose(&self, chance: u64, now: i64, is_taken: impl Fn(&SocketAddr) -> bool) -> Option<SocketAddr> {
-        let candidates = self.addresses.iter().filter(|(address, known)| known.tried + 600 < now && !is_taken(address));
+        let sockets = self.addresses.iter().filter_map(|(address, known)| Some((address.socket()?, known)));
+        let candidates = sockets.filter(|(address, known)| known.tried + 600 < now && !is_taken(address));
         let weighted: Vec<SocketAddr> = candidates
-            .flat_map(|(address, known)| std::iter::repeat_n(*address, if known.good > 0 { 2 } else { 1 }))
+            .flat_map(|(address, known)| std::iter::repeat_n(address, if known.good > 0 { 2 } else { 1 }))
             .collect();
         let count = u64::try_from(weighted.len()).ok().filter(|count| *count > 0)?;
         weighted.get(usize::try_from(chance % count).ok()?).copied()
@@ -141,8 +143,8 @@ impl Book {
     pub fn sample(&self, count: usize, salt: u64) -> Vec<KnownAddress> {
         let mut all = self.list(usize::MAX);
         let mix = |known: &KnownAddress| {
-            let text = known.address.to_string();
-            text.bytes()
+            let key = known.address.key();
+            key.into_iter()
                 .fold(salt, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3).rotate_left(23))
         };
         all.sort_by_cached_key(mix);
@@ -152,7 +154,7 @@ impl Book {
 
     /// Up to `count` addresses, those heard of last first.
     pub fn list(&self, count: usize) -> Vec<KnownAddress> {
-        let entry = |(address, known): (&SocketAddr, &Known)| KnownAddress {
+        let entry = |(address, known): (&NodeAddress, &Known)| KnownAddress {
             address: *address,
             services: known.services,
             time: known.time,
@@ -184,7 +186,7 @@ mod tests {
     }
 
     fn known(n: u32) -> KnownAddress {
-        KnownAddress { address: address(n), services: 9, time: n }
+        KnownAddress { address: address(n).into(), services: 9, time: n }
     }
 
     #[test]
@@ -199,7 +201,7 @@ mod tests {
         book.save().unwrap();
         let book = Book::load(dir.path());
         assert_eq!(book.addresses.len(), MAX_ADDRESSES);
-        assert!(book.addresses.contains_key(&address(1)) && !book.addresses.contains_key(&address(2)));
+        assert!(book.addresses.contains_key(&address(1).into()) && !book.addresses.contains_key(&address(2).into()));
         assert_eq!(book.list(10).len(), 10);
         // Nobody hears of all, and who asks again hears the same.
         let told = book.sample(1_000, 7);
@@ -219,7 +221,11 @@ mod tests {
         let mut book = Book::load(Path::new("/nonexistent"));
         let ports = 1..1_000u16;
         let all: Vec<KnownAddress> = ports
-            .map(|port| KnownAddress { address: SocketAddr::new([8, 8, 8, 8].into(), port), services: 9, time: 1 })
+            .map(|port| KnownAddress {
+                address: SocketAddr::new([8, 8, 8, 8].into(), port).into(),
+                services: 9,
+                time: 1,
+            })
             .collect();
         book.learn(&all);
         assert_eq!(book.addresses.len(), MAX_PER_IP);

@@ -31,7 +31,7 @@ use crate::chain::BlockId;
 use crate::driver::{Handle, Stopped};
 use crate::params::Network as ChainNetwork;
 use crate::sync::{
-    Action, KnownAddress, Machine, Options, Origin, Orphan, Packet, PeerId, PeerInfo, Permissions,
+    Action, KnownAddress, Machine, NodeAddress, Options, Origin, Orphan, Packet, PeerId, PeerInfo, Permissions,
     SERVICE_COMPACT_FILTERS, SERVICE_P2P_V2, SERVICES, TICK, Time, Upload,
 };
 use ban::Bans;
@@ -91,6 +91,8 @@ pub struct Settings {
     pub blocks_only: bool,
     /// Bytes that may be sent in a day; 0: as many as are asked for.
     pub upload_limit: u64,
+    /// Where we can be called, as our user says.
+    pub own_addresses: Vec<NodeAddress>,
     /// Seconds for which a ban holds if nothing else is said.
     pub ban_time: i64,
     /// Whether the node keeps block filters for light clients.
@@ -251,6 +253,11 @@ impl Network {
         self.with_machine(|machine| machine.upload()).await
     }
 
+    /// Where we can be called, as our user says.
+    pub fn own_addresses(&self) -> &[NodeAddress] {
+        &self.inner.settings.own_addresses
+    }
+
     /// Seconds for which a ban holds if nothing else is said.
     pub fn ban_time(&self) -> i64 {
         self.inner.settings.ban_time
@@ -360,6 +367,9 @@ impl Inner {
         let settings = &self.settings;
         let (user_agent, peer_timeout) = (settings.user_agent.clone(), settings.peer_timeout);
         let (blocks_only, upload_limit) = (settings.blocks_only, settings.upload_limit);
+        // Who takes no connections need not be found.
+        let is_open = !settings.listen.is_empty();
+        let own_addresses = if is_open { settings.own_addresses.clone() } else { Vec::new() };
         self.node
             .run(move |ledger| {
                 let policy = *ledger.mempool().policy();
@@ -371,6 +381,7 @@ impl Inner {
                     peer_timeout,
                     blocks_only,
                     upload_limit,
+                    own_addresses,
                 };
                 ledger.attach_network(Machine::new(params, options, seed), Box::new(move |action| inner.act(action)));
             })

@@ -40,6 +40,7 @@ use random::Random;
 use transaction::Transactions;
 use wire::Message;
 
+pub use address::{InvalidAddress, NodeAddress, NodeHost};
 pub use eviction::choose as choose_eviction;
 pub use peer::PeerInfo;
 pub use permission::{Permissions, UnknownPermission};
@@ -78,6 +79,8 @@ pub struct Options {
     pub blocks_only: bool,
     /// Bytes that may be sent in a day; 0: as many as are asked for (Core: `-maxuploadtarget`).
     pub upload_limit: u64,
+    /// Where we can be called, as our user says (Core: `-externalip`).
+    pub own_addresses: Vec<NodeAddress>,
 }
 
 /// The protocol with all peers.
@@ -381,7 +384,7 @@ impl Machine {
         if peer.is_closing || peer.unsent >= peer::SEND_LIMIT {
             return;
         }
-        self.send_addresses(peer);
+        self.send_addresses(peer, host);
         self.start_header_sync(peer, host);
         self.send_announcements(peer, host);
         self.send_inventory(peer, host);

@@ -12,6 +12,7 @@ use bitcoin::consensus::Encodable;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::{Transaction, Txid, Wtxid};
 
+use super::address::NodeAddress;
 use super::permission::Permissions;
 use crate::chain::{BlockId, Chain, Source};
 use crate::consensus::{BlockError, HashedBlock, HeaderError};
@@ -168,7 +169,7 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KnownAddress {
     /// Where it is.
-    pub address: SocketAddr,
+    pub address: NodeAddress,
     /// What it offers.
     pub services: u64,
     /// When it was last heard of, in seconds since 1970.

@@ -28,6 +28,10 @@ impl Upload {
 
     /// So many bytes were sent.
     pub(super) fn record(&mut self, bytes: usize, now: Time) {
+        // The day begins with the first byte.
+        if bytes == 0 {
+            return;
+        }
         if self.since.is_none_or(|since| since + TIMEFRAME < now) {
             (self.since, self.sent) = (Some(now), 0);
         }
@@ -60,7 +64,8 @@ impl Upload {
         match self.since {
             _ if self.limit == 0 => Duration::ZERO,
             None => TIMEFRAME,
-            Some(since) => (since + TIMEFRAME) - now,
+            // Clocks may be set back.
+            Some(since) => ((since + TIMEFRAME) - now).min(TIMEFRAME),
         }
     }
 }
@@ -75,6 +80,7 @@ mod tests {
     fn old_blocks_stop_before_new_ones_and_a_day_later_all_go_on() {
         let start = Time::from_secs(1_000_000);
         let mut upload = Upload::new(800 * MIB);
+        upload.record(0, start + 30 * TIMEFRAME);
         assert!(!upload.is_reached_for_history(start) && upload.time_left(start) == TIMEFRAME);
         // 144 blocks of 4 MB are kept back.
         let history = 800 * MIB - 144 * BLOCK_BYTES;

@@ -11,11 +11,12 @@ use bitcoin::block::Header;
 use bitcoin::consensus::Decodable;
 use bitcoin::consensus::encode::VarInt;
 use bitcoin::p2p::Address;
-use bitcoin::p2p::address::{AddrV2, AddrV2Message};
+use bitcoin::p2p::address::AddrV2Message;
 use bitcoin::p2p::message_blockdata::Inventory;
 use bitcoin::p2p::message_filter::{GetCFCheckpt, GetCFHeaders, GetCFilters};
 use bitcoin::{BlockHash, Transaction};
 
+use super::address::NodeAddress;
 use super::port::KnownAddress;
 use crate::consensus::HashedBlock;
 use crate::consensus::decode::decode_block;
@@ -90,7 +91,7 @@ pub enum Message {
     Ping(u64),
     Pong(Option<u64>),
     GetAddr,
-    /// `addr` and `addrv2`: only those with an IP address.
+    /// `addr` and `addrv2`: only those of networks that there still are.
     Addresses {
         count: usize,
         addresses: Vec<KnownAddress>,
@@ -277,7 +278,7 @@ fn addresses(rest: &mut &[u8]) -> Result<Message, Malformed> {
     for _ in 0..count {
         let (time, address): (u32, Address) = (read(rest, WHAT)?, read(rest, WHAT)?);
         if let Ok(socket) = address.socket_addr() {
-            addresses.push(KnownAddress { address: socket, services: address.services.to_u64(), time });
+            addresses.push(KnownAddress { address: socket.into(), services: address.services.to_u64(), time });
         }
     }
     Ok(Message::Addresses { count, addresses })
@@ -292,7 +293,7 @@ fn addresses_v2(rest: &mut &[u8]) -> Result<Message, Malformed> {
     let mut addresses = Vec::new();
     for _ in 0..count {
         let message: AddrV2Message = read(rest, WHAT)?;
-        if let (AddrV2::Ipv4(_) | AddrV2::Ipv6(_), Ok(address)) = (&message.addr, message.socket_addr()) {
+        if let Some(address) = NodeAddress::from_wire(&message.addr, message.port) {
             addresses.push(KnownAddress { address, services: message.services.to_u64(), time: message.time });
         }
     }

@@ -66,6 +66,7 @@ pub(super) const METHODS: &[Method] = &[
 async fn getblockchaininfo(cx: &Context) -> Result<Value, RpcError> {
     let name = cx.network.name();
     cx.run(move |ledger| {
+        let warnings = ledger.warnings();
         let chain = ledger.chain();
         let tip = chain.tip_entry();
         let headers = chain.entry(chain.best_header()).height;
@@ -85,7 +86,7 @@ async fn getblockchaininfo(cx: &Context) -> Result<Value, RpcError> {
             "chainwork": hex::encode(tip.chain_work.to_be_bytes()),
             "size_on_disk": ledger.size_on_disk(),
             "pruned": false,
-            "warnings": [],
+            "warnings": warnings,
         })
     })
     .await

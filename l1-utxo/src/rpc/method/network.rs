@@ -13,7 +13,7 @@ use crate::rpc::argument::{Kind, Params, required};
 use crate::rpc::dialect::RpcError;
 use crate::rpc::notify::HIGH_WATER_MARK;
 use crate::rpc::render;
-use crate::sync::PROTOCOL_VERSION;
+use crate::sync::{NodeAddress, PROTOCOL_VERSION};
 
 /// The version of Bitcoin Core whose RPC this is: clients choose methods by it.
 const VERSION: u32 = 310_000;
@@ -65,7 +65,7 @@ pub(super) const METHODS: &[Method] = &[
 fn getaddrmaninfo(cx: &Context) -> Value {
     let known = cx.peers.known_addresses(usize::MAX);
     let count = |new: usize| json!({"new": new, "tried": 0, "total": new});
-    let of = |name: &str| known.iter().filter(|known| network_of(known.address.ip()) == name).count();
+    let of = |name: &str| known.iter().filter(|known| known.address.host.family() == name).count();
     let mut counts: Map<String, Value> = NETWORKS.iter().map(|name| ((*name).to_owned(), count(of(name)))).collect();
     counts.insert("all_networks".into(), count(known.len()));
     Value::Object(counts)
@@ -74,12 +74,8 @@ fn getaddrmaninfo(cx: &Context) -> Value {
 /// The networks that addresses may be of.
 const NETWORKS: [&str; 5] = ["ipv4", "ipv6", "onion", "i2p", "cjdns"];
 
-fn network_of(ip: std::net::IpAddr) -> &'static str {
-    if ip.to_canonical().is_ipv4() { "ipv4" } else { "ipv6" }
-}
-
 async fn getnetworkinfo(cx: &Context) -> Result<Value, RpcError> {
-    let policy = cx.run(|ledger| *ledger.mempool().policy()).await?;
+    let (policy, warnings) = cx.run(|ledger| (*ledger.mempool().policy(), ledger.warnings())).await?;
     let (inbound, outbound) = cx.peers.counts();
     let network = |name: &str| {
         json!({
@@ -90,6 +86,10 @@ async fn getnetworkinfo(cx: &Context) -> Result<Value, RpcError> {
             "proxy_randomize_credentials": false,
         })
     };
+    // As Core rates what its user says.
+    const SCORE: u32 = 4;
+    let render = |own: &NodeAddress| json!({"address": own.host.to_string(), "port": own.port, "score": SCORE});
+    let own: Vec<Value> = cx.peers.own_addresses().iter().map(render).collect();
     let services = cx.peers.services();
     let networks = NETWORKS.map(network);
     Ok(json!({
@@ -107,8 +107,8 @@ async fn getnetworkinfo(cx: &Context) -> Result<Value, RpcError> {
         "networks": networks,
         "relayfee": render::feerate(policy.min_relay_feerate),
         "incrementalfee": render::feerate(policy.incremental_feerate),
-        "localaddresses": [],
-        "warnings": [],
+        "localaddresses": own,
+        "warnings": warnings,
     }))
 }
 

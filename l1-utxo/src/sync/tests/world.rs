@@ -260,6 +260,7 @@ pub fn options() -> Options {
         peer_timeout: Duration::from_secs(60),
         blocks_only: false,
         upload_limit: 0,
+        own_addresses: Vec::new(),
     }
 }
 

@@ -2,7 +2,6 @@
 
 mod orphan;
 
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
@@ -15,7 +14,7 @@ use crate::rpc::argument::{Argument, Kind, Params, integer, optional, required};
 use crate::rpc::dialect::{RpcError, code};
 use crate::rpc::render;
 use crate::rpc::{Context, shutting_down};
-use crate::sync::{KnownAddress, Origin, PeerId, UPLOAD_TIMEFRAME};
+use crate::sync::{KnownAddress, NodeAddress, NodeHost, Origin, PeerId, UPLOAD_TIMEFRAME};
 
 pub(super) const METHODS: &[Method] = &[
     Method {
@@ -245,12 +244,14 @@ fn addconnection(cx: &Context, params: &Params) -> Result<Value, RpcError> {
 }
 
 async fn addpeeraddress(cx: &Context, params: Params) -> Result<Value, RpcError> {
-    let Ok(ip) = params.text(0)?.parse() else { return Ok(json!({"success": false, "error": "failed-parsing"})) };
+    let Ok(host) = params.text(0)?.parse::<NodeHost>() else {
+        return Ok(json!({"success": false, "error": "failed-parsing"}));
+    };
     let port = u16::try_from(params.int(1)?).map_err(|_| RpcError::new(code::MISC, "JSON integer out of range"))?;
     let now = cx.run(|ledger| ledger.now()).await?;
-    let address = SocketAddr::new(ip, port);
+    let address = NodeAddress { host, port };
     let known = KnownAddress { address, services: 9, time: u32::try_from(now).unwrap_or(u32::MAX) };
-    let is_new = cx.peers.learn(known);
+    let is_new = host.is_routable() && cx.peers.learn(known);
     Ok(if is_new { json!({"success": true}) } else { json!({"success": false, "error": "failed-adding-to-new"}) })
 }
 
@@ -342,23 +343,6 @@ async fn getnettotals(cx: &Context) -> Result<Value, RpcError> {
     }))
 }
 
-fn network_name(address: SocketAddr) -> &'static str {
-    match address.ip().to_canonical() {
-        ip if !is_public(ip) => "not_publicly_routable",
-        std::net::IpAddr::V4(_) => "ipv4",
-        std::net::IpAddr::V6(_) => "ipv6",
-    }
-}
-
-const fn is_public(ip: std::net::IpAddr) -> bool {
-    match ip {
-        std::net::IpAddr::V4(ip) => !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified()),
-        std::net::IpAddr::V6(ip) => {
-            !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified())
-        }
-    }
-}
-
 fn getnodeaddresses(cx: &Context, params: &Params) -> Result<Value, RpcError> {
     let count = params.int_or(0, 1)?;
     let Ok(count) = usize::try_from(count) else {
@@ -368,15 +352,15 @@ fn getnodeaddresses(cx: &Context, params: &Params) -> Result<Value, RpcError> {
     if let Some(name) = network.filter(|name| !["ipv4", "ipv6", "onion", "i2p", "cjdns"].contains(name)) {
         return Err(RpcError::new(code::INVALID_PARAMETER, format!("Network not recognized: {name}")));
     }
-    let wanted = |known: &KnownAddress| network.is_none_or(|name| name == network_name(known.address));
+    let wanted = |known: &KnownAddress| network.is_none_or(|name| name == known.address.host.network());
     let all = cx.peers.known_addresses(usize::MAX).into_iter().filter(wanted);
     let render = |known: KnownAddress| {
         json!({
             "time": known.time,
             "services": known.services,
-            "address": known.address.ip().to_string(),
-            "port": known.address.port(),
-            "network": network_name(known.address),
+            "address": known.address.host.to_string(),
+            "port": known.address.port,
+            "network": known.address.host.network(),
         })
     };
     Ok(all.take(if count == 0 { usize::MAX } else { count }).map(render).collect())
@@ -417,7 +401,8 @@ fn peer(report: &PeerReport, height: &dyn Fn(Option<BlockId>) -> i64) -> Value {
     {
         put("addrlocal", receiver.to_string().into());
     }
-    let network = if traffic.is_onion { "onion" } else { network_name(info.connection.address) };
+    let host = NodeHost::from(info.connection.address.ip());
+    let network = if traffic.is_onion { "onion" } else { host.network() };
     put("network", network.into());
     put("services", format!("{services:016x}").into());
     put("servicesnames", service_names(services));

@@ -77,6 +77,7 @@ fn hashes_per_second(ledger: &Ledger, lookup: i32, height: i32) -> Result<Value,
 async fn getmininginfo(cx: &Context) -> Result<Value, RpcError> {
     let name = cx.network.name();
     cx.run(move |ledger| {
+        let warnings = ledger.warnings();
         let (chain, parent) = (ledger.chain(), ledger.parent());
         let tip = chain.tip_entry();
         let hashes = hashes_per_second(ledger, LOOK_BACK, -1)?;
@@ -97,7 +98,7 @@ async fn getmininginfo(cx: &Context) -> Result<Value, RpcError> {
                 "difficulty": render::difficulty(parent.bits),
                 "target": render::target_hex(parent.bits),
             },
-            "warnings": [],
+            "warnings": warnings,
         });
         // Until a block was put together there is none to tell of.
         if let Some(object) = answer.as_object_mut() {

@@ -1,19 +1,23 @@
-//! Addresses of other nodes: told, asked for, passed on.
+//! Addresses of other nodes: told, asked for, passed on; and our own, if our user says what it is.
 
-use std::net::IpAddr;
+mod host;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use bitcoin::p2p::address::{AddrV2, AddrV2Message};
+use bitcoin::p2p::address::AddrV2Message;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::{Address, ServiceFlags};
 
 use super::Machine;
 use super::peer::Peer;
 use super::permission::Permissions;
-use super::port::{Action, KnownAddress, Origin, PeerId, Reason, Time};
+use super::port::{Action, Host, KnownAddress, Origin, PeerId, Reason, Time};
 use super::transaction::RollingFilter;
 use super::wire::MAX_ADDRESSES;
+
+pub(super) use host::is_routable;
+pub use host::{InvalidAddress, NodeAddress, NodeHost};
 
 /// Addresses that a peer may tell a second, and how many at once after a pause, in thousandths (Core: 0.1/s, 1,000).
 const TOKENS_PER_MS: u64 = 100;
@@ -21,6 +25,8 @@ const MAX_TOKENS: u64 = 1_000 * 1_000_000;
 const TOKEN: u64 = 1_000_000;
 /// Time from one batch of addresses to the next.
 const INTERVAL: Duration = Duration::from_secs(30);
+/// Mean time from one announcement of our own address to the next.
+const OWN_INTERVAL: Duration = Duration::from_secs(24 * 3_600);
 /// What is fresher than this is passed on.
 const FRESH: i64 = 10 * 60;
 const FIVE_DAYS: i64 = 5 * 24 * 3_600;
@@ -37,6 +43,8 @@ pub(super) struct AddressRelay {
     known: RollingFilter,
     to_send: Vec<KnownAddress>,
     next_send: Time,
+    /// When it hears our own address again; `None`: it has not yet.
+    next_own: Option<Time>,
     pub(super) processed: u64,
     pub(super) rate_limited: u64,
 }
@@ -52,6 +60,7 @@ impl AddressRelay {
             known: RollingFilter::new(5_000, salt),
             to_send: Vec::new(),
             next_send: Time::default(),
+            next_own: None,
             processed: 0,
             rate_limited: 0,
         }
@@ -79,7 +88,7 @@ impl AddressRelay {
     }
 
     fn push(&mut self, address: KnownAddress, chance: u64) {
-        if self.known.contains(&key(&address)) {
+        if self.known.contains(&address.address.key()) {
             return;
         }
         if self.to_send.len() >= MAX_ADDRESSES {
@@ -87,44 +96,6 @@ impl AddressRelay {
             self.to_send[place] = address;
         } else {
             self.to_send.push(address);
-        }
-    }
-}
-
-fn key(address: &KnownAddress) -> Vec<u8> {
-    let mut key = match address.address.ip() {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    };
-    key.extend_from_slice(&address.address.port().to_be_bytes());
-    key
-}
-
-/// Whether others could reach it: not private, not local (Core: `IsRoutable`).
-pub(super) const fn is_routable(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => {
-            let octets = ip.octets();
-            !(ip.is_private()
-                || ip.is_loopback()
-                || ip.is_link_local()
-                || ip.is_unspecified()
-                || ip.is_broadcast()
-                || ip.is_documentation()
-                || octets[0] == 0
-                || octets[0] >= 224
-                || (octets[0] == 100 && octets[1] >= 64 && octets[1] < 128)
-                || (octets[0] == 198 && (octets[1] == 18 || octets[1] == 19)))
-        }
-        IpAddr::V6(ip) => {
-            let head = ip.segments()[0];
-            let is_documentation = head == 0x2001 && ip.segments()[1] == 0x0db8;
-            !(ip.is_loopback()
-                || ip.is_unspecified()
-                || (head & 0xfe00) == 0xfc00
-                || (head & 0xffc0) == 0xfe80
-                || (head & 0xff00) == 0xff00
-                || is_documentation)
         }
     }
 }
@@ -138,7 +109,9 @@ impl Machine {
         }
         peer.address.is_enabled = true;
         peer.address.to_send.clear();
-        for address in Arc::clone(&self.known_addresses).iter().copied() {
+        let takes_names = peer.wants_addrv2;
+        let told = Arc::clone(&self.known_addresses);
+        for address in told.iter().copied().filter(|known| fits(known, takes_names)) {
             let chance = self.random.next();
             peer.address.push(address, chance);
         }
@@ -165,16 +138,19 @@ impl Machine {
             if known.time <= 100_000_000 || i64::from(known.time) > now + FRESH {
                 known.time = u32::try_from(now - FIVE_DAYS).unwrap_or(0);
             }
-            peer.address.known.insert(&key(&known));
+            peer.address.known.insert(&known.address.key());
             peer.address.processed += 1;
-            if !is_routable(known.address.ip()) {
+            if !known.address.host.is_routable() {
                 continue;
             }
             let is_fresh = i64::from(known.time) > now - FRESH;
             if is_fresh && !peer.address.is_asked && count <= 10 {
                 self.pass_on(peer.id, known);
             }
-            learnt.push(known);
+            // What we cannot reach ourselves is passed on, but not kept.
+            if known.address.host.is_reachable() {
+                learnt.push(known);
+            }
         }
         if !learnt.is_empty() {
             peer.actions.push(Action::Learn(learnt));
@@ -194,19 +170,21 @@ impl Machine {
         }
     }
 
-    /// To two peers, the same ones for a day (Core: `RelayAddress`).
+    /// To two peers, the same ones for a day; what we cannot reach ourselves to one or two (Core: `RelayAddress`).
     fn pass_on(&mut self, from: PeerId, address: KnownAddress) {
         let day = self.now.secs() / (24 * 3_600);
         let rank = |id: PeerId, random: &super::random::Random| {
-            let mut bytes = key(&address);
+            let mut bytes = address.address.key();
             bytes.extend_from_slice(&day.to_le_bytes());
             bytes.extend_from_slice(&id.0.to_le_bytes());
             random.hash(&bytes)
         };
-        let others = self.peers.values().filter(|peer| peer.address.is_enabled && peer.id != from);
+        let takes = |peer: &&Peer| peer.address.is_enabled && peer.id != from && fits(&address, peer.wants_addrv2);
+        let others = self.peers.values().filter(takes);
         let mut ranked: Vec<(u64, PeerId)> = others.map(|peer| (rank(peer.id, &self.random), peer.id)).collect();
         ranked.sort_unstable();
-        for (_, id) in ranked.into_iter().rev().take(2) {
+        let is_for_two = address.address.host.is_reachable() || rank(from, &self.random) & 1 == 1;
+        for (_, id) in ranked.into_iter().rev().take(if is_for_two { 2 } else { 1 }) {
             let chance = self.random.next();
             if let Some(peer) = self.peers.get_mut(&id) {
                 peer.address.push(address, chance);
@@ -214,15 +192,19 @@ impl Machine {
         }
     }
 
-    pub(super) fn send_addresses(&mut self, peer: &mut Peer) {
-        if !peer.address.is_enabled || self.now <= peer.address.next_send {
+    pub(super) fn send_addresses(&mut self, peer: &mut Peer, host: &dyn Host) {
+        if !peer.address.is_enabled {
+            return;
+        }
+        self.announce_ourselves(peer, host);
+        if self.now <= peer.address.next_send {
             return;
         }
         peer.address.next_send = self.now + self.random.exponential(INTERVAL);
         let known = &mut peer.address.known;
         let mut addresses = std::mem::take(&mut peer.address.to_send);
         addresses.retain(|address| {
-            let key = key(address);
+            let key = address.address.key();
             let is_new = !known.contains(&key);
             known.insert(&key);
             is_new
@@ -230,21 +212,32 @@ impl Machine {
         if addresses.is_empty() {
             return;
         }
-        if peer.wants_addrv2 {
-            let message = |known: &KnownAddress| AddrV2Message {
-                time: known.time,
-                services: ServiceFlags::from(known.services),
-                addr: match known.address.ip() {
-                    IpAddr::V4(ip) => AddrV2::Ipv4(ip),
-                    IpAddr::V6(ip) => AddrV2::Ipv6(ip),
-                },
-                port: known.address.port(),
-            };
-            peer.send(NetworkMessage::AddrV2(addresses.iter().map(message).collect()));
+        tell(peer, &addresses);
+    }
+
+    /// Tells where we are: at first in a message of its own, then now and then (Core: the first part of `MaybeSendAddr`).
+    fn announce_ourselves(&mut self, peer: &mut Peer, host: &dyn Host) {
+        let is_due = peer.address.next_own.is_none_or(|next| next < self.now);
+        if self.options.own_addresses.is_empty() || !is_due || host.is_initial_download() {
+            return;
+        }
+        let next = self.now + self.random.exponential(OWN_INTERVAL);
+        let is_first = peer.address.next_own.replace(next).is_none();
+        if !is_first {
+            // It is to be told although the peer knows it.
+            peer.address.known.clear();
+        }
+        // Who reaches us in one network is told nothing of another one that hides us.
+        let family = NodeHost::from(peer.socket().ip()).family();
+        let mut ours = self.options.own_addresses.iter().filter(|own| own.host.is_reachable());
+        let Some(own) = ours.clone().find(|own| own.host.family() == family).or_else(|| ours.next()) else { return };
+        let time = u32::try_from(self.now.secs()).unwrap_or(u32::MAX);
+        let own = KnownAddress { address: *own, services: self.options.services, time };
+        if is_first {
+            tell(peer, &[own]);
         } else {
-            let message =
-                |known: &KnownAddress| (known.time, Address::new(&known.address, ServiceFlags::from(known.services)));
-            peer.send(NetworkMessage::Addr(addresses.iter().map(message).collect()));
+            let chance = self.random.next();
+            peer.address.push(own, chance);
         }
     }
 
@@ -252,4 +245,26 @@ impl Machine {
     pub fn set_known_addresses(&mut self, addresses: Arc<[KnownAddress]>) {
         self.known_addresses = addresses;
     }
+}
+
+/// Whether a peer can be told of an address: those who know the older message only know no names.
+const fn fits(known: &KnownAddress, takes_names: bool) -> bool {
+    takes_names || matches!(known.address.host, NodeHost::Ip(_))
+}
+
+fn tell(peer: &mut Peer, addresses: &[KnownAddress]) {
+    if peer.wants_addrv2 {
+        let message = |known: &KnownAddress| AddrV2Message {
+            time: known.time,
+            services: ServiceFlags::from(known.services),
+            addr: known.address.to_wire(),
+            port: known.address.port,
+        };
+        return peer.send(NetworkMessage::AddrV2(addresses.iter().map(message).collect()));
+    }
+    let message = |known: &KnownAddress| {
+        let socket = known.address.socket()?;
+        Some((known.time, Address::new(&socket, ServiceFlags::from(known.services))))
+    };
+    peer.send(NetworkMessage::Addr(addresses.iter().filter_map(message).collect()));
 }
