@@ -198,8 +198,9 @@ mod tests {
 
     #[test]
     fn every_reason_says_what_to_do_next() {
-        for number in 1..=50 {
-            let reason = ErrorReason::try_from(number).unwrap();
+        let reasons: Vec<ErrorReason> = (1..).map_while(|number| ErrorReason::try_from(number).ok()).collect();
+        assert!(reasons.len() >= 50);
+        for reason in reasons {
             assert!(next(Code::Internal, Some(reason)).len() > 10, "{reason:?}");
         }
     }

@@ -169,6 +169,20 @@ impl Snapshot {
         self.by_id.iter().map(|(_, index)| NodeIndex(index))
     }
 
+    /// The channels after a short channel id in rising order, or those before it in falling order; all of them without one.
+    pub fn channels_beyond(&self, id: Option<u64>, falling: bool) -> impl Iterator<Item = (u64, ChannelIndex)> + '_ {
+        self.by_scid.beyond(id, falling).map(|(id, index)| (id, ChannelIndex(index)))
+    }
+
+    /// The nodes after an id in rising order, or those before it in falling order; all of them without one.
+    pub fn nodes_beyond(
+        &self,
+        id: Option<[u8; 33]>,
+        falling: bool,
+    ) -> impl Iterator<Item = ([u8; 33], NodeIndex)> + '_ {
+        self.by_id.beyond(id, falling).map(|(id, index)| (id, NodeIndex(index)))
+    }
+
     /// Whether that place is the node's.
     pub(in crate::graph) fn has_id(&self, node: u32, id: &KeyBytes) -> bool {
         self.nodes.get(node as usize).is_some_and(|record| record.id == *id)

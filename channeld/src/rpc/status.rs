@@ -187,6 +187,7 @@ mod tests {
             Refusal::PeerHasChannels(node()),
             Refusal::InvoiceExpired,
             Refusal::InvoiceNotOpen,
+            Refusal::InvoiceNotAccepted,
             Refusal::NotDevelopmentNetwork,
             Refusal::NoStateKept,
             Refusal::SelfPayment,
@@ -213,6 +214,10 @@ mod tests {
 
     #[test]
     fn every_refusal_has_a_published_reason_and_a_code_that_says_something() {
+        // Every line of the function that classifies them: none is forgotten above.
+        let source = include_str!("../node/api/refusal.rs").lines();
+        let classified = source.filter(|line| line.trim().starts_with("Refusal::") && line.ends_with("\"),")).count();
+        assert_eq!(every_refusal().len(), classified);
         for refusal in every_refusal() {
             let (name, expected) = (format!("ERROR_REASON_{}", refusal.reason()), refusal.reason());
             assert!(ErrorReason::from_str_name(&name).is_some(), "{name} is not published");

@@ -82,6 +82,18 @@ impl<K: Ord + Copy, V: Copy> Sorted<K, V> {
         self.pages.iter().skip(at).flat_map(|page| page.iter().copied()).skip(skipped)
     }
 
+    /// The entries after `key` in rising order, or those before it in falling order; all of them without a key.
+    pub fn beyond(&self, key: Option<K>, falling: bool) -> Box<dyn Iterator<Item = (K, V)> + '_> {
+        let page = key.map(|key| self.page_of(&key));
+        if falling {
+            let end = page.map_or(self.pages.len(), |page| page.map_or(0, |at| at + 1));
+            let entries = self.pages[..end].iter().rev().flat_map(|page| page.iter().rev().copied());
+            return Box::new(entries.skip_while(move |entry| key.is_some_and(|key| entry.0 >= key)));
+        }
+        let entries = self.pages[page.flatten().unwrap_or(0)..].iter().flat_map(|page| page.iter().copied());
+        Box::new(entries.skip_while(move |entry| key.is_some_and(|key| entry.0 <= key)))
+    }
+
     /// All entries in rising order.
     pub fn iter(&self) -> impl Iterator<Item = (K, V)> + '_ {
         self.pages.iter().flat_map(|page| page.iter().copied())
@@ -138,6 +150,12 @@ mod tests {
             for (map, model) in [(map, model), kept] {
                 prop_assert!(map.iter().eq(model.iter().map(|(key, value)| (*key, *value))));
                 prop_assert!(map.from(300).eq(model.range(300..).map(|(key, value)| (*key, *value))));
+                prop_assert!(map.beyond(None, false).eq(map.iter()));
+                prop_assert!(map.beyond(None, true).eq(model.iter().rev().map(|(key, value)| (*key, *value))));
+                for key in [0, 300, 450, 899] {
+                    prop_assert!(map.beyond(Some(key), false).eq(map.from(key + 1)));
+                    prop_assert!(map.beyond(Some(key), true).eq(model.range(..key).rev().map(|(key, value)| (*key, *value))));
+                }
             }
         }
     }

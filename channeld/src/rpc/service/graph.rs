@@ -8,7 +8,6 @@ use tonic::{Request, Response, Status};
 
 use crate::driver::handle::Handle;
 use crate::graph::{Address, ChannelIndex, Direction, NodeIndex, Snapshot};
-use crate::node::command::Page;
 use crate::rpc::convert::timestamp;
 use crate::rpc::request;
 use crate::units::UnixTime;
@@ -40,9 +39,9 @@ impl GraphService for Graphs {
                 node_count: count(graph.node_count()),
             }));
         }
-        // A place counts from 1 in the order of ids; where nodes come or go meanwhile it moves by as many.
-        let places: Vec<NodeIndex> = graph.nodes().collect();
-        let (items, next) = cut(&places, page);
+        let falling = page.newest_first;
+        let nodes = graph.nodes_beyond(page.after.map(|after| bound(after, falling)), falling);
+        let (items, next) = cut(nodes.map(|(id, index)| (place(&id), index)), page.size);
         Ok(Response::new(ListNodesResponse {
             nodes: items.into_iter().filter_map(|index| node(&graph, index)).collect(),
             next_page_token: request::page_token("nodes", page.newest_first, next),
@@ -58,12 +57,12 @@ impl GraphService for Graphs {
             "" => None,
             text => Some(graph.node_index(&request::node_id("node_id", text)?)),
         };
-        let is_wanted = |index: &ChannelIndex| {
-            let ends = graph.channel(*index).map(|channel| [channel.node_1, channel.node_2]);
+        let is_wanted = |index: ChannelIndex| {
+            let ends = graph.channel(index).map(|channel| [channel.node_1, channel.node_2]);
             of_node.is_none_or(|node| node.is_some_and(|node| ends.is_some_and(|ends| ends.contains(&node))))
         };
-        let places: Vec<ChannelIndex> = graph.channels().filter(is_wanted).collect();
-        let (items, next) = cut(&places, page);
+        let edges = graph.channels_beyond(page.after, page.newest_first).filter(|(_, index)| is_wanted(*index));
+        let (items, next) = cut(edges, page.size);
         Ok(Response::new(ListEdgesResponse {
             edges: items.into_iter().filter_map(|index| edge(&graph, index)).collect(),
             next_page_token: request::page_token("edges", page.newest_first, next),
@@ -72,20 +71,28 @@ impl GraphService for Graphs {
     }
 }
 
-/// The places of a page, and where to go on.
-fn cut<T: Copy>(places: &[T], page: Page) -> (Vec<T>, Option<u64>) {
-    let size = page.size as usize;
-    let numbered = places.iter().copied().enumerate().map(|(at, item)| (at as u64 + 1, item));
-    let mut items: Vec<(u64, T)> = match page.newest_first {
-        true => {
-            numbered.rev().filter(|(place, _)| page.after.is_none_or(|after| *place < after)).take(size + 1).collect()
-        }
-        false => numbered.filter(|(place, _)| page.after.is_none_or(|after| *place > after)).take(size + 1).collect(),
-    };
+/// The first `size` items, each of which comes with its place, and where to go on if there are more.
+fn cut<T>(items: impl Iterator<Item = (u64, T)>, size: u32) -> (Vec<T>, Option<u64>) {
+    let size = size as usize;
+    let mut items: Vec<(u64, T)> = items.take(size + 1).collect();
     let more = items.len() > size;
     items.truncate(size);
     let next = items.last().filter(|_| more).map(|(place, _)| *place);
     (items.into_iter().map(|(_, item)| item).collect(), next)
+}
+
+/// Where a node stands in the order of ids, in the 64 bits of a page token: its sign, and the front of its coordinate.
+fn place([sign, coordinate @ ..]: &[u8; 33]) -> u64 {
+    let front = coordinate[..8].iter().fold(0, |front, byte| front << 8 | u64::from(*byte));
+    u64::from(sign & 1) << 63 | front >> 1
+}
+
+/// The last id of that place; the first, in falling order.
+fn bound(place: u64, falling: bool) -> [u8; 33] {
+    let mut id = [if falling { 0 } else { 0xff }; 33];
+    id[0] = 2 | (place >> 63) as u8;
+    id[1..9].copy_from_slice(&(place << 1 | u64::from(!falling)).to_be_bytes());
+    id
 }
 
 fn count(count: usize) -> u32 {
@@ -149,21 +156,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_follow_each_other_both_ways() {
-        for newest_first in [false, true] {
-            let (mut found, mut after) = (Vec::new(), None);
-            loop {
-                let (items, next) = cut(&[1, 2, 3, 4, 5], Page { after, size: 2, newest_first });
-                found.extend(items);
-                after = next;
-                if after.is_none() {
-                    break;
-                }
-            }
-            if newest_first {
-                found.reverse();
-            }
-            assert_eq!(found, [1, 2, 3, 4, 5]);
+    fn pages_follow_each_other() {
+        let (mut found, mut after) = (Vec::new(), Some(0));
+        while let Some(from) = after {
+            let items = (from + 1..=5).map(|place| (place, place));
+            let (page, next) = cut(items, 2);
+            found.extend(page);
+            after = next;
+        }
+        assert_eq!(found, [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn the_place_of_a_node_keeps_the_order_of_ids() {
+        let id = |sign: u8, first: u8, eighth: u8, last: u8| {
+            let mut id = [7; 33];
+            [id[0], id[1], id[8], id[32]] = [sign, first, eighth, last];
+            id
+        };
+        let ids = [id(2, 1, 0, 9), id(2, 1, 2, 0), id(2, 255, 0, 0), id(3, 0, 0, 0), id(3, 0, 254, 255)];
+        for pair in ids.windows(2) {
+            assert!(place(&pair[0]) < place(&pair[1]));
+            assert!((pair[0]..pair[1]).contains(&bound(place(&pair[0]), false)));
+            assert!(bound(place(&pair[1]), true) > pair[0] && bound(place(&pair[1]), true) <= pair[1]);
         }
     }
 }
