@@ -82,7 +82,9 @@ impl Options {
 }
 
 fn salted(text: &str) -> Result<Salted, ConfigError> {
-    let wrong = || value("rpc-auth", text, "expected USER:SALT$HASH, as Bitcoin Core's rpcauth.py prints it");
+    // The user alone is shown: a password may stand where the hash belongs.
+    let user = text.split_once(':').map_or("", |(user, _)| user);
+    let wrong = || value("rpc-auth", user, "expected USER:SALT$HASH, as Bitcoin Core's rpcauth.py prints it");
     let (user, rest) = text.split_once(':').ok_or_else(wrong)?;
     let (salt, hash) = rest.split_once('$').ok_or_else(wrong)?;
     if rest.contains(':') || hash.contains('$') {

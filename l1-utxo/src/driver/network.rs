@@ -88,7 +88,7 @@ impl Ledger {
     pub fn announce(&mut self, txid: &Txid) {
         let Some(wtxid) = self.mempool.entry(txid).map(|entry| entry.wtxid) else { return };
         let txid = *txid;
-        self.with_network(|machine, _| machine.announce(txid, wtxid));
+        self.with_network(|machine, _| machine.announce_transaction(txid, wtxid));
     }
 
     /// Says now and then how far the first download has come.

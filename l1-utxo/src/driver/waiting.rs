@@ -60,7 +60,6 @@ impl Ledger {
         let now = self.now();
         let mut taken = 0;
         for Waiting { transaction, time, delta } in saved.waiting {
-            let transaction = Arc::new(transaction);
             let time = if import.uses_current_time { now } else { time.min(now) };
             if import.applies_deltas {
                 self.add_delta(transaction.compute_txid(), delta);
@@ -97,7 +96,7 @@ impl Ledger {
         // By chunks parents come before their children.
         let entries = self.mempool.chunks().flat_map(|chunk| chunk.entries);
         let waiting = entries.map(|entry| Waiting {
-            transaction: entry.transaction.as_ref().clone(),
+            transaction: Arc::clone(&entry.transaction),
             time: entry.time,
             delta: entry.delta,
         });

@@ -12,7 +12,7 @@ use bitcoin::{
     Txid, Witness, Wtxid, transaction,
 };
 
-use crate::consensus::block::{MAX_BLOCK_SIGOPS_COST, commitment_script};
+use crate::consensus::block::{MAX_BLOCK_SIGOPS_COST, MAX_BLOCK_WEIGHT, commitment_script};
 use crate::consensus::locktime::is_final;
 use crate::consensus::merkle::merkle_root;
 use crate::mempool::{ChunkView, Entry, Mempool};
@@ -38,7 +38,7 @@ pub struct Limits {
 
 impl Limits {
     /// What a block may weigh.
-    pub const MAX_WEIGHT: u64 = 4_000_000;
+    pub const MAX_WEIGHT: u64 = MAX_BLOCK_WEIGHT as u64;
     /// The least that must be kept.
     pub const MIN_RESERVED_WEIGHT: u64 = 2_000;
 }

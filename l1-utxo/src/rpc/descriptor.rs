@@ -3,6 +3,7 @@
 //! What needs keys is the crate `miniscript`'s; `addr`, `raw`, `combo` and `rawtr` are Core's own and simple.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bitcoin::bip32::{ChildNumber, Xpub};
 use bitcoin::hex::FromHex;
@@ -43,7 +44,7 @@ enum Form {
     /// `rawtr`: an output key.
     OutputKey(ScriptBuf),
     /// What keys and scripts make; several for `combo`.
-    Keys(Vec<Miniscript<DescriptorPublicKey>>),
+    Keys(Vec<Arc<Miniscript<DescriptorPublicKey>>>),
     /// The same over a range of hardened steps: as it was given, for the private keys are needed.
     Hardened(Secret),
 }
@@ -53,8 +54,8 @@ enum Form {
 pub enum Name {
     /// As it is shown.
     Text(String),
-    /// With keys, whose origins are told.
-    Definite(Box<Miniscript<DefiniteDescriptorKey>>),
+    /// A place of the range of one with keys, whose origins are told.
+    Place(Arc<Miniscript<DescriptorPublicKey>>, u32),
 }
 
 impl Name {
@@ -62,7 +63,9 @@ impl Name {
     pub fn text(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
-            Self::Definite(definite) => inferred(definite),
+            Self::Place(descriptor, index) => {
+                descriptor.at_derivation_index(*index).map_or_else(|_| descriptor.to_string(), |it| inferred(&it))
+            }
         }
     }
 }
@@ -128,7 +131,7 @@ impl Descriptor {
             form: if count == 1 && has_hardened_range(body) && !keys.is_empty() {
                 Form::Hardened(Secret(vec![body.to_owned()]))
             } else {
-                Form::Keys(vec![descriptor])
+                Form::Keys(vec![Arc::new(descriptor)])
             },
             has_private_keys: !keys.is_empty(),
         };
@@ -152,13 +155,13 @@ impl Descriptor {
             return Ok(Self::of(Form::Hardened(Secret(forms)), &public_text(body, &keys), true));
         }
         all.extend(others.into_iter().filter_map(|text| Some(parse(text).ok()?.0)));
-        Ok(Self::of(Form::Keys(all), &public_text(body, &keys), !keys.is_empty()))
+        Ok(Self::of(Form::Keys(all.into_iter().map(Arc::new).collect()), &public_text(body, &keys), !keys.is_empty()))
     }
 
     /// Whether it stands for many scripts.
     pub fn is_range(&self) -> bool {
         match &self.form {
-            Form::Keys(all) => all.iter().any(Miniscript::has_wildcard),
+            Form::Keys(all) => all.iter().any(|descriptor| descriptor.has_wildcard()),
             Form::Hardened(_) => true,
             Form::Script(_) | Form::OutputKey(_) => false,
         }
@@ -180,7 +183,9 @@ impl Descriptor {
                 let parsed = forms.iter().map(|form| {
                     let text = at_hardened(form, index);
                     let parsed = Miniscript::parse_descriptor(secp256k1::SECP256K1, &text);
-                    parsed.map_err(|error| refused(error.to_string())).and_then(|(parsed, _)| definite(&parsed, 0))
+                    parsed
+                        .map_err(|error| refused(error.to_string()))
+                        .and_then(|(parsed, _)| definite(&Arc::new(parsed), 0))
                 });
                 return parsed.collect();
             }
@@ -289,14 +294,14 @@ fn single_paths(body: &str) -> Result<Vec<String>, RpcError> {
 }
 
 /// The script at a place of a range, and the descriptor of it alone.
-fn definite(descriptor: &Miniscript<DescriptorPublicKey>, index: u32) -> Result<(ScriptBuf, Name), RpcError> {
+fn definite(descriptor: &Arc<Miniscript<DescriptorPublicKey>>, index: u32) -> Result<(ScriptBuf, Name), RpcError> {
     let private = || refused("Cannot derive script without private keys");
     if !is_derivable(descriptor) {
         return Err(private());
     }
     let definite = descriptor.at_derivation_index(index).map_err(|_| private())?;
     let derived = definite.derived_descriptor(secp256k1::SECP256K1).map_err(|_| private())?;
-    Ok((derived.script_pubkey(), Name::Definite(Box::new(definite))))
+    Ok((derived.script_pubkey(), Name::Place(Arc::clone(descriptor), index)))
 }
 
 /// The part before the checksum, once the checksum was found right.

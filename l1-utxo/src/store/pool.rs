@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bitcoin::consensus::{Decodable, encode};
 use bitcoin::hashes::{Hash, sha256};
@@ -29,7 +30,7 @@ const LARGEST: u64 = 1 << 30;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
     /// It.
-    pub transaction: Transaction,
+    pub transaction: Arc<Transaction>,
     /// When it came, in seconds since 1970.
     pub time: i64,
     /// What its owner added to its fee, in satoshi.
@@ -149,7 +150,7 @@ fn body(rest: &mut &[u8]) -> Option<Saved> {
     let mut saved = Saved::default();
     for _ in 0..take::<u64>(rest)? {
         let transaction = take(rest)?;
-        saved.waiting.push(Waiting { transaction, time: take(rest)?, delta: take(rest)? });
+        saved.waiting.push(Waiting { transaction: Arc::new(transaction), time: take(rest)?, delta: take(rest)? });
     }
     for _ in 0..take::<VarInt>(rest)?.0 {
         saved.deltas.push((take(rest)?, take(rest)?));
@@ -176,7 +177,7 @@ mod tests {
     }
 
     fn saved() -> Saved {
-        let waiting = |time, delta, lock_time| Waiting { transaction: transaction(lock_time), time, delta };
+        let waiting = |time, delta, lock_time| Waiting { transaction: Arc::new(transaction(lock_time)), time, delta };
         Saved {
             waiting: vec![waiting(5, 0, 1), waiting(-1, -7, 2)],
             deltas: vec![(transaction(3).compute_txid(), 9)],

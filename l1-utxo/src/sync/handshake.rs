@@ -14,6 +14,7 @@ use super::permission::Permissions;
 use super::port::{Action, Host, Origin, Reason, Time};
 use super::wire::{Message, Version};
 use super::{Machine, PROTOCOL_VERSION};
+use crate::consensus::transaction::MAX_MONEY;
 
 /// The oldest protocol that we speak.
 const MIN_PROTOCOL_VERSION: i32 = 31_800;
@@ -21,9 +22,7 @@ const WTXID_RELAY_VERSION: i32 = 70_016;
 const FEATURE_VERSION: i32 = 70_017;
 const SHORT_IDS_VERSION: i32 = 70_014;
 const FEEFILTER_VERSION: i32 = 70_013;
-/// Core sends `pong` from here on.
 const COMPACT_VERSION: u64 = 2;
-/// How long the handshake may take, and a peer be silent afterwards.
 /// Blocks by which we may be behind and still be served by a peer that has only recent ones.
 const LIMITED_ALLOWED_BLOCKS: i64 = 144;
 const PING_INTERVAL: Duration = Duration::from_secs(120);
@@ -34,7 +33,6 @@ const FEEFILTER_INTERVAL: Duration = Duration::from_secs(600);
 const FEEFILTER_DELAY: u64 = 300;
 /// sat/kvB: Core's highest step of a fee filter.
 const MAX_FILTER_FEERATE: f64 = 1e7;
-const MAX_MONEY: u64 = 2_100_000_000_000_000;
 
 impl Machine {
     pub(super) fn send_version(&mut self, peer: &mut Peer, host: &dyn Host) {

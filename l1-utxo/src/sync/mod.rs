@@ -245,11 +245,6 @@ impl Machine {
         self.announce_transaction(txid, wtxid);
     }
 
-    /// A transaction of the mempool is wanted to be announced again, whoever brought it.
-    pub fn announce(&mut self, txid: Txid, wtxid: Wtxid) {
-        self.announce_transaction(txid, wtxid);
-    }
-
     /// Does what is to be done within `delta` from now on (RPC `mockscheduler`).
     pub fn hurry(&mut self, delta: std::time::Duration, host: &mut dyn Host) {
         self.transactions.hurry(self.now, delta);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bitcoin::consensus::encode::{deserialize, serialize};
-use bitcoin::{ScriptBuf, Transaction, TxOut, VarInt, Witness};
+use bitcoin::{OutPoint, ScriptBuf, Transaction, TxOut, VarInt, Witness};
 
 use super::read::legacy_transaction;
 use super::{Map, Psbt, all, final_witness, kind, number, single};
@@ -22,50 +22,65 @@ pub enum Outcome {
     SighashMismatch,
 }
 
-/// What an input spends, if that is told and is what the input names.
-pub fn utxo(psbt: &Psbt, index: usize) -> Option<TxOut> {
-    let input = psbt.inputs.get(index)?;
+/// The transaction that a PSBT makes, and what its inputs spend as far as that is told: read once for all inputs.
+pub struct Spends {
+    /// It, without what unlocks its inputs.
+    pub transaction: Transaction,
+    known: Vec<Option<TxOut>>,
+    /// All of them, if all are known.
+    all: Option<Vec<TxOut>>,
+}
+
+impl Spends {
+    /// Of this one; `None` if it makes no transaction.
+    pub fn of(psbt: &Psbt) -> Option<Spends> {
+        let transaction = psbt.unsigned()?;
+        let known: Vec<Option<TxOut>> =
+            transaction.input.iter().zip(&psbt.inputs).map(|(input, map)| told(map, input.previous_output)).collect();
+        Some(Spends { transaction, all: known.iter().cloned().collect(), known })
+    }
+
+    /// What an input spends, if that is told and is what the input names.
+    pub fn output(&self, index: usize) -> Option<&TxOut> {
+        self.known.get(index)?.as_ref()
+    }
+
+    fn spend<'a>(&'a self, index: usize, prevout: &'a TxOut, sighash: u32) -> Spend<'a> {
+        Spend { transaction: &self.transaction, index, prevout, prevouts: self.all.as_deref(), sighash }
+    }
+}
+
+fn told(input: &Map, outpoint: OutPoint) -> Option<TxOut> {
     if let Some(bytes) = single(input, kind::IN_NON_WITNESS_UTXO) {
         let transaction = legacy_transaction(bytes)?;
-        let outpoint = psbt.outpoint(index)?;
         let output = transaction.output.get(outpoint.vout as usize)?.clone();
         return (transaction.compute_txid() == outpoint.txid).then_some(output);
     }
     single(input, kind::IN_WITNESS_UTXO).and_then(|bytes| deserialize(bytes).ok())
 }
 
-/// What all inputs spend, if all is told.
-fn utxos(psbt: &Psbt) -> Option<Vec<TxOut>> {
-    (0..psbt.inputs.len()).map(|index| utxo(psbt, index)).collect()
-}
-
 /// Whether the final scripts of an input are there and hold.
-pub fn is_verified(psbt: &Psbt, index: usize) -> bool {
-    let (Some(transaction), Some(prevout)) = (psbt.unsigned(), utxo(psbt, index)) else { return false };
-    let prevouts = utxos(psbt);
-    let spend =
-        Spend { transaction: &transaction, index, prevout: &prevout, prevouts: prevouts.as_deref(), sighash: 0 };
-    let input = &psbt.inputs[index];
+pub fn is_verified(spends: &Spends, index: usize, input: &Map) -> bool {
+    let Some(prevout) = spends.output(index) else { return false };
     let script_sig = single(input, kind::IN_FINAL_SCRIPT_SIG).cloned().unwrap_or_default();
+    let spend = spends.spend(index, prevout, 0);
     spend.verify(&ScriptBuf::from_bytes(script_sig), &final_witness(input).to_vec()).is_ok()
 }
 
-/// Signs an input with these keys. Without `transaction` nothing is signed or checked, to measure.
+/// Signs an input with these keys. If it is not for real nothing is signed or checked, to measure.
 pub fn sign_input(
-    psbt: &mut Psbt,
+    spends: &Spends,
     index: usize,
+    input: &mut Map,
     keys: &Keystore,
     sighash: Option<u32>,
     is_real: bool,
     ends: bool,
 ) -> Outcome {
-    let Some(transaction) = psbt.unsigned() else { return Outcome::MissingUtxo };
-    if is_real && is_verified(psbt, index) {
+    if is_real && is_verified(spends, index, input) {
         return Outcome::Complete;
     }
-    let Some(prevout) = utxo(psbt, index) else { return Outcome::MissingUtxo };
-    let prevouts = utxos(psbt);
-    let input = &mut psbt.inputs[index];
+    let Some(prevout) = spends.output(index) else { return Outcome::MissingUtxo };
     let needs_witness = single(input, kind::IN_NON_WITNESS_UTXO).is_none();
     let is_taproot = prevout.script_pubkey.is_p2tr();
     let sighash = sighash.unwrap_or(if is_taproot { 0 } else { 1 });
@@ -79,8 +94,7 @@ pub fn sign_input(
         return Outcome::SighashMismatch;
     }
     let mut data = fill(input);
-    let spend = Spend { transaction: &transaction, index, prevout: &prevout, prevouts: prevouts.as_deref(), sighash };
-    let creator = if is_real { Creator::Real(spend) } else { Creator::Dummy };
+    let creator = if is_real { Creator::Real(spends.spend(index, prevout, sighash)) } else { Creator::Dummy };
     let complete = produce(keys, &creator, &prevout.script_pubkey, &mut data);
     if needs_witness && !data.witness {
         return Outcome::Incomplete(data.missing);
@@ -89,7 +103,7 @@ pub fn sign_input(
     data.complete &= ends;
     store(input, data);
     if has_witness {
-        input.insert(vec![kind::IN_WITNESS_UTXO], serialize(&prevout));
+        input.insert(vec![kind::IN_WITNESS_UTXO], serialize(prevout));
     }
     if complete { Outcome::Complete } else { Outcome::Incomplete(missing) }
 }
@@ -227,14 +241,12 @@ fn store(input: &mut Map, data: Data) {
 }
 
 /// Adds to an output what the keys say of it (Core: `UpdatePSBTOutput`).
-pub fn update_output(psbt: &mut Psbt, index: usize, keys: &Keystore) {
-    let Some(transaction) = psbt.unsigned() else { return };
+pub fn update_output(transaction: &Transaction, index: usize, map: &mut Map, keys: &Keystore) {
     let Some(output) = transaction.output.get(index) else { return };
     let mut keys_only = Data::default();
     // As if it were spent: nothing can be signed, but what is known of it is found.
-    let spend = Spend { transaction: &transaction, index: 0, prevout: output, prevouts: None, sighash: 1 };
+    let spend = Spend { transaction, index: 0, prevout: output, prevouts: None, sighash: 1 };
     produce(keys, &Creator::Real(spend), &output.script_pubkey, &mut keys_only);
-    let map = &mut psbt.outputs[index];
     let scripts =
         [(kind::OUT_REDEEM_SCRIPT, keys_only.redeem_script), (kind::OUT_WITNESS_SCRIPT, keys_only.witness_script)];
     for (kind, script) in scripts {
@@ -256,13 +268,14 @@ pub fn update_output(psbt: &mut Psbt, index: usize, keys: &Keystore) {
 
 /// Finishes what is signed; the whole transaction if that is all of it (Core: `FinalizeAndExtractPSBT`).
 pub fn finalize(psbt: &mut Psbt) -> Option<Transaction> {
+    let spends = Spends::of(psbt)?;
     let mut complete = true;
-    for index in 0..psbt.inputs.len() {
-        let sighash = number(&psbt.inputs[index], kind::IN_SIGHASH);
-        let outcome = sign_input(psbt, index, &Keystore::default(), sighash, true, true);
+    for (index, input) in psbt.inputs.iter_mut().enumerate() {
+        let sighash = number(input, kind::IN_SIGHASH);
+        let outcome = sign_input(&spends, index, input, &Keystore::default(), sighash, true, true);
         complete &= matches!(outcome, Outcome::Complete);
     }
-    let mut transaction = psbt.unsigned().filter(|_| complete)?;
+    let mut transaction = complete.then_some(spends.transaction)?;
     for (input, map) in transaction.input.iter_mut().zip(&psbt.inputs) {
         let script_sig = single(map, kind::IN_FINAL_SCRIPT_SIG).cloned().unwrap_or_default();
         input.script_sig = ScriptBuf::from_bytes(script_sig);

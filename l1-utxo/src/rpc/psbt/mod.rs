@@ -18,7 +18,7 @@ use bitcoin::{
 };
 
 pub use field::{leaves, proprietary};
-pub use input::{Outcome, finalize, is_verified, sign_input, tap_origin, update_output, utxo};
+pub use input::{Outcome, Spends, finalize, is_verified, sign_input, tap_origin, update_output};
 pub use read::{legacy_transaction, without_witness};
 
 use crate::rpc::sign::key_id;
@@ -195,14 +195,6 @@ impl Psbt {
         }
         let fallback = number(&self.global, kind::GLOBAL_FALLBACK_LOCKTIME).unwrap_or(0);
         Some(height.filter(|lock| *lock > 0).or_else(|| time.filter(|lock| *lock > 0)).unwrap_or(fallback))
-    }
-
-    /// What an input spends.
-    pub fn outpoint(&self, index: usize) -> Option<OutPoint> {
-        if self.version == 0 {
-            return self.unsigned()?.input.get(index).map(|input| input.previous_output);
-        }
-        self.inputs.get(index).and_then(unsigned_input).map(|input| input.previous_output)
     }
 
     /// What makes two of them the same transaction (Core: `GetUniqueID`).

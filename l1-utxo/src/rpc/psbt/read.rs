@@ -1,10 +1,10 @@
 //! Bytes to maps, with Core's words for what is wrong with them.
 
 use bitcoin::consensus::encode::{deserialize, deserialize_partial, serialize};
-use bitcoin::{Transaction, VarInt, Witness};
+use bitcoin::{OutPoint, Transaction, VarInt, Witness};
 
 use super::field::{Place, check, check_key};
-use super::{MAGIC, Map, Psbt, kind, number, single};
+use super::{MAGIC, Map, Psbt, kind, number, single, unsigned_input};
 use crate::consensus::decode::{Form, decode_transaction};
 
 /// What C++'s streams add to every message.
@@ -55,10 +55,15 @@ fn parts(rest: &mut &[u8]) -> Result<Psbt, String> {
     let version = number(&global, kind::GLOBAL_VERSION).unwrap_or(0);
     let (inputs, outputs) = counts(&global, version)?;
     let mut psbt = Psbt { version, global, inputs: Vec::new(), outputs: Vec::new() };
+    let named = single(&psbt.global, kind::GLOBAL_UNSIGNED_TX).and_then(|bytes| legacy_transaction(bytes));
     while !rest.is_empty() && (psbt.inputs.len() as u64) < inputs {
         let input = map(rest, Place::Input, version)?;
+        let bare = match &named {
+            Some(transaction) => transaction.input.get(psbt.inputs.len()).cloned(),
+            None => unsigned_input(&input),
+        };
+        check_utxo(&input, bare.map(|bare| bare.previous_output))?;
         psbt.inputs.push(input);
-        check_utxo(&psbt)?;
     }
     if psbt.inputs.len() as u64 != inputs {
         return Err("Inputs provided does not match the number of inputs in transaction.".into());
@@ -109,11 +114,10 @@ fn counts(global: &Map, version: u32) -> Result<(u64, u64), String> {
 }
 
 /// The whole previous transaction must be the one that the input names.
-fn check_utxo(psbt: &Psbt) -> Result<(), String> {
-    let Some(index) = psbt.inputs.len().checked_sub(1) else { return Ok(()) };
-    let Some(bytes) = single(&psbt.inputs[index], kind::IN_NON_WITNESS_UTXO) else { return Ok(()) };
+fn check_utxo(input: &Map, outpoint: Option<OutPoint>) -> Result<(), String> {
+    let Some(bytes) = single(input, kind::IN_NON_WITNESS_UTXO) else { return Ok(()) };
     let transaction = legacy_transaction(bytes).ok_or_else(end_of_data)?;
-    let Some(outpoint) = psbt.outpoint(index) else { return Ok(()) };
+    let Some(outpoint) = outpoint else { return Ok(()) };
     if transaction.compute_txid() != outpoint.txid {
         return Err("Non-witness UTXO does not match outpoint hash".into());
     }

@@ -33,6 +33,12 @@ pub struct Keystore {
     taproot: BTreeMap<Bytes32, TapSpend>,
 }
 
+impl Drop for Keystore {
+    fn drop(&mut self) {
+        self.hide_secrets();
+    }
+}
+
 impl Keystore {
     /// Adds a private key with its public one.
     pub fn add_secret(&mut self, secret: SecretKey, compressed: bool) {
@@ -60,6 +66,7 @@ impl Keystore {
 
     /// Forgets the private keys.
     pub fn hide_secrets(&mut self) {
+        self.secrets.values_mut().for_each(SecretKey::non_secure_erase);
         self.secrets.clear();
     }
 

@@ -251,7 +251,8 @@ fn parents(transaction: &Transaction) -> BTreeSet<Txid> {
 }
 
 impl Machine {
-    pub(super) fn announce_transaction(&mut self, txid: Txid, wtxid: Wtxid) {
+    /// A transaction of the mempool is to be announced, be it again.
+    pub fn announce_transaction(&mut self, txid: Txid, wtxid: Wtxid) {
         self.peers.values_mut().for_each(|peer| queue(peer, txid, wtxid));
     }
 

@@ -1,24 +1,24 @@
 //! Who must do what next (Core: `AnalyzePSBT`).
 
+use bitcoin::ScriptBuf;
 use bitcoin::hashes::Hash;
-use bitcoin::{ScriptBuf, Transaction, TxOut};
 use serde_json::{Map, Value};
 
 use super::{PSBT, parse};
 use crate::chain::is_unspendable;
 use crate::consensus::script::ScriptFlags;
 use crate::consensus::sigop::sigop_cost;
+use crate::consensus::transaction::MAX_MONEY;
 use crate::mempool::Policy;
 use crate::rpc::argument::Params;
 use crate::rpc::dialect::RpcError;
 use crate::rpc::method::Method;
 use crate::rpc::psbt::{
-    Outcome, Psbt, final_witness, is_verified, kind, legacy_transaction, number, sign_input, single, utxo,
+    Map as Fields, Outcome, Psbt, Spends, final_witness, is_verified, kind, legacy_transaction, number, sign_input,
+    single,
 };
 use crate::rpc::render;
 use crate::rpc::sign::{Keystore, Missing};
-
-const MAX_MONEY: u64 = 2_100_000_000_000_000;
 
 pub(super) const METHODS: &[Method] = &[Method {
     name: "analyzepsbt",
@@ -78,12 +78,11 @@ fn analyzepsbt(params: &Params, policy: &Policy) -> Result<Value, RpcError> {
 }
 
 fn analyze(psbt: &Psbt, policy: &Policy, result: &mut Map<String, Value>) -> Result<Role, String> {
-    let transaction = psbt.unsigned().ok_or("PSBT cannot be made into a valid transaction")?;
+    let spends = Spends::of(psbt).ok_or("PSBT cannot be made into a valid transaction")?;
     let (mut spent, mut knows_all, mut next) = (0u64, true, Role::Extractor);
     let mut inputs = Vec::new();
-    for index in 0..psbt.inputs.len() {
-        let prevout = utxo(psbt, index);
-        match &prevout {
+    for (index, fields) in psbt.inputs.iter().enumerate() {
+        match spends.output(index) {
             Some(prevout) => {
                 let value = prevout.value.to_sat();
                 spent = spent.saturating_add(value);
@@ -95,16 +94,16 @@ fn analyze(psbt: &Psbt, policy: &Policy, result: &mut Map<String, Value>) -> Res
                 }
             }
             None => {
-                let whole = single(&psbt.inputs[index], kind::IN_NON_WITNESS_UTXO);
+                let whole = single(fields, kind::IN_NON_WITNESS_UTXO);
                 let whole = whole.and_then(|bytes| legacy_transaction(bytes));
-                let vout = psbt.outpoint(index).map_or(0, |outpoint| outpoint.vout as usize);
+                let vout = spends.transaction.input[index].previous_output.vout as usize;
                 if whole.is_some_and(|whole| vout >= whole.output.len()) {
                     return Err(format!("PSBT is not valid. Input {index} specifies invalid prevout"));
                 }
                 knows_all = false;
             }
         }
-        let status = status(psbt, index, prevout.is_some());
+        let status = status(&spends, index, fields);
         next = next.min(status.next);
         inputs.push(show(&status));
     }
@@ -113,14 +112,14 @@ fn analyze(psbt: &Psbt, policy: &Policy, result: &mut Map<String, Value>) -> Res
     }
     if knows_all {
         let mut made = 0u64;
-        for output in &transaction.output {
+        for output in &spends.transaction.output {
             made = made.saturating_add(output.value.to_sat());
             if output.value.to_sat() > MAX_MONEY || made > MAX_MONEY {
                 return Err("PSBT is not valid. Output amount invalid".into());
             }
         }
         let fee = spent.cast_signed() - made.cast_signed();
-        if let Some(vsize) = estimate(psbt, transaction, policy) {
+        if let Some(vsize) = estimate(psbt, &spends, policy) {
             result.insert("estimated_vsize".into(), vsize.into());
             let rate = (i128::from(fee) * 1_000).div_euclid(i128::from(vsize.max(1)));
             let rate = i64::try_from(rate).unwrap_or(i64::MAX);
@@ -131,13 +130,13 @@ fn analyze(psbt: &Psbt, policy: &Policy, result: &mut Map<String, Value>) -> Res
     Ok(next)
 }
 
-fn status(psbt: &Psbt, index: usize, has_utxo: bool) -> Status {
+fn status(spends: &Spends, index: usize, fields: &Fields) -> Status {
+    let has_utxo = spends.output(index).is_some();
     let status = |is_final, next, missing| Status { has_utxo, is_final, next, missing };
-    if is_verified(psbt, index) {
+    if is_verified(spends, index, fields) {
         return status(true, Role::Extractor, Missing::default());
     }
-    let mut copy = psbt.clone();
-    match sign_input(&mut copy, index, &Keystore::default(), None, true, true) {
+    match sign_input(spends, index, &mut fields.clone(), &Keystore::default(), None, true, true) {
         Outcome::Complete => status(false, Role::Finalizer, Missing::default()),
         Outcome::Incomplete(missing) => {
             let only_signatures =
@@ -177,20 +176,19 @@ fn show(status: &Status) -> Value {
 }
 
 /// The virtual size once everything is signed, if it can be told.
-fn estimate(psbt: &Psbt, mut transaction: Transaction, policy: &Policy) -> Option<u64> {
-    let mut copy = psbt.clone();
-    let mut prevouts: Vec<TxOut> = Vec::new();
-    for index in 0..psbt.inputs.len() {
-        let sighash = number(&copy.inputs[index], kind::IN_SIGHASH);
-        if !matches!(sign_input(&mut copy, index, &Keystore::default(), sighash, false, true), Outcome::Complete) {
+fn estimate(psbt: &Psbt, spends: &Spends, policy: &Policy) -> Option<u64> {
+    let (mut transaction, mut prevouts) = (spends.transaction.clone(), Vec::new());
+    for (index, (fields, input)) in psbt.inputs.iter().zip(&mut transaction.input).enumerate() {
+        let (mut fields, sighash) = (fields.clone(), number(fields, kind::IN_SIGHASH));
+        let outcome = sign_input(spends, index, &mut fields, &Keystore::default(), sighash, false, true);
+        if !matches!(outcome, Outcome::Complete) {
             return None;
         }
-        prevouts.push(utxo(&copy, index)?);
-        let script_sig = single(&copy.inputs[index], kind::IN_FINAL_SCRIPT_SIG).cloned().unwrap_or_default();
-        transaction.input[index].script_sig = ScriptBuf::from_bytes(script_sig);
-        transaction.input[index].witness = final_witness(&copy.inputs[index]);
+        prevouts.push(spends.output(index)?);
+        let script_sig = single(&fields, kind::IN_FINAL_SCRIPT_SIG).cloned().unwrap_or_default();
+        input.script_sig = ScriptBuf::from_bytes(script_sig);
+        input.witness = final_witness(&fields);
     }
-    let prevouts: Vec<&TxOut> = prevouts.iter().collect();
     let sigops = sigop_cost(&transaction, &prevouts, ScriptFlags::STANDARD);
     Some(transaction.weight().to_wu().max(sigops * policy.bytes_per_sigop).div_ceil(4))
 }

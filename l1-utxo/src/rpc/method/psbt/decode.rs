@@ -6,6 +6,7 @@ use bitcoin::{ScriptBuf, TxOut, base58};
 use serde_json::{Map, Value, json};
 
 use super::{PSBT, parse};
+use crate::consensus::transaction::MAX_MONEY;
 use crate::rpc::argument::Params;
 use crate::rpc::dialect::{RpcError, code};
 use crate::rpc::method::Method;
@@ -14,8 +15,6 @@ use crate::rpc::psbt::{
 };
 use crate::rpc::render::{self, Detail};
 use crate::rpc::sign::key_id;
-
-const MAX_MONEY: u64 = 2_100_000_000_000_000;
 
 pub(super) const METHODS: &[Method] = &[Method {
     name: "decodepsbt",
@@ -45,7 +44,8 @@ fn decodepsbt(params: &Params) -> Result<Value, RpcError> {
     result.insert("psbt_version".into(), psbt.version.into());
     result.insert("proprietary".into(), proprietary_fields(&psbt.global));
     result.insert("unknown".into(), unknown_fields(&psbt.global, is_known_globally));
-    let spent: Option<Vec<u64>> = (0..psbt.inputs.len()).map(|index| told_value(&psbt, index)).collect();
+    let bare = unsigned.iter().flat_map(|transaction| &transaction.input).zip(&psbt.inputs);
+    let spent: Option<Vec<u64>> = bare.map(|(input, fields)| told_value(fields, input.previous_output.vout)).collect();
     let inputs: Vec<Value> = psbt.inputs.iter().map(|fields| input(fields, psbt.version)).collect();
     result.insert("inputs".into(), inputs.into());
     let outputs: Vec<Value> = psbt.outputs.iter().map(|fields| output(fields, psbt.version)).collect();
@@ -66,11 +66,9 @@ fn sum(mut values: impl Iterator<Item = u64>) -> Option<u64> {
 }
 
 /// What an input spends as far as its fields say.
-fn told_value(psbt: &Psbt, index: usize) -> Option<u64> {
-    let fields = &psbt.inputs[index];
+fn told_value(fields: &Fields, vout: u32) -> Option<u64> {
     if let Some(bytes) = single(fields, kind::IN_NON_WITNESS_UTXO) {
-        let vout = psbt.outpoint(index)?.vout as usize;
-        return legacy_transaction(bytes)?.output.get(vout).map(|output| output.value.to_sat());
+        return legacy_transaction(bytes)?.output.get(vout as usize).map(|output| output.value.to_sat());
     }
     let output = deserialize::<TxOut>(single(fields, kind::IN_WITNESS_UTXO)?).ok()?;
     Some(output.value.to_sat())

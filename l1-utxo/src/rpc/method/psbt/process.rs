@@ -16,7 +16,7 @@ use crate::rpc::method::Method;
 use crate::rpc::method::rawtransaction::fetch;
 use crate::rpc::method::rawtransaction::sign::{find_coins, sighash};
 use crate::rpc::psbt::{
-    Outcome, Psbt, finalize, is_final, kind, number, sign_input, single, update_output, without_witness,
+    Outcome, Psbt, Spends, finalize, is_final, kind, number, sign_input, single, update_output, without_witness,
 };
 use crate::rpc::sign::Keystore;
 
@@ -106,9 +106,11 @@ async fn process(
     ends: bool,
 ) -> Result<Psbt, RpcError> {
     let mut psbt = parse(text)?;
-    let places =
-        (0..psbt.inputs.len()).filter(|index| single(&psbt.inputs[*index], kind::IN_NON_WITNESS_UTXO).is_none());
-    let wanted: Vec<(usize, OutPoint)> = places.filter_map(|index| Some((index, psbt.outpoint(index)?))).collect();
+    let no_transaction = || RpcError::new(code::DESERIALIZATION, "PSBT cannot be made into a valid transaction");
+    let transaction = psbt.unsigned().ok_or_else(no_transaction)?;
+    let places = transaction.input.iter().zip(&psbt.inputs).enumerate();
+    let places = places.filter(|(_, (_, fields))| single(fields, kind::IN_NON_WITNESS_UTXO).is_none());
+    let wanted: Vec<(usize, OutPoint)> = places.map(|(index, (input, _))| (index, input.previous_output)).collect();
     let found = cx
         .run(move |ledger| {
             let look = |(index, outpoint)| Some((index, look_up(ledger, outpoint)?));
@@ -127,21 +129,16 @@ async fn process(
             Known::Output(_) => {}
         }
     }
-    if psbt.unsigned().is_none() {
-        let message = "PSBT cannot be made into a valid transaction";
-        return Err(RpcError::new(code::DESERIALIZATION, message));
-    }
-    for index in 0..psbt.inputs.len() {
-        if is_final(&psbt.inputs[index]) {
-            continue;
-        }
-        if matches!(sign_input(&mut psbt, index, keys, sighash, true, ends), Outcome::SighashMismatch) {
+    let spends = Spends::of(&psbt).ok_or_else(no_transaction)?;
+    for (index, input) in psbt.inputs.iter_mut().enumerate().filter(|(_, input)| !is_final(input)) {
+        let outcome = sign_input(&spends, index, input, keys, sighash, true, ends);
+        if matches!(outcome, Outcome::SighashMismatch) {
             let message = "Specified sighash value does not match value stored in PSBT";
             return Err(RpcError::new(code::DESERIALIZATION, message));
         }
     }
-    for index in 0..psbt.outputs.len() {
-        update_output(&mut psbt, index, keys);
+    for (index, output) in psbt.outputs.iter_mut().enumerate() {
+        update_output(&spends.transaction, index, output, keys);
     }
     drop_needless(&mut psbt);
     Ok(psbt)

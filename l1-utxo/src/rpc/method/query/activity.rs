@@ -116,8 +116,13 @@ async fn start(cx: &Context, params: &Params) -> Result<Value, RpcError> {
             break;
         }
         let until = last.min(next + STRIDE - 1);
-        let wanted = Arc::clone(&wanted);
-        relevant.extend(cx.run(move |ledger| matching(ledger, next..=until, &wanted, looks_inside)).await??);
+        let filters = cx.run(move |ledger| filters(ledger, next..=until)).await?;
+        for (id, hash) in matching(filters, Arc::clone(&wanted)).await? {
+            let wanted = Arc::clone(&wanted);
+            if !looks_inside || cx.run(move |ledger| concerns(ledger, id, &wanted)).await?? {
+                relevant.push(hash);
+            }
+        }
         let percent = u64::from(until - first) * 100 / u64::from((last - first).max(1));
         scan.percent.store(u8::try_from(percent).unwrap_or(100), Ordering::SeqCst);
         scan.height.store(until, Ordering::SeqCst);
@@ -132,24 +137,26 @@ async fn start(cx: &Context, params: &Params) -> Result<Value, RpcError> {
     }))
 }
 
-fn matching(
-    ledger: &mut Ledger,
-    heights: std::ops::RangeInclusive<u32>,
-    wanted: &BTreeSet<ScriptBuf>,
-    looks_inside: bool,
-) -> Result<Vec<BlockHash>, RpcError> {
-    let mut found = Vec::new();
-    for height in heights {
-        let Some(id) = ledger.chain().at_height(height) else { break };
-        let hash = ledger.chain().entry(id).hash;
-        let Some(filter) = ledger.block_filter(id) else { continue };
-        let filter = BlockFilter::new(&filter);
-        let may = filter.match_any(&hash, wanted.iter().map(|script| script.as_bytes())).unwrap_or(false);
-        if may && (!looks_inside || concerns(ledger, id, wanted)?) {
-            found.push(hash);
-        }
-    }
-    Ok(found)
+/// A block and its filter.
+type Filtered = (BlockId, BlockHash, Vec<u8>);
+
+fn filters(ledger: &mut Ledger, heights: std::ops::RangeInclusive<u32>) -> Vec<Filtered> {
+    let blocks: Vec<BlockId> = heights.map_while(|height| ledger.chain().at_height(height)).collect();
+    let filtered = |id| Some((id, ledger.chain().entry(id).hash, ledger.block_filter(id)?));
+    blocks.into_iter().filter_map(filtered).collect()
+}
+
+/// The blocks whose filters match. There may be a million scripts: that is a thread's work of its own.
+async fn matching(
+    filters: Vec<Filtered>,
+    wanted: Arc<BTreeSet<ScriptBuf>>,
+) -> Result<Vec<(BlockId, BlockHash)>, RpcError> {
+    let search = move || {
+        let scripts = || wanted.iter().map(|script| script.as_bytes());
+        let may = |(_, hash, filter): &Filtered| BlockFilter::new(filter).match_any(hash, scripts()).unwrap_or(false);
+        filters.into_iter().filter(may).map(|(id, hash, _)| (id, hash)).collect()
+    };
+    tokio::task::spawn_blocking(search).await.map_err(|error| RpcError::new(code::INTERNAL, error.to_string()))
 }
 
 fn concerns(ledger: &Ledger, id: BlockId, wanted: &BTreeSet<ScriptBuf>) -> Result<bool, RpcError> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::hex::FromHex;
+use bitcoin::script::PushBytesBuf;
 use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness, absolute, transaction};
 use serde_json::{Map, Value};
 
@@ -15,7 +16,6 @@ const LOCKTIME_MAX: i64 = 0xffff_ffff;
 /// Versions that are relayed.
 const VERSIONS: std::ops::RangeInclusive<i64> = 1..=3;
 const DEFAULT_VERSION: i64 = 2;
-const OP_RETURN: u8 = 0x6a;
 
 pub(in crate::rpc::method) const INPUTS: Argument =
     required("inputs", Kind::List, "The inputs, each with its txid, vout and perhaps sequence")
@@ -132,19 +132,6 @@ fn data(value: &Value) -> Result<ScriptBuf, RpcError> {
         other => text(other)?.to_owned(),
     };
     let bytes = Vec::from_hex(&hex).map_err(|_| invalid(format!("Data must be hexadecimal string (not '{hex}')")))?;
-    let mut script = vec![OP_RETURN];
-    match bytes.len() {
-        length @ ..0x4c => script.push(length as u8),
-        length @ ..0x100 => script.extend([0x4c, length as u8]),
-        length @ ..0x1_0000 => {
-            script.push(0x4d);
-            script.extend((length as u16).to_le_bytes());
-        }
-        length => {
-            script.push(0x4e);
-            script.extend((length as u32).to_le_bytes());
-        }
-    }
-    script.extend(bytes);
-    Ok(ScriptBuf::from_bytes(script))
+    let push = PushBytesBuf::try_from(bytes).map_err(|_| invalid("Data is too long"))?;
+    Ok(ScriptBuf::new_op_return(push))
 }
