@@ -339,6 +339,11 @@ impl Ledger {
         self.options.coins_cache
     }
 
+    /// The network's folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Bytes of blocks and undo data on disk.
     pub fn size_on_disk(&self) -> u64 {
         self.store.size_on_disk()

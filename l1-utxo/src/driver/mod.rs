@@ -8,6 +8,7 @@ mod indexes;
 mod ledger;
 mod miner;
 mod network;
+mod past;
 mod reorg;
 mod waiting;
 mod warning;
@@ -32,6 +33,7 @@ pub use indexes::IndexStatus;
 pub use ledger::{Ledger, LedgerError, LedgerOptions, Submission};
 pub use miner::{MineError, Mined, Solution, mine_in_background, solve};
 pub use network::Sink;
+pub use past::CoinsAt;
 pub use waiting::Import;
 
 /// Requests that wait; further callers wait to hand theirs in.

@@ -10,6 +10,7 @@ mod ahead;
 mod codec;
 mod coins;
 mod directory;
+mod dump;
 mod flush;
 mod index;
 pub mod pool;
@@ -32,6 +33,7 @@ use crate::params::{Network, Params};
 
 pub use codec::Malformed;
 pub use coins::CoinsSnapshot;
+pub use dump::{Dump, DumpHead, is_pipe};
 pub use index::{IndexStore, IndexedBlock, Indexes};
 pub use recovery::Recovered;
 pub use verify::{Content, Stored};

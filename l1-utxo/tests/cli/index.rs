@@ -122,3 +122,52 @@ fn an_index_that_was_off_during_a_reorganisation_follows_it() {
     assert_eq!(indexed(&mut node, Value::Null), figures);
     assert_eq!(node.call("gettxspendingprevout", asked), unspent);
 }
+
+#[test]
+fn a_file_of_all_coins_is_byte_for_byte_cores() {
+    use bitcoin::hashes::{Hash, sha256};
+    let mut node = Node::start();
+    // What Bitcoin Core's own test of it does, with its digests.
+    node.call("setmocktime", json!([1_296_688_603]));
+    node.call("generatetoaddress", json!([100, "mjTkW3DjgyZck4KbiRusZsqTgaYTxdSz6z"]));
+    let path = node.dir.join("coins.dat");
+    let dumped = node.call("dumptxoutset", json!(["coins.dat", "latest"]));
+    assert_eq!(
+        dumped,
+        json!({
+            "coins_written": 100,
+            "base_hash": "220aee93f0f5409631f35488898258f0930952bd620063cb4d7d87f7c28a8f50",
+            "base_height": 100,
+            "path": path.display().to_string(),
+            "txoutset_hash": "771d773b5c27b6f35f598ce764652a2cf28fbc268341eb1827844e416c629c7d",
+            "nchaintx": 101,
+        })
+    );
+    let digest = |path: &std::path::Path| sha256::Hash::hash(&std::fs::read(path).unwrap());
+    let first = digest(&path);
+    let bytes = hex::decode("e8c59b1bc1f19061c67eb7a392f4ea17eea83af58646ea2909e270546699c36c").unwrap();
+    assert_eq!(first.as_byte_array().as_slice(), bytes);
+    let exists = format!(
+        "{} already exists. If you are sure this is what you want, move it out of the way first",
+        path.display()
+    );
+    assert_eq!(node.refuse("dumptxoutset", json!(["coins.dat", "latest"])), (-8, exists));
+    // Later blocks with spends are undone for the file, and nothing else.
+    let wallet = Wallet::new(1);
+    let coins = wallet.mine(&mut node, 110);
+    mine_with_data(&mut node, &wallet, &coins[..3]);
+    let now = counted(&mut node);
+    let again = node.call("dumptxoutset", json!(["again.dat", "rollback", {"rollback": 100, "in_memory": true}]));
+    assert_eq!((&again["txoutset_hash"], digest(&node.dir.join("again.dat"))), (&dumped["txoutset_hash"], first));
+    assert_eq!(counted(&mut node), now);
+    let empty = node.call("dumptxoutset", json!(["empty.dat", "", {"rollback": 0}]));
+    assert_eq!((&empty["coins_written"], &empty["nchaintx"]), (&json!(0), &json!(1)));
+    assert!(!node.dir.join("again.dat.incomplete").exists());
+    let none = "Invalid snapshot type \"x\" specified. Please specify \"rollback\" or \"latest\"";
+    assert_eq!(node.refuse("dumptxoutset", json!(["x.dat", "x"])), (-8, none.into()));
+    let after = "Target block height 299 after current tip 211";
+    assert_eq!(node.refuse("dumptxoutset", json!(["x.dat", "rollback"])), (-8, after.into()));
+    let nowhere = node.dir.join("no/where");
+    let unopened = format!("Couldn't open file {}.incomplete for writing.", nowhere.display());
+    assert_eq!(node.refuse("dumptxoutset", json!([nowhere, "latest"])), (-8, unopened));
+}

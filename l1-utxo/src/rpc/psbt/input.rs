@@ -260,10 +260,23 @@ pub fn update_output(transaction: &Transaction, index: usize, map: &mut Map, key
     if let Some(key) = keys_only.tap.internal_key {
         map.insert(vec![kind::OUT_TAP_INTERNAL_KEY], key.to_vec());
     }
+    if !keys_only.tap.tree.is_empty() {
+        map.insert(vec![kind::OUT_TAP_TREE], write_tap_tree(&keys_only.tap.tree));
+    }
     for (key, origin) in &keys_only.tap_origins {
         let field = [&[kind::OUT_TAP_BIP32_DERIVATION][..], key].concat();
         map.entry(field).or_insert_with(|| write_tap_origin(origin));
     }
+}
+
+/// Depth, version and script of each leaf, as BIP 371 writes them.
+fn write_tap_tree(leaves: &[(u8, u8, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (depth, version, script) in leaves {
+        bytes.extend([*depth, *version]);
+        bytes.extend(bitcoin::consensus::encode::serialize(script));
+    }
+    bytes
 }
 
 /// Finishes what is signed; the whole transaction if that is all of it (Core: `FinalizeAndExtractPSBT`).

@@ -88,6 +88,13 @@ fn add(descriptor: &Miniscript<DescriptorPublicKey>, index: u32, keys: &mut Keys
                 merkle_root: info.merkle_root().map(|root| root.to_byte_array()),
                 ..TapSpend::default()
             };
+            // Core's builder puts what comes last before what it is joined with: the leaves from the right to the left.
+            let leaves = tr.iter_scripts().map(|(depth, leaf)| {
+                let version = bitcoin::taproot::LeafVersion::TapScript.to_consensus();
+                (depth, version, leaf.encode().into_bytes())
+            });
+            spend.tree = leaves.collect();
+            spend.tree.reverse();
             for leaf in info.script_map().keys() {
                 if let Some(block) = info.control_block(leaf) {
                     let (script, version) = leaf;

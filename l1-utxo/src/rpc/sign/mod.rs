@@ -43,6 +43,8 @@ pub struct TapSpend {
     pub merkle_root: Option<Bytes32>,
     /// Leaves (script and version) and the control blocks that prove them.
     pub scripts: BTreeMap<(Vec<u8>, u8), BTreeSet<Vec<u8>>>,
+    /// Depth, version and script of the leaves in Core's order, if a descriptor tells them.
+    pub tree: Vec<(u8, u8, Vec<u8>)>,
 }
 
 /// The four hashes that scripts ask preimages of, numbered as PSBT does.

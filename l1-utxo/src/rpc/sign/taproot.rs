@@ -17,6 +17,7 @@ impl Producer<'_, '_> {
             let tap = &mut self.data.tap;
             tap.internal_key = tap.internal_key.or(known.internal_key);
             tap.merkle_root = tap.merkle_root.or(known.merkle_root);
+            tap.tree.clone_from(&known.tree);
             for (leaf, blocks) in &known.scripts {
                 tap.scripts.entry(leaf.clone()).or_default().extend(blocks.iter().cloned());
             }

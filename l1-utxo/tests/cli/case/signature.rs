@@ -221,6 +221,11 @@ pub(super) const SIGNATURES: &[Signature] = &[
     ("getaddednodeinfo", "getaddednodeinfo ( \"node\" )", &[("node", 't', false)]),
     ("getaddrmaninfo", "getaddrmaninfo", &[]),
     (
+        "dumptxoutset",
+        "dumptxoutset \"path\" ( \"type\" {\"rollback\":n,\"in_memory\":bool,...} )",
+        &[("path", 't', true), ("type", 't', false), ("options", 'o', false)],
+    ),
+    (
         "getblockfilter",
         "getblockfilter \"blockhash\" ( \"filtertype\" )",
         &[("blockhash", 't', true), ("filtertype", 't', false)],

@@ -9,6 +9,7 @@ mod coinset;
 mod filter;
 mod proof;
 mod scan;
+mod snapshot;
 mod statistic;
 mod work;
 
@@ -32,6 +33,7 @@ pub(super) fn methods() -> impl Iterator<Item = &'static Method> {
         filter::METHODS,
         proof::METHODS,
         scan::METHODS,
+        snapshot::METHODS,
         statistic::METHODS,
         work::METHODS,
     ]
