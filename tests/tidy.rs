@@ -22,7 +22,7 @@ const L1_UTXO: &[(u8, &[&str])] = &[
     (0, &["params"]),
     (1, &["consensus"]),
     (2, &["chain"]),
-    (3, &["mempool"]),
+    (3, &["mempool", "estimator"]),
     (4, &["mining", "sync"]),
     (6, &["store"]),
     (7, &["driver", "check"]),

@@ -137,6 +137,9 @@ pub struct Options {
     /// Feerate that every transaction must pay, in sat/kvB [default: 100]
     #[arg(long, value_name = "SAT_PER_KVB")]
     pub min_relay_feerate: Option<u64>,
+    /// Estimate fees from what an earlier run saw, however old it is
+    #[arg(long)]
+    pub accept_stale_fee_estimates: bool,
     /// Keep BIP 158 block filters, for light clients and getblockfilter
     #[arg(long)]
     pub block_filter_index: bool,
@@ -425,6 +428,7 @@ impl Options {
             max_mempool: self.max_mempool.or(file.max_mempool),
             mempool_expiry: self.mempool_expiry.or(file.mempool_expiry),
             min_relay_feerate: self.min_relay_feerate.or(file.min_relay_feerate),
+            accept_stale_fee_estimates: self.accept_stale_fee_estimates || file.accept_stale_fee_estimates,
             block_filter_index: self.block_filter_index || file.block_filter_index,
             peer_block_filters: self.peer_block_filters.or(file.peer_block_filters),
             txindex: self.txindex || file.txindex,

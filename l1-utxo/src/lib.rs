@@ -7,6 +7,7 @@ pub mod check;
 pub mod config;
 pub mod consensus;
 pub mod driver;
+pub mod estimator;
 pub mod mempool;
 pub mod mining;
 pub mod net;

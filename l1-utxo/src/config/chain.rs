@@ -47,6 +47,8 @@ impl Options {
             mock_time: seconds.map(u64::cast_signed),
             keeps_mempool: self.persist_mempool.unwrap_or(default.keeps_mempool),
             mining: self.mining(network)?,
+            estimates_fees: !self.blocks_only,
+            takes_stale_estimates: self.accept_stale_fee_estimates,
             ..default
         })
     }

@@ -11,6 +11,7 @@ use bitcoin::block::Header;
 use bitcoin::{BlockHash, OutPoint, Txid, Work};
 use tokio::sync::{broadcast, watch};
 
+use super::fees::Fees;
 use super::network::NetworkSide;
 use super::warning::Warnings;
 use super::{Clock, Notice, Tip};
@@ -22,7 +23,7 @@ use crate::consensus::{BlockError, HashedBlock, HeaderError};
 use crate::mempool::{Context, Event, Mempool, Policy, Removal};
 use crate::mining::Limits;
 use crate::params::Network;
-use crate::store::{Claim, CoinsSnapshot, IndexStore, Indexes, Store, StoreError, StoreOptions};
+use crate::store::{Claim, CoinsSnapshot, IndexStore, Indexes, Store, StoreError, StoreOptions, estimates};
 use crate::sync::ChainNews;
 
 /// Blocks that may wait for a flush, whatever their coins.
@@ -79,6 +80,10 @@ pub struct LedgerOptions {
     pub keeps_mempool: bool,
     /// What our blocks may hold.
     pub mining: Limits,
+    /// Whether fees are estimated from the transactions that are seen.
+    pub estimates_fees: bool,
+    /// Whether the estimates of the last stop are used however old they are.
+    pub takes_stale_estimates: bool,
 }
 
 impl Default for LedgerOptions {
@@ -95,6 +100,8 @@ impl Default for LedgerOptions {
             mock_time: None,
             keeps_mempool: true,
             mining: Limits::default(),
+            estimates_fees: true,
+            takes_stale_estimates: false,
         }
     }
 }
@@ -142,6 +149,7 @@ pub struct Ledger {
     pub(super) dir: PathBuf,
     pub(super) indexes: Option<IndexStore>,
     pub(super) next_to_index: u32,
+    pub(super) fees: Option<Fees>,
     pub(super) last_indexed: Option<BlockHash>,
     /// Whether the mempool of the stop before was read: only then may it be written over.
     pub(super) has_loaded_mempool: bool,
@@ -195,6 +203,7 @@ impl Ledger {
         let clock = Clock::default();
         clock.set(options.mock_time);
         let indexes = store.open_indexes(options.indexes)?;
+        let estimator = options.estimates_fees.then(|| estimates::load(&dir, options.takes_stale_estimates));
         Ok(Self {
             chain,
             store,
@@ -211,6 +220,7 @@ impl Ledger {
             dir,
             indexes,
             next_to_index: 0,
+            fees: estimator.map(Fees::new),
             last_indexed: None,
             has_loaded_mempool: false,
             unbroadcast: Vec::new(),
@@ -274,6 +284,7 @@ impl Ledger {
     /// Tells those who listen what happened to the mempool.
     pub(super) fn notify_of_mempool(&mut self) {
         let events = self.mempool.take_events();
+        self.learn(&events);
         if self.notices.receiver_count() == 0 {
             return;
         }
@@ -489,6 +500,7 @@ impl Ledger {
         if let Some(error) = &self.failure {
             return Err(LedgerError::Failed(error.to_string()));
         }
+        self.save_estimates_within(Duration::ZERO);
         if self.is_full() || (self.chain.is_dirty() && self.until_flush().is_zero()) {
             self.flush()?;
         }
@@ -513,6 +525,7 @@ impl Ledger {
     /// A clean stop: all is flushed, the mempool saved, and the next start has nothing to replay.
     pub fn close(mut self) -> Result<(), LedgerError> {
         self.flush()?;
+        self.close_estimates();
         if self.has_loaded_mempool && self.options.keeps_mempool {
             self.save_mempool()?;
         }

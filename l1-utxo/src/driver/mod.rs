@@ -4,6 +4,7 @@
 //! published for those who wait. The thread also flushes, and stops the node when the disk fails. No rule is known here.
 //! Core: `cs_main`, `CScheduler`, `CValidationInterface`.
 
+mod fees;
 mod indexes;
 mod ledger;
 mod miner;

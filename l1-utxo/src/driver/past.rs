@@ -39,7 +39,8 @@ impl CoinsAt {
         let mut changed = self.changed.iter().peekable();
         std::iter::from_fn(move || {
             loop {
-                let of_stored = stored.peek().map(|item| item.as_ref().map_or(Key::default(), |(outpoint, _)| key(outpoint)));
+                let of_stored =
+                    stored.peek().map(|item| item.as_ref().map_or(Key::default(), |(outpoint, _)| key(outpoint)));
                 let of_changed = changed.peek().map(|(key, _)| **key);
                 match (of_stored, of_changed) {
                     (Some(one), Some(other)) if one < other => return stored.next(),

@@ -62,10 +62,11 @@ impl Ledger {
                 Err(error) => return Err(self.fail(error)),
             };
             match event {
-                ChainEvent::Connected { block, .. } => {
+                ChainEvent::Connected { id, block } => {
                     let now = self.now();
                     self.mempool.block_connected(block.iter(), now);
                     self.notify_of_mempool();
+                    self.learn_of_block(self.chain.entry(id).height);
                     self.note(ChainNews::Connected(Arc::clone(&block)));
                     if disconnected.blocks.is_empty() || connected.len() >= MAX_WITHHELD {
                         self.notify_connected(&mut connected);

@@ -94,8 +94,8 @@ impl Book {
     }
 
     /// We were connected to this one.
-    pub fn good(&mut self, address: SocketAddr, now: i64) {
-        if let Some(known) = self.addresses.get_mut(&address.into()) {
+    pub fn good(&mut self, address: NodeAddress, now: i64) {
+        if let Some(known) = self.addresses.get_mut(&address) {
             (known.good, known.attempts, known.time) = (now, 0, u32::try_from(now).unwrap_or(u32::MAX));
             self.is_changed = true;
         }
@@ -165,6 +165,11 @@ impl Book {
         all
     }
 
+    /// All addresses, with whether we were ever connected to them.
+    pub fn entries(&self) -> impl Iterator<Item = (NodeAddress, Known)> {
+        self.addresses.iter().map(|(address, known)| (*address, *known))
+    }
+
     /// Writes it if anything has changed.
     pub fn save(&mut self) -> io::Result<()> {
         if !std::mem::take(&mut self.is_changed) {
@@ -194,7 +199,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut book = Book::load(dir.path());
         book.learn(&[known(1), known(2)]);
-        book.good(address(1), 10);
+        book.good(address(1).into(), 10);
         for n in 100..100 + MAX_ADDRESSES as u32 {
             book.learn(&[known(n)]);
         }

@@ -35,7 +35,7 @@ use crate::sync::{
     SERVICE_COMPACT_FILTERS, SERVICE_P2P_V2, SERVICES, TICK, Time, Upload,
 };
 use ban::Bans;
-use book::Book;
+use book::{Book, Known};
 use peer::Peer;
 
 pub use ban::{Ban, DEFAULT_BAN, InvalidSubnet, Subnet};
@@ -349,6 +349,16 @@ impl Network {
         lock(&self.inner.book).list(count)
     }
 
+    /// All of them, each with what is known of it.
+    pub fn book_entries(&self) -> Vec<(NodeAddress, Known)> {
+        lock(&self.inner.book).entries().collect()
+    }
+
+    /// Marks an address as one that answered (RPC `addpeeraddress`). `now` in seconds since 1970.
+    pub fn mark_good(&self, address: NodeAddress, now: i64) {
+        lock(&self.inner.book).good(address, now);
+    }
+
     /// Remembers an address (RPC `addpeeraddress`); whether it is new.
     pub fn learn(&self, address: KnownAddress) -> bool {
         lock(&self.inner.book).learn(&[address]) > 0
@@ -412,7 +422,7 @@ impl Inner {
             Action::Learn(addresses) => {
                 lock(&self.book).learn(&addresses);
             }
-            Action::Good(address) => lock(&self.book).good(address, self.now()),
+            Action::Good(address) => lock(&self.book).good(address.into(), self.now()),
         }
     }
 

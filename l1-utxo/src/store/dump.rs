@@ -170,7 +170,8 @@ mod tests {
             put_number(&mut out, value);
             hex::encode(out)
         };
-        let known = [(0, "00"), (0x7f, "7f"), (0x80, "8000"), (0x1234, "a334"), (0xffff, "82fe7f"), (0x0012_3456, "c7e756")];
+        let known =
+            [(0, "00"), (0x7f, "7f"), (0x80, "8000"), (0x1234, "a334"), (0xffff, "82fe7f"), (0x0012_3456, "c7e756")];
         assert!(known.iter().all(|(value, shown)| number(*value) == *shown));
         assert_eq!(number(u64::MAX), "80fefefefefefefefe7f");
         // Core: `compress_tests.cpp`.

@@ -11,6 +11,7 @@ mod codec;
 mod coins;
 mod directory;
 mod dump;
+pub mod estimates;
 mod flush;
 mod index;
 pub mod pool;

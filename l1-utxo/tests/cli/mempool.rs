@@ -143,3 +143,52 @@ fn a_chain_of_more_than_64_is_too_large() {
     wallet.mine(&mut node, 1);
     node.call("sendrawtransaction", json!([hex(&last)]));
 }
+
+#[test]
+fn fees_are_estimated_from_what_was_confirmed() {
+    let home = tempfile::tempdir().unwrap();
+    let wallet = Wallet::new(1);
+    let mut node = Node::start_in(home.path(), &[]);
+    let coins = wallet.mine(&mut node, 150);
+    let nothing = json!({"errors": ["Insufficient data or no feerate found"], "blocks": 0});
+    assert_eq!(node.call("estimatesmartfee", json!([2])), nothing);
+    let mut feerate = 0;
+    for some in coins[..48].chunks(4) {
+        for coin in some {
+            let spend = wallet.spend(&[*coin], 1, 1_000);
+            feerate = 1_000 * 1_000 / spend.vsize() as u64;
+            node.call("sendrawtransaction", json!([hex(&spend)]));
+        }
+        wallet.mine(&mut node, 1);
+    }
+    let sat = |value: &Value| (value.to_string().parse::<f64>().unwrap() * 1e8).round() as u64;
+    let estimate = node.call("estimatesmartfee", json!([1, "conservative"]));
+    assert!(sat(&estimate["feerate"]).abs_diff(feerate) <= feerate / 100, "{estimate} {feerate}");
+    assert_eq!(estimate["blocks"], 2);
+    assert_eq!(node.call("estimatesmartfee", json!([100]))["blocks"], 5);
+    let raw = node.call("estimaterawfee", json!([2]));
+    assert_eq!((raw["short"]["feerate"].clone(), &raw["short"]["scale"]), (estimate["feerate"].clone(), &json!(1)));
+    assert!(raw["short"]["pass"]["withintarget"].as_f64().unwrap() > 13.0, "{raw}");
+    assert!(node.call("estimaterawfee", json!([13])).get("short").is_none());
+    // Kept over a stop, but not for ever, and not where transactions are not looked at.
+    let file = home.path().join("regtest/fee_estimates.dat");
+    assert_eq!(node.terminate(), 0);
+    let mut node = Node::start_in(home.path(), &[]);
+    assert_eq!(node.call("estimatesmartfee", json!([1, "conservative"])), estimate);
+    assert_eq!(node.terminate(), 0);
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(61 * 3_600);
+    let age = || std::fs::File::options().append(true).open(&file).unwrap().set_modified(old).unwrap();
+    age();
+    let mut node = Node::start_in(home.path(), &["--accept-stale-fee-estimates"]);
+    assert_eq!(node.call("estimatesmartfee", json!([1, "conservative"])), estimate);
+    assert_eq!(node.terminate(), 0);
+    age();
+    let mut node = Node::start_in(home.path(), &[]);
+    assert_eq!(node.call("estimatesmartfee", json!([2])), nothing);
+    // Written when an hour is said to have passed.
+    std::fs::remove_file(&file).unwrap();
+    node.call("mockscheduler", json!([3_600]));
+    assert!(file.exists());
+    let mut node = Node::start_with(&["--blocks-only"]);
+    assert_eq!(node.refuse("estimatesmartfee", json!([2])), (-32_603, "Fee estimation disabled".into()));
+}

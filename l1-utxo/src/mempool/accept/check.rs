@@ -89,6 +89,7 @@ impl Mempool {
             children: self.children_of(&transaction, txid, rules),
             conflicts,
             sibling_eviction: false,
+            comes_alone: false,
             coins,
             transaction,
         })

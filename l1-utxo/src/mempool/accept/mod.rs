@@ -122,6 +122,8 @@ pub(super) struct Candidate {
     pub(super) children: Vec<Slot>,
     pub(super) conflicts: BTreeSet<Slot>,
     pub(super) sibling_eviction: bool,
+    /// It passes every rule by itself: neither in a package nor from a block.
+    pub(super) comes_alone: bool,
 }
 
 impl Candidate {
@@ -155,6 +157,7 @@ impl Candidate {
             sigops: self.sigops,
             time: cx.now,
             height: cx.height,
+            came_alone: self.comes_alone,
             parents: self.parents,
             children: self.children,
             cluster: ClusterId(0),
@@ -183,7 +186,8 @@ impl Mempool {
         cx: &Context<'_>,
     ) -> Result<Accepted, Rejection> {
         self.decay(cx.now);
-        let (candidate, change) = self.examine(transaction, cx, Rules::RELAY)?;
+        let (mut candidate, change) = self.examine(transaction, cx, Rules::RELAY)?;
+        candidate.comes_alone = true;
         let fee = candidate.fee.to_sat();
         if let Some(maximum) = maximum.filter(|maximum| fee > *maximum) {
             return Err(Rejection::FeeAboveMaximum { fee, maximum });

@@ -35,6 +35,8 @@ pub struct Entry {
     pub time: i64,
     /// The height of the chain when it came.
     pub height: u32,
+    /// Whether it passed every rule by itself, neither in a package nor back from a block: what fee estimates learn from.
+    pub came_alone: bool,
     /// Whether it spends a coinbase: only these may become immature in a reorg.
     pub spends_coinbase: bool,
     /// Estimate of the memory it takes, in bytes.

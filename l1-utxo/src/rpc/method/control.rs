@@ -191,7 +191,11 @@ async fn mockscheduler(cx: &Context, params: Params) -> Result<Value, RpcError> 
         return Err(RpcError::new(code::MISC, "delta_time must be between 1 and 3600 seconds (1 hr)"));
     }
     let delta = std::time::Duration::from_secs(delta.unsigned_abs());
-    cx.run(move |ledger| ledger.with_network(|machine, ledger| machine.hurry(delta, ledger))).await?;
+    cx.run(move |ledger| {
+        ledger.save_estimates_within(delta);
+        ledger.with_network(|machine, ledger| machine.hurry(delta, ledger))
+    })
+    .await?;
     Ok(Value::Null)
 }
 

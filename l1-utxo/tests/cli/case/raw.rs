@@ -297,3 +297,24 @@ fn a_coin_is_spent_with_a_key_of_ours() {
     assert_eq!(node.call("getmempoolinfo", json!([]))["unbroadcastcount"], 1);
     assert_eq!(node.call("importmempool", json!([saved])), json!({}));
 }
+
+/// An output is told the leaves of its descriptor, in the order in which Core's builder leaves them.
+#[test]
+fn outputs_know_their_taproot_tree() {
+    let mut node = Node::start();
+    let [one, two, three] = [
+        "c6047f9441ed7d6d3045406e95c07cd85c778e4b8cef3ca7abac09b95c709ee5",
+        "f9308a019258c31049344f85f89d5229b531c845836f99b08601f113bce036f9",
+        "e493dbf1c10d80f3581e4904930b1404cc6c13900ee0758474fa94abe8c4cd13",
+    ];
+    let internal = &PUBLIC[2..];
+    let descriptor = format!("tr({internal},{{pk({one}),{{pk({two}),pk({three})}}}})");
+    let info = node.call("getdescriptorinfo", json!([descriptor]));
+    let address = node.call("deriveaddresses", json!([info["descriptor"]]))[0].as_str().unwrap().to_owned();
+    let psbt = node.call("createpsbt", json!([[{"txid": "11".repeat(32), "vout": 0}], {address: "1"}]));
+    let filled = node.call("utxoupdatepsbt", json!([psbt, [info["descriptor"]]]));
+    let shown = node.call("decodepsbt", json!([filled]))["outputs"][0].clone();
+    let leaf = |depth: u8, key: &str| json!({"depth": depth, "leaf_ver": 192, "script": format!("20{key}ac")});
+    assert_eq!(shown["taproot_tree"], json!([leaf(2, three), leaf(2, two), leaf(1, one)]));
+    assert_eq!(shown["taproot_internal_key"], internal);
+}

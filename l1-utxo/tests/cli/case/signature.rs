@@ -256,6 +256,7 @@ pub(super) const SIGNATURES: &[Signature] = &[
     ("getnetworkhashps", "getnetworkhashps ( nblocks height )", &[("nblocks", 'n', false), ("height", 'n', false)]),
     ("getnodeaddresses", "getnodeaddresses ( count \"network\" )", &[("count", 'n', false), ("network", 't', false)]),
     ("getorphantxs", "getorphantxs ( verbosity )", &[("verbosity", '*', false)]),
+    ("getrawaddrman", "getrawaddrman", &[]),
     ("getrpcinfo", "getrpcinfo", &[]),
     (
         "gettxoutproof",
@@ -342,6 +343,7 @@ pub(super) const HIDDEN: &[&str] = &[
     "generatetodescriptor",
     "getmempoolfeeratediagram",
     "getorphantxs",
+    "getrawaddrman",
     "invalidateblock",
     "mockscheduler",
     "reconsiderblock",

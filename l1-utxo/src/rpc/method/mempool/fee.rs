@@ -4,12 +4,10 @@ use bitcoin::Txid;
 use serde_json::{Map, Value, json};
 
 use super::Method;
+use crate::estimator::{Estimator, MAX_TARGET, Range, RawEstimate, Term};
 use crate::rpc::argument::{Kind, Params, integer, optional, required};
 use crate::rpc::dialect::{RpcError, code};
 use crate::rpc::{Context, render};
-
-/// Blocks that fee estimates may look ahead at most (Core: 1008).
-const MAX_CONFIRMATION_TARGET: i32 = 1_008;
 
 pub(super) const METHODS: &[Method] = &[
     Method {
@@ -23,8 +21,9 @@ pub(super) const METHODS: &[Method] = &[
                 "The proportion of transactions that must have been confirmed; 0.95 by default",
             ),
         ],
-        about: "What each horizon of Core's estimator would know. There is no such history here: each says that it has no data.",
-        run: |_, params| Box::pin(async move { estimaterawfee(&params) }),
+        about: "Estimates the approximate fee per kilobyte needed for a transaction to begin confirmation: what each horizon \
+                says by itself.",
+        run: |cx, params| Box::pin(estimaterawfee(cx, params)),
     },
     Method {
         name: "estimatesmartfee",
@@ -86,69 +85,97 @@ async fn getprioritisedtransactions(cx: &Context) -> Result<Value, RpcError> {
     .await
 }
 
-fn confirmation_target(params: &Params) -> Result<i32, RpcError> {
+fn confirmation_target(params: &Params) -> Result<u32, RpcError> {
     let target = params.int(0)?;
-    if !(1..=MAX_CONFIRMATION_TARGET).contains(&target) {
-        let message = format!("Invalid conf_target, must be between 1 and {MAX_CONFIRMATION_TARGET}");
-        return Err(RpcError::new(code::INVALID_PARAMETER, message));
-    }
-    Ok(target)
+    let target = u32::try_from(target).ok().filter(|target| (1..=MAX_TARGET).contains(target));
+    target.ok_or_else(|| {
+        let message = format!("Invalid conf_target, must be between 1 and {MAX_TARGET}");
+        RpcError::new(code::INVALID_PARAMETER, message)
+    })
 }
 
-/// Core's horizons: their names, how many blocks they look ahead, how fast they forget, and their step.
-const HORIZONS: [(&str, i32, f64, u32); 3] =
-    [("short", 12, 0.962, 1), ("medium", 48, 0.9952, 2), ("long", 1_008, 0.999_31, 24)];
+fn disabled() -> RpcError {
+    RpcError::new(code::INTERNAL, "Fee estimation disabled")
+}
 
-fn estimaterawfee(params: &Params) -> Result<Value, RpcError> {
-    let target = confirmation_target(params)?;
+/// Lets `ask` ask the estimator, if there is one.
+async fn estimated<T: Send + 'static>(
+    cx: &Context,
+    ask: impl FnOnce(&Estimator) -> T + Send + 'static,
+) -> Result<T, RpcError> {
+    cx.run(|ledger| ledger.estimator().map(ask)).await?.ok_or_else(disabled)
+}
+
+async fn estimaterawfee(cx: &Context, params: Params) -> Result<Value, RpcError> {
+    estimated(cx, |_| ()).await?;
+    let target = confirmation_target(&params)?;
     let threshold = if params.has(1) { params.get(1).as_f64().unwrap_or(2.0) } else { 0.95 };
     if !(0.0..=1.0).contains(&threshold) {
         return Err(RpcError::new(code::INVALID_PARAMETER, "Invalid threshold"));
     }
-    let tracked = HORIZONS.into_iter().filter(|(_, most, ..)| target <= *most);
-    let shown = tracked.map(|(name, _, decay, scale)| {
-        let nothing = json!({
-            "startrange": -1,
-            "endrange": -1,
-            "withintarget": 0,
-            "totalconfirmed": 0,
-            "inmempool": 0,
-            "leftmempool": 0,
-        });
-        let horizon = json!({
-            "decay": render::double(decay),
-            "scale": scale,
-            "fail": nothing,
-            "errors": ["Insufficient data or no feerate found which meets threshold"],
-        });
-        (name.to_owned(), horizon)
-    });
+    let raw =
+        estimated(cx, move |estimator| Term::ALL.map(|term| (term, estimator.raw(term, target, threshold)))).await?;
+    let shown = raw.into_iter().filter_map(|(term, raw)| Some((term.name().to_owned(), horizon(&raw?))));
     Ok(Value::Object(shown.collect()))
 }
 
-/// What the mempool says: nothing while all of it fits into the blocks to come, as a young Core; else what it takes.
-async fn estimatesmartfee(cx: &Context, params: Params) -> Result<Value, RpcError> {
-    let target = confirmation_target(&params)?;
-    if params.has(1) {
-        let mode = params.text(1)?.to_lowercase();
-        if !matches!(mode.as_str(), "unset" | "economical" | "conservative") {
-            let message =
-                "Invalid estimate_mode parameter, must be one of: \"unset\", \"economical\", \"conservative\"";
-            return Err(RpcError::new(code::INVALID_PARAMETER, message));
-        }
+fn horizon(raw: &RawEstimate) -> Value {
+    let mut object = Map::new();
+    let feerate = raw.median.map(|feerate| feerate.round() as u64).filter(|feerate| *feerate > 0);
+    if let Some(feerate) = feerate {
+        object.insert("feerate".into(), render::feerate(feerate));
     }
-    // A target of one block is raised to two, as Core's estimator does: one full block may come before ours.
-    let target = target.max(2);
-    let feerate = cx
-        .run(move |ledger| {
-            let mempool = ledger.mempool();
-            let floor = mempool.rolling_feerate().max(mempool.policy().min_relay_feerate);
-            // One above it is mined before it.
-            mempool.feerate_within(target.unsigned_abs() - 1).map(|feerate| (feerate + 1).max(floor))
-        })
-        .await?;
+    object.insert("decay".into(), render::double(raw.decay));
+    object.insert("scale".into(), raw.scale.into());
+    if feerate.is_some() {
+        object.insert("pass".into(), range(&raw.pass));
+    }
+    if feerate.is_none() || raw.fail.start >= 0.0 {
+        object.insert("fail".into(), range(&raw.fail));
+    }
+    if feerate.is_none() {
+        object.insert("errors".into(), json!(["Insufficient data or no feerate found which meets threshold"]));
+    }
+    Value::Object(object)
+}
+
+fn range(range: &Range) -> Value {
+    let hundredths = |count: f64| render::double((count * 100.0).round() / 100.0);
+    json!({
+        "startrange": render::double(range.start.round()),
+        "endrange": render::double(range.end.round()),
+        "withintarget": hundredths(range.within_target),
+        "totalconfirmed": hundredths(range.confirmed),
+        "inmempool": hundredths(range.waiting),
+        "leftmempool": hundredths(range.left),
+    })
+}
+
+/// What was seen of confirmations; before enough was, what a mempool takes that is too large for the blocks to come, where
+/// Core would know nothing.
+async fn estimatesmartfee(cx: &Context, params: Params) -> Result<Value, RpcError> {
+    estimated(cx, |_| ()).await?;
+    let target = confirmation_target(&params)?;
+    let mode = if params.has(1) { params.text(1)?.to_lowercase() } else { "economical".to_owned() };
+    if !matches!(mode.as_str(), "unset" | "economical" | "conservative") {
+        let message = "Invalid estimate_mode parameter, must be one of: \"unset\", \"economical\", \"conservative\"";
+        return Err(RpcError::new(code::INVALID_PARAMETER, message));
+    }
+    let found = cx.run(move |ledger| {
+        let estimate = ledger.estimator()?.estimate(target, mode == "conservative");
+        let mempool = ledger.mempool();
+        let floor = mempool.rolling_feerate().max(mempool.policy().min_relay_feerate);
+        if let Some(feerate) = estimate.feerate {
+            return Some((Some(feerate.max(floor)), estimate.target));
+        }
+        // One above it is mined before it.
+        let target = target.max(2);
+        let crowded = mempool.feerate_within(target - 1).map(|feerate| (feerate + 1).max(floor));
+        Some((crowded, if crowded.is_some() { target } else { estimate.target }))
+    });
+    let (feerate, blocks) = found.await?.ok_or_else(disabled)?;
     Ok(match feerate {
-        Some(feerate) => json!({"feerate": render::feerate(feerate), "blocks": target}),
-        None => json!({"errors": ["Insufficient data or no feerate found"], "blocks": target}),
+        Some(feerate) => json!({"feerate": render::feerate(feerate), "blocks": blocks}),
+        None => json!({"errors": ["Insufficient data or no feerate found"], "blocks": blocks}),
     })
 }

@@ -244,14 +244,18 @@ fn addconnection(cx: &Context, params: &Params) -> Result<Value, RpcError> {
 }
 
 async fn addpeeraddress(cx: &Context, params: Params) -> Result<Value, RpcError> {
-    let Ok(host) = params.text(0)?.parse::<NodeHost>() else {
-        return Ok(json!({"success": false, "error": "failed-parsing"}));
-    };
+    let text = params.text(0)?;
     let port = u16::try_from(params.int(1)?).map_err(|_| RpcError::new(code::MISC, "JSON integer out of range"))?;
+    let was_tried = params.bool_or(2, false)?;
+    let refusal = |_| RpcError::new(code::INVALID_IP_OR_SUBNET, "Invalid IP address");
+    let host = text.parse::<NodeHost>().map_err(refusal)?;
     let now = cx.run(|ledger| ledger.now()).await?;
     let address = NodeAddress { host, port };
     let known = KnownAddress { address, services: 9, time: u32::try_from(now).unwrap_or(u32::MAX) };
     let is_new = host.is_routable() && cx.peers.learn(known);
+    if is_new && was_tried {
+        cx.peers.mark_good(address, now);
+    }
     Ok(if is_new { json!({"success": true}) } else { json!({"success": false, "error": "failed-adding-to-new"}) })
 }
 

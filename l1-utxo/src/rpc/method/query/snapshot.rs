@@ -71,7 +71,8 @@ async fn dumptxoutset(cx: &Context, params: Params) -> Result<Value, RpcError> {
         .await??;
     if path.exists() && !is_pipe(&path) {
         let shown = path.display();
-        let message = format!("{shown} already exists. If you are sure this is what you want, move it out of the way first");
+        let message =
+            format!("{shown} already exists. If you are sure this is what you want, move it out of the way first");
         return Err(invalid(message));
     }
     let coins = cx.node.coins_at(id).await.map_err(|error| unreadable(&error))?;
