@@ -36,10 +36,11 @@ pub struct Options {
     /// Where the chain is kept, in a folder of its own for each network [default: ~/.l1-utxo]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Where JSON-RPC listens; loopback only; port 0 picks a free one, which is written to DIR/NETWORK/rpc.addr
-    /// [default: 127.0.0.1:18443, devnet 127.0.0.1:19443]
+    /// Where JSON-RPC listens; loopback only; port 0 picks a free one, which is written to DIR/NETWORK/rpc.addr; may be
+    /// given several times [default: 127.0.0.1:18443, devnet 127.0.0.1:19443]
     #[arg(long, value_name = "HOST:PORT")]
-    pub rpc: Option<String>,
+    #[serde(deserialize_with = "one_or_several")]
+    pub rpc: Vec<String>,
     /// A user besides the cookie at DIR/NETWORK/.cookie
     #[arg(long, value_name = "NAME")]
     pub rpc_user: Option<String>,
@@ -323,8 +324,8 @@ pub struct Config {
     pub network: Network,
     /// The network's own folder.
     pub dir: PathBuf,
-    /// Where JSON-RPC listens: loopback.
-    pub rpc: SocketAddr,
+    /// Where JSON-RPC listens: loopback; one at least.
+    pub rpc: Vec<SocketAddr>,
     /// A user and a password besides the cookie.
     pub rpc_login: Option<(String, Secret)>,
     /// Users whose passwords are known by their hashes.
@@ -397,7 +398,7 @@ impl Options {
             config: None,
             network: self.network.or(file.network),
             data_dir: self.data_dir.or(file.data_dir),
-            rpc: self.rpc.or(file.rpc),
+            rpc: or_list(self.rpc, file.rpc),
             rpc_user: self.rpc_user.or(file.rpc_user),
             rpc_password: self.rpc_password.or(file.rpc_password),
             rpc_auth: or_list(self.rpc_auth, file.rpc_auth),
@@ -472,7 +473,7 @@ impl Options {
         Ok(Config {
             network,
             dir: data_dir.join(network.name()),
-            rpc: rpc_address(self.rpc.as_deref(), network)?,
+            rpc: rpc_addresses(&self.rpc, network)?,
             rpc_login: self.rpc_login()?,
             rpc_users: self.rpc_users()?,
             rpc_whitelist: self.rpc_lists(),
@@ -602,10 +603,14 @@ fn data_dir(given: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
     given.or_else(home).ok_or(ConfigError::NoHome)
 }
 
-fn rpc_address(text: Option<&str>, network: Network) -> Result<SocketAddr, ConfigError> {
-    let Some(text) = text else {
-        return Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), network.params().rpc_port));
-    };
+fn rpc_addresses(texts: &[String], network: Network) -> Result<Vec<SocketAddr>, ConfigError> {
+    if texts.is_empty() {
+        return Ok(vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), network.params().rpc_port)]);
+    }
+    texts.iter().map(|text| rpc_address(text)).collect()
+}
+
+fn rpc_address(text: &str) -> Result<SocketAddr, ConfigError> {
     let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
     let address = SocketAddr::from_str(numeric.as_deref().unwrap_or(text))
         .map_err(|_| value("rpc", text, "expected HOST:PORT with a loopback address, like 127.0.0.1:18443"))?;
@@ -712,7 +717,9 @@ mod tests {
         assert_eq!(config.network, Network::Devnet);
         assert_eq!(config.policy.max_bytes, 10_000_000);
         assert_eq!(config.mine.unwrap().every, Duration::ZERO);
-        assert_eq!(config.rpc.port(), 19_443);
+        assert_eq!(config.rpc, ["127.0.0.1:19443".parse().unwrap()]);
+        let several = parse(&["--rpc", "127.0.0.1:1", "--rpc", "[::1]:2"]).unwrap();
+        assert_eq!(several.rpc.iter().map(SocketAddr::port).collect::<Vec<_>>(), [1, 2]);
         write("listen = [\"::1\", \"127.0.0.1:1=onion\"]\n");
         let listen = parse(&["--config", path]).unwrap().peers.listen;
         assert_eq!(listen.iter().map(|door| door.is_onion).collect::<Vec<_>>(), [false, true]);

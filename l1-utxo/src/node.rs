@@ -60,17 +60,17 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     stop_on_signals(stop.clone())?;
     // First of all: it takes the directory's lock, and what is written below must not overwrite another node's.
     let claim = Claim::take(&config.dir, config.network).map_err(LedgerError::from)?;
-    let listener =
-        TcpListener::bind(config.rpc).await.map_err(|source| NodeError::Bind { address: config.rpc, source })?;
+    let listeners = bind(&config.rpc).await?;
     let cookie_path = config.dir.join(".cookie");
     let cookie = Cookie::create(&cookie_path).map_err(|source| NodeError::File { path: cookie_path, source })?;
-    let address = AddressFile::create(&config.dir, "rpc.addr", listener.local_addr()?)?;
+    let first = listeners.first().map(|listener| AddressFile::create(&config.dir, "rpc.addr", listener.local_addr()?));
+    let address = first.transpose()?;
     let notifier = Notifier::bind(&config.publications).await?;
     let login = config.rpc_login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()));
     let auth = Auth::new(&cookie, login).with(config.rpc_users.clone(), config.rpc_whitelist.clone());
     let offer = Offer { rest: config.rest, publications: config.publications.clone() };
     let service = Arc::new(Service::new(stop.clone(), offer));
-    let server = tokio::spawn(rpc::serve(listener, auth, Arc::clone(&service), config.rpc_timeout));
+    let server = tokio::spawn(rpc::serve(listeners, auth, Arc::clone(&service), config.rpc_timeout));
 
     // From here on callers hear that the node is loading.
     let ledger = load(claim, &config).await?;
@@ -104,6 +104,15 @@ pub async fn run(config: Config) -> Result<(), NodeError> {
     driver.stop().await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, NodeError> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for address in addresses.iter().copied() {
+        let listener = TcpListener::bind(address).await.map_err(|source| NodeError::Bind { address, source })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
 }
 
 async fn load(claim: Claim, config: &Config) -> Result<Ledger, NodeError> {

@@ -47,7 +47,15 @@ pub(super) async fn establish(
 
     let mut key = [0; KEY];
     source.read_exact(&mut key).await?;
-    let handshake = handshake.receive_key(key)?;
+    let handshake = match handshake.receive_key(key) {
+        // One key in 2^32 begins like a plain connection, and the crate takes none of them. Nothing comes of it until the
+        // time for the handshake is over, as with any key that is wrong.
+        Err(error @ Error::V1Protocol) if role == Role::Responder => {
+            tokio::io::copy(&mut source, &mut tokio::io::sink()).await?;
+            return Err(error.into());
+        }
+        received => received?,
+    };
     let mut bytes = vec![0; Handshake::<ReceivedKey<'_>>::send_version_len(None)];
     let mut handshake = handshake.send_version(&mut bytes, None)?;
     sink.write_all(&bytes).await?;

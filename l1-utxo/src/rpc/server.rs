@@ -49,19 +49,25 @@ struct Door {
 ///
 /// Every connection stays on one of a few threads, each with a loop of its own: a call waits for the validation thread and
 /// nobody else, and no core is woken to look for work that another one has.
-pub async fn serve(listener: TcpListener, auth: Auth, service: Arc<Service>, patience: Duration) -> io::Result<()> {
-    let listener = listener.into_std()?;
+pub async fn serve(
+    listeners: Vec<TcpListener>,
+    auth: Auth,
+    service: Arc<Service>,
+    patience: Duration,
+) -> io::Result<()> {
+    let listeners = listeners.into_iter().map(TcpListener::into_std).collect::<io::Result<Vec<_>>>()?;
     let door = Arc::new(Door { auth, service, patience });
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let threads = std::thread::available_parallelism().map_or(MIN_THREADS, usize::from);
     // Nothing is ever sent: when all have gone, so have the threads.
     let (serving, mut ended) = mpsc::channel::<Infallible>(1);
     for _ in 0..threads.clamp(MIN_THREADS, MAX_THREADS) {
-        let (listener, places) = (listener.try_clone()?, Arc::clone(&places));
+        let shared = listeners.iter().map(std::net::TcpListener::try_clone);
+        let (shared, places) = (shared.collect::<io::Result<Vec<_>>>()?, Arc::clone(&places));
         let (door, serving) = (Arc::clone(&door), serving.clone());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let work = move || {
-            let outcome = runtime.block_on(serve_here(listener, places, door));
+            let outcome = runtime.block_on(serve_all(shared, &places, &door));
             // What was handed to other threads need not hold up the end.
             runtime.shutdown_background();
             if let Err(error) = outcome {
@@ -73,6 +79,15 @@ pub async fn serve(listener: TcpListener, auth: Auth, service: Arc<Service>, pat
     }
     drop(serving);
     while ended.recv().await.is_some() {}
+    Ok(())
+}
+
+async fn serve_all(listeners: Vec<std::net::TcpListener>, places: &Arc<Semaphore>, door: &Arc<Door>) -> io::Result<()> {
+    let begin = |listener| tokio::spawn(serve_here(listener, Arc::clone(places), Arc::clone(door)));
+    let serving: Vec<_> = listeners.into_iter().map(begin).collect();
+    for task in serving {
+        task.await??;
+    }
     Ok(())
 }
 
@@ -256,7 +271,8 @@ mod tests {
         let service = Arc::new(Service::new(stop.clone(), Offer::default()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(serve(listener, Auth::new(&cookie, Some(("ann", "secret"))), service, patience));
+        let server =
+            tokio::spawn(serve(vec![listener], Auth::new(&cookie, Some(("ann", "secret"))), service, patience));
         Running { _dir: dir, address, stop, server }
     }
 
