@@ -254,7 +254,12 @@ async fn setmocktime(cx: &Context, params: Params) -> Result<Value, RpcError> {
         let message = format!("Mocktime must be in the range [0, {MAX_MOCK_TIME}], not {time}.");
         return Err(RpcError::new(code::INVALID_PARAMETER, message));
     }
-    cx.run(move |ledger| ledger.set_mock_time((time > 0).then_some(time))).await?;
+    cx.run(move |ledger| {
+        ledger.set_mock_time((time > 0).then_some(time));
+        // Whoever set it expects that what is due then is done.
+        ledger.with_network(|machine, ledger| machine.tick(ledger));
+    })
+    .await?;
     Ok(Value::Null)
 }
 
