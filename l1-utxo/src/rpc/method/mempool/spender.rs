@@ -45,7 +45,8 @@ async fn gettxspendingprevout(cx: &Context, params: Params) -> Result<Value, Rpc
                 spender => found.push(spending(output, spender.as_deref(), None, with_transaction)),
             }
         }
-        if !others.is_empty() && !(has_index && ledger.index_all()) {
+        let is_answerable = others.is_empty() || (has_index && ledger.index_all());
+        if !is_answerable {
             let message = "Mempool lacks a relevant spend, and txospenderindex is unavailable.";
             return Err(RpcError::new(code::MISC, message));
         }
