@@ -6,7 +6,6 @@ mod case;
 mod command_line;
 mod dialect;
 mod directory;
-mod index;
 mod mempool;
 mod mining;
 mod node;

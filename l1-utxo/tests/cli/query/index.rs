@@ -4,8 +4,8 @@ use bitcoin::script::Builder;
 use bitcoin::{Amount, Transaction};
 use serde_json::{Value, json};
 
-use super::node::Node;
-use super::wallet::{Wallet, hex};
+use crate::node::Node;
+use crate::wallet::{Wallet, hex};
 
 const KEPT: &[&str] = &["--coinstats-index", "--txospender-index"];
 
@@ -26,7 +26,7 @@ fn indexed(node: &mut Node, at: Value) -> Value {
 }
 
 /// A block with spends of `coins`, one output of each being data that nobody can spend.
-fn mine_with_data(node: &mut Node, wallet: &Wallet, coins: &[super::wallet::Coin]) -> Vec<Transaction> {
+fn mine_with_data(node: &mut Node, wallet: &Wallet, coins: &[crate::wallet::Coin]) -> Vec<Transaction> {
     let spends: Vec<Transaction> = coins
         .chunks(1)
         .map(|coin| {

@@ -1,5 +1,7 @@
 //! What clients ask of the chain besides blocks: branches, figures, proofs, filters, coins by descriptor.
 
+mod index;
+
 use bitcoin::bip158::BlockFilter;
 use bitcoin::hex::FromHex;
 use bitcoin::{BlockHash, ScriptBuf};
