@@ -6,11 +6,10 @@ use std::sync::Arc;
 use proto::v1::event::Detail;
 use proto::v1::{Channel, ChannelState, ChannelType, CloseKind, EventKind, OpenChannelRequest, open_channel_request};
 use tempfile::TempDir;
-use wallet_cli::client::request_id;
 
 use crate::chain::{ChainNode, nobody};
 use crate::daemon::Daemon;
-use crate::wait::{soon, until};
+use crate::wait::until;
 
 /// Blocks after which everything must be settled.
 const MOST_BLOCKS: u32 = 80;
@@ -127,16 +126,13 @@ impl Cluster {
     /// # Errors
     /// What it refuses with.
     pub async fn ask_to_open(&self, terms: Terms) -> Result<Channel, tonic::Status> {
-        let request = OpenChannelRequest {
-            request_id: request_id().unwrap(),
-            peer_node_id: self.bob().id(),
+        let wanted = OpenChannelRequest {
             amount: Some(open_channel_request::Amount::CapacitySat(terms.capacity_sat)),
             push_msat: terms.push_msat,
             channel_type: terms.channel_type.into(),
             ..Default::default()
         };
-        let opened = soon("an opening", self.alice().client().channel().open_channel(request)).await?;
-        Ok(opened.into_inner().channel.expect("a channel"))
+        self.alice().open(self.bob().id(), wanted).await
     }
 
     /// Waits until both ends can use a channel.

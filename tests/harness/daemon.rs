@@ -6,7 +6,8 @@ use proto::v1::send_payment_request::Payee;
 use proto::v1::{
     Channel, ConnectPeerRequest, CreateAddressRequest, CreateInvoiceRequest, Event, EventKind, GetBalancesRequest,
     GetBalancesResponse, GetNodeRequest, GetNodeResponse, InjectFaultRequest, InjectFaultResponse, Invoice,
-    ListChannelsRequest, ListPaymentsRequest, Order, Payment, SubscribeEventsRequest, inject_fault_request,
+    ListChannelsRequest, ListPaymentsRequest, OpenChannelRequest, Order, Payment, SubscribeEventsRequest,
+    inject_fault_request,
 };
 use rustix::process::Signal;
 use tonic::Status;
@@ -165,9 +166,23 @@ impl Daemon {
 
     /// Connects to another one.
     pub async fn connect(&self, to: &Daemon) {
-        let request =
-            ConnectPeerRequest { request_id: request_id().unwrap(), validate_only: false, address: to.address() };
+        self.call(to.address()).await;
+    }
+
+    /// Connects to whoever answers there.
+    pub async fn call(&self, address: String) {
+        let request = ConnectPeerRequest { request_id: request_id().unwrap(), validate_only: false, address };
         soon("a session", self.client().peer().connect_peer(request)).await.unwrap();
+    }
+
+    /// Asks it to open a channel: `wanted` is named and given its peer here.
+    ///
+    /// # Errors
+    /// What it refuses with.
+    pub async fn open(&self, peer: String, wanted: OpenChannelRequest) -> Result<Channel, tonic::Status> {
+        let request = OpenChannelRequest { request_id: request_id().unwrap(), peer_node_id: peer, ..wanted };
+        let opened = soon("an opening", self.client().channel().open_channel(request)).await?;
+        Ok(opened.into_inner().channel.expect("a channel"))
     }
 
     /// All its channels.

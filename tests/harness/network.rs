@@ -9,20 +9,20 @@ use std::time::{Duration, Instant};
 use proto::v1::event::Detail;
 use proto::v1::send_payment_request::Payee;
 use proto::v1::{
-    ChannelState, ConnectPeerRequest, EventKind, ListEdgesRequest, OpenChannelRequest, Payment, PaymentState,
-    SendPaymentRequest, open_channel_request,
+    ChannelState, EventKind, ListEdgesRequest, OpenChannelRequest, Payment, PaymentState, SendPaymentRequest,
+    open_channel_request,
 };
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::task::JoinSet;
 use tonic::Code;
-use wallet_cli::client::{Client, request_id};
+use wallet_cli::client::Client;
 
 use crate::chain::nobody;
 use crate::cluster::{BRIEF, Cluster};
 use crate::daemon::Daemon;
 use crate::proxy::Proxy;
-use crate::wait::{soon, until};
+use crate::wait::until;
 
 const NAMES: [&str; 10] = ["ann", "ben", "cat", "dan", "eve", "fay", "gus", "hal", "ida", "joe"];
 const CAPACITY_SAT: u64 = 10_000_000;
@@ -341,18 +341,14 @@ async fn open_all(cluster: &Cluster) -> Vec<Link> {
         let [opener, accepter] = ends.map(|who| &cluster.nodes[who]);
         let proxy = Proxy::start(accepter.presence().listen.expect("it listens")).await;
         let address = format!("{}@{}", accepter.id(), proxy.address());
-        let request = ConnectPeerRequest { request_id: request_id().unwrap(), validate_only: false, address };
-        soon("a session", opener.client().peer().connect_peer(request)).await.unwrap();
-        let request = OpenChannelRequest {
-            request_id: request_id().unwrap(),
-            peer_node_id: accepter.id(),
+        opener.call(address).await;
+        let wanted = OpenChannelRequest {
             amount: Some(open_channel_request::Amount::CapacitySat(CAPACITY_SAT)),
             push_msat: CAPACITY_SAT * 500,
             announce: true,
             ..Default::default()
         };
-        let opened = soon("an opening", opener.client().channel().open_channel(request)).await.unwrap();
-        let channel = opened.into_inner().channel.expect("a channel");
+        let channel = opener.open(accepter.id(), wanted).await.unwrap();
         cluster.chain.await_mempool(&channel.funding_outpoint.expect("a funding output").txid).await;
         links.push(Link { ends, channel: channel.channel_id, proxy });
     }

@@ -11,12 +11,11 @@ use proto::v1::{CreateInvoiceRequest, OpenChannelRequest, open_channel_request};
 use secp256k1::{Message, SECP256K1, SecretKey};
 use tests::cluster::BRIEF;
 use tests::ldk::{from_ldk, to_ldk};
-use tests::wait::soon;
 use tests::{Cluster, Daemon, LdkNode, until};
 use wallet_cli::client::request_id;
 
 use super::assert_paid;
-use super::middle::{PRIVATE, open, usable};
+use super::middle::{PRIVATE, around, open, usable};
 
 /// An invoice that somebody else would write for LDK, signed by nobody's key.
 fn invoice(amount_msat: u64, hash: PaymentHash, path: &BlindedPaymentPath) -> String {
@@ -53,18 +52,6 @@ async fn blinded(payee: &Daemon, amount_msat: u64) -> String {
     .await
 }
 
-async fn open_between(from: &Daemon, to: &Daemon) {
-    from.connect(to).await;
-    let request = OpenChannelRequest {
-        request_id: request_id().unwrap(),
-        peer_node_id: to.id(),
-        amount: Some(open_channel_request::Amount::CapacitySat(1_000_000)),
-        push_msat: 500_000_000,
-        ..Default::default()
-    };
-    soon("an opening", from.client().channel().open_channel(request)).await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ldk_is_paid_and_pays_along_blinded_paths() {
     // Bob - Alice - LDK.
@@ -73,7 +60,10 @@ async fn ldk_is_paid_and_pays_along_blinded_paths() {
     let (alice, bob) = (cluster.alice(), cluster.bob());
     let ldk = LdkNode::start(&cluster.chain, PRIVATE).await;
     open(alice, &ldk).await;
-    open_between(alice, bob).await;
+    alice.connect(bob).await;
+    let amount = Some(open_channel_request::Amount::CapacitySat(1_000_000));
+    let wanted = OpenChannelRequest { amount, push_msat: 500_000_000, ..Default::default() };
+    alice.open(bob.id(), wanted).await.unwrap();
     usable(&cluster, &[&ldk], 2).await;
     let alice_id = alice.id().parse().unwrap();
     for amount_msat in [200_000, 50_000_000] {
@@ -99,12 +89,7 @@ async fn ldk_is_paid_and_pays_along_blinded_paths() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ldk_introduces_a_path_between_two_of_ours() {
-    let cluster = Cluster::start(&["alice", "bob"], BRIEF).await;
-    cluster.fund().await;
-    let middle = LdkNode::start(&cluster.chain, PRIVATE).await;
-    open(cluster.alice(), &middle).await;
-    open(cluster.bob(), &middle).await;
-    usable(&cluster, &[&middle], 2).await;
+    let (cluster, middle) = around().await;
     for amount_msat in [200_000, 50_000_000] {
         let text = blinded(cluster.alice(), amount_msat).await;
         let request = parse_invoice(&text, Network::Regtest).unwrap();

@@ -4,11 +4,9 @@
 use bitcoin::Amount;
 use lightning_invoice::Bolt11Invoice;
 use proto::v1::send_payment_request::Payee;
-use proto::v1::{ChannelType, ConnectPeerRequest, OpenChannelRequest, open_channel_request};
+use proto::v1::{ChannelType, OpenChannelRequest, open_channel_request};
 use tests::cluster::BRIEF;
-use tests::wait::soon;
 use tests::{Cluster, Daemon, LdkNode, LdkTerms, until};
-use wallet_cli::client::request_id;
 
 use super::assert_paid;
 
@@ -17,18 +15,25 @@ pub const PRIVATE: LdkTerms = LdkTerms { anchors: true, public: false };
 
 /// Asks a daemon for a channel to LDK of which LDK has half.
 pub async fn open(from: &Daemon, to: &LdkNode) {
-    let request =
-        ConnectPeerRequest { request_id: request_id().unwrap(), validate_only: false, address: to.peer_address() };
-    soon("a session", from.client().peer().connect_peer(request)).await.unwrap();
-    let request = OpenChannelRequest {
-        request_id: request_id().unwrap(),
-        peer_node_id: to.node_id().to_string(),
+    from.call(to.peer_address()).await;
+    let wanted = OpenChannelRequest {
         amount: Some(open_channel_request::Amount::CapacitySat(CAPACITY_SAT)),
         push_msat: CAPACITY_SAT * 500,
         channel_type: ChannelType::Anchors.into(),
         ..Default::default()
     };
-    soon("an opening", from.client().channel().open_channel(request)).await.unwrap();
+    from.open(to.node_id().to_string(), wanted).await.unwrap();
+}
+
+/// Two of ours with LDK between them: Alice - LDK - Bob.
+pub async fn around() -> (Cluster, LdkNode) {
+    let cluster = Cluster::start(&["alice", "bob"], BRIEF).await;
+    cluster.fund().await;
+    let middle = LdkNode::start(&cluster.chain, PRIVATE).await;
+    open(cluster.alice(), &middle).await;
+    open(cluster.bob(), &middle).await;
+    usable(&cluster, &[&middle], 2).await;
+    (cluster, middle)
 }
 
 /// Mines what the channels wait for, and waits until all are usable.
@@ -81,12 +86,7 @@ async fn ours_between_two_ldk_nodes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ldk_between_two_of_ours() {
-    let cluster = Cluster::start(&["alice", "bob"], BRIEF).await;
-    cluster.fund().await;
-    let middle = LdkNode::start(&cluster.chain, PRIVATE).await;
-    open(cluster.alice(), &middle).await;
-    open(cluster.bob(), &middle).await;
-    usable(&cluster, &[&middle], 2).await;
+    let (cluster, _middle) = around().await;
     for (payer, payee) in [(0, 1), (1, 0)] {
         for amount_msat in [50_000_000, 1_000_000, 200_000] {
             let invoice = hinted(&cluster.nodes[payee], amount_msat).await;

@@ -9,12 +9,10 @@ use futures::{StreamExt, stream};
 use proto::v1::{ListEdgesRequest, OpenChannelRequest, open_channel_request};
 use serde::Serialize;
 use tests::chain::nobody;
-use tests::wait::soon;
 use tests::{ChainNode, Cluster, Daemon, LdkNode, LdkTerms, until};
 use wallet_cli::bench::htlc::{HtlcPlan, pay_htlcs};
 use wallet_cli::bench::latency::Latencies;
 use wallet_cli::bench::meter;
-use wallet_cli::client::request_id;
 
 /// Neither side's limits are what is measured.
 const LIMITS: &str = "[limits]\nconfirmations = 2\nmax-dust-exposure-msat = 16000000000\nmax-accepted-htlcs = 483\n\
@@ -184,15 +182,12 @@ async fn processor(nodes: &[Daemon]) -> Duration {
 
 async fn open(cluster: &Cluster, from: &Daemon, to: &Daemon) {
     from.connect(to).await;
-    let request = OpenChannelRequest {
-        request_id: request_id().expect("the system has entropy"),
-        peer_node_id: to.id(),
+    let wanted = OpenChannelRequest {
         amount: Some(open_channel_request::Amount::CapacitySat(CAPACITY_SAT)),
         announce: true,
         ..Default::default()
     };
-    let opened = soon("an opening", from.client().channel().open_channel(request)).await;
-    let channel = opened.expect("it opens").into_inner().channel.expect("a channel");
+    let channel = from.open(to.id(), wanted).await.expect("it opens");
     cluster.chain.await_mempool(&channel.funding_outpoint.expect("a funding output").txid).await;
     cluster.mine(6).await;
     for node in [from, to] {
