@@ -12,6 +12,7 @@ mod dialect;
 mod double;
 mod method;
 pub mod notify;
+mod places;
 mod psbt;
 mod render;
 mod rest;

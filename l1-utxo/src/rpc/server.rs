@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -14,11 +14,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 use super::Service;
 use super::auth::Auth;
 use super::dialect;
+use super::places::{Place, Places};
 
 /// As many bytes as Core takes in a request (`MAX_SIZE`).
 const MAX_BODY: usize = 32 * 1024 * 1024;
@@ -28,7 +29,7 @@ const MAX_HEADER_BYTES: usize = 8_192;
 const MAX_HEADERS: usize = 512;
 /// Bytes of a REST request's body: a list of outputs.
 const MAX_REST_BODY: usize = 64 * 1024;
-/// Connections at once; further ones wait in the kernel's queue.
+/// Connections at once; a further one takes the place of who has been silent for longest.
 const MAX_CONNECTIONS: usize = 256;
 /// Threads that serve: at least two, so that a long answer does not hold up all others.
 const MIN_THREADS: usize = 2;
@@ -57,7 +58,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let listeners = listeners.into_iter().map(TcpListener::into_std).collect::<io::Result<Vec<_>>>()?;
     let door = Arc::new(Door { auth, service, patience });
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Places::new(MAX_CONNECTIONS);
     let threads = std::thread::available_parallelism().map_or(MIN_THREADS, usize::from);
     // Nothing is ever sent: when all have gone, so have the threads.
     let (serving, mut ended) = mpsc::channel::<Infallible>(1);
@@ -82,7 +83,7 @@ pub async fn serve(
     Ok(())
 }
 
-async fn serve_all(listeners: Vec<std::net::TcpListener>, places: &Arc<Semaphore>, door: &Arc<Door>) -> io::Result<()> {
+async fn serve_all(listeners: Vec<std::net::TcpListener>, places: &Arc<Places>, door: &Arc<Door>) -> io::Result<()> {
     let begin = |listener| tokio::spawn(serve_here(listener, Arc::clone(places), Arc::clone(door)));
     let serving: Vec<_> = listeners.into_iter().map(begin).collect();
     for task in serving {
@@ -91,15 +92,15 @@ async fn serve_all(listeners: Vec<std::net::TcpListener>, places: &Arc<Semaphore
     Ok(())
 }
 
-async fn serve_here(listener: std::net::TcpListener, places: Arc<Semaphore>, door: Arc<Door>) -> io::Result<()> {
+async fn serve_here(listener: std::net::TcpListener, places: Arc<Places>, door: Arc<Door>) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let mut stopping = door.service.stopping();
     // Nothing is ever sent: when all connections have ended, so has this.
     let (serving, mut ended) = mpsc::channel::<Infallible>(1);
     loop {
         let next = async {
-            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
-            (listener.accept().await, place)
+            let accepted = listener.accept().await;
+            (accepted, places.take().await)
         };
         let (accepted, place) = tokio::select! {
             next = next => next,
@@ -110,8 +111,8 @@ async fn serve_here(listener: std::net::TcpListener, places: Arc<Semaphore>, doo
             Ok((stream, _)) => {
                 let (door, serving) = (Arc::clone(&door), serving.clone());
                 tokio::spawn(async move {
-                    converse(stream, door).await;
-                    drop((place, serving));
+                    converse(stream, door, place).await;
+                    drop(serving);
                 });
             }
             Err(error) => {
@@ -126,20 +127,26 @@ async fn serve_here(listener: std::net::TcpListener, places: Arc<Semaphore>, doo
 }
 
 /// Answers the requests of one connection, one after the other, until it ends or the service does.
-async fn converse(stream: TcpStream, door: Arc<Door>) {
+async fn converse(stream: TcpStream, door: Arc<Door>, place: Place) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "rpc: TCP_NODELAY could not be set");
     }
     let mut stopping = door.service.stopping();
+    let place = Arc::new(place);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(door.patience).max_headers(MAX_HEADERS);
     let respond = |request: hyper::Request<hyper::body::Incoming>| {
-        let door = Arc::clone(&door);
-        async move { Ok::<_, Infallible>(answer(&door, request.map(Body::new)).await) }
+        let (door, place) = (Arc::clone(&door), Arc::clone(&place));
+        async move {
+            let response = answer(&door, &place, request.map(Body::new)).await;
+            place.fall_silent();
+            Ok::<_, Infallible>(response)
+        }
     };
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service_fn(respond)));
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
+        () = place.needed() => return tracing::debug!("rpc: a silent connection made room"),
         () = async { drop(stopping.wait_for(|stop| *stop).await) } => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -150,16 +157,15 @@ async fn converse(stream: TcpStream, door: Arc<Door>) {
     }
 }
 
-async fn answer(door: &Door, request: Request) -> Response {
+async fn answer(door: &Door, place: &Place, request: Request) -> Response {
     if header_bytes(&request) > MAX_HEADER_BYTES {
         return (StatusCode::BAD_REQUEST, [(header::CONNECTION, "close")]).into_response();
     }
-    let path = request.uri().path();
-    if path == "/" {
-        return handle(door, request).await;
+    if request.uri().path_and_query().is_some_and(|target| target == "/") {
+        return handle(door, place, request).await;
     }
-    if path.strip_prefix("/rest/").is_some_and(|rest| !rest.is_empty()) {
-        return handle_rest(door, request).await;
+    if request.uri().path().strip_prefix("/rest/").is_some_and(|rest| !rest.is_empty()) {
+        return handle_rest(door, place, request).await;
     }
     StatusCode::NOT_FOUND.into_response()
 }
@@ -172,7 +178,7 @@ fn header_bytes(request: &Request) -> usize {
     line + headers.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum::<usize>()
 }
 
-async fn handle(door: &Door, request: Request) -> Response {
+async fn handle(door: &Door, place: &Place, request: Request) -> Response {
     if request.method() != Method::POST {
         let text = "JSONRPC server handles only POST requests";
         return (StatusCode::METHOD_NOT_ALLOWED, text).into_response();
@@ -187,6 +193,7 @@ async fn handle(door: &Door, request: Request) -> Response {
         tokio::time::sleep(WRONG_PASSWORD_DELAY).await;
         return (StatusCode::UNAUTHORIZED, challenge).into_response();
     };
+    place.speak();
     // Read only now: a stranger's body costs us nothing.
     let body = match read(door, request.into_body(), MAX_BODY).await {
         Ok(body) => body,
@@ -205,7 +212,7 @@ async fn handle(door: &Door, request: Request) -> Response {
 }
 
 /// A question below `/rest/`: the body is small or it is none.
-async fn handle_rest(door: &Door, request: Request) -> Response {
+async fn handle_rest(door: &Door, place: &Place, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     if !matches!(parts.method, Method::GET | Method::POST) {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
@@ -214,11 +221,15 @@ async fn handle_rest(door: &Door, request: Request) -> Response {
         Ok(body) => body,
         Err(status) => return status.into_response(),
     };
+    place.speak();
     door.service.rest(&parts.uri, &body).await.unwrap_or_else(|| StatusCode::NOT_FOUND.into_response())
 }
 
 /// A body of at most `limit` bytes that comes in time.
 async fn read(door: &Door, body: Body, limit: usize) -> Result<Bytes, StatusCode> {
+    if body.size_hint().lower() > limit as u64 {
+        return Err(StatusCode::PAYLOAD_TOO_LARGE);
+    }
     match tokio::time::timeout(door.patience, axum::body::to_bytes(body, limit)).await {
         Ok(read) => read.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE),
         Err(_) => Err(StatusCode::REQUEST_TIMEOUT),
@@ -307,14 +318,41 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn connections_that_say_nothing_keep_nobody_waiting() {
+        let running = run(Duration::from_secs(3_600)).await;
+        let mut silent = Vec::new();
+        for _ in 0..MAX_CONNECTIONS + 8 {
+            let mut stream = TcpStream::connect(running.address).await.unwrap();
+            stream.write_all(b"POST / HTTP/1.1\r\nHost: somehost\r\n").await.unwrap();
+            silent.push(stream);
+        }
+        let reply = ask(running.address).await;
+        assert!(reply.starts_with("HTTP/1.1 500") && reply.contains("\"code\":-28"), "{reply}");
+    }
+
+    #[tokio::test]
     async fn who_does_not_finish_a_request_is_left() {
         let running = run(Duration::from_millis(50)).await;
         for begun in ["GET /x HTTP/1.1\r\nHost: somehost\r\n", ""] {
             assert_eq!(exchange(running.address, begun).await, "");
         }
-        let credentials = credentials();
-        let head = format!("POST / HTTP/1.1\r\nAuthorization: Basic {credentials}\r\nContent-Length: 9\r\n\r\n");
+        let head = post(9);
         let reply = exchange(running.address, &head).await;
         assert!(reply.starts_with("HTTP/1.1 408"), "{reply}");
+    }
+
+    fn post(length: usize) -> String {
+        let credentials = credentials();
+        format!("POST / HTTP/1.1\r\nAuthorization: Basic {credentials}\r\nContent-Length: {length}\r\n\r\n")
+    }
+
+    #[tokio::test]
+    async fn a_body_that_will_be_too_long_is_refused_before_it_comes() {
+        let running = run(Duration::from_secs(3_600)).await;
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        stream.write_all(post(MAX_BODY + 1).as_bytes()).await.unwrap();
+        let mut reply = [0; 12];
+        stream.read_exact(&mut reply).await.unwrap();
+        assert_eq!(&reply, b"HTTP/1.1 413");
     }
 }

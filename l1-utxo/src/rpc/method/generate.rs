@@ -178,7 +178,7 @@ fn transaction(ledger: &Ledger, text: &str) -> Result<Arc<Transaction>, RpcError
             .map(|entry| Arc::clone(&entry.transaction))
             .ok_or_else(|| RpcError::new(code::INVALID_ADDRESS_OR_KEY, format!("Transaction {text} not in mempool.")));
     }
-    decode(text, Encodings::Both).map(Arc::new).ok_or_else(|| {
+    decode(text, Encodings::Witness).map(Arc::new).ok_or_else(|| {
         let message = format!("Transaction decode failed for {text}. Make sure the tx has at least one input.");
         RpcError::new(code::DESERIALIZATION, message)
     })

@@ -185,6 +185,12 @@ fn values_of_transactions() {
         cases.push(case("testmempoolaccept", json!([[text]]), -22, message.clone()));
         cases.push(case("submitpackage", json!([[text]]), -22, message));
     }
+    // No inputs and one output: only those that decode alone read it as from before witnesses.
+    let old = "0200000000010100000000000000015100000000";
+    cases.push(case("sendrawtransaction", json!([old]), -22, TX_DECODE));
+    let message = format!("TX decode failed: {old} Make sure the tx has at least one input.");
+    cases.push(case("testmempoolaccept", json!([[old]]), -22, message.clone()));
+    cases.push(case("submitpackage", json!([[old]]), -22, message));
     cases.push(case("decoderawtransaction", json!(["", true]), -22, "TX decode failed"));
     cases.push(case("decoderawtransaction", json!(["", false]), -22, "TX decode failed"));
     play(&mut node, cases);

@@ -47,7 +47,7 @@ fn transactions(params: &Params, max_burn: Option<u64>) -> Result<Vec<Arc<Transa
     let raw = params.list(0)?;
     let decoded = raw.iter().map(|text| {
         let text = argument::text(text)?;
-        let transaction = decode(text, Encodings::Both).ok_or_else(|| {
+        let transaction = decode(text, Encodings::Witness).ok_or_else(|| {
             let message = format!("TX decode failed: {text} Make sure the tx has at least one input.");
             RpcError::new(code::DESERIALIZATION, message)
         })?;

@@ -157,7 +157,7 @@ pub async fn send_together(cx: &Context, calls: Vec<Result<Params, RpcError>>) -
 /// The transaction, and what it may pay at most in satoshi.
 fn to_send(params: &Params) -> Result<(Arc<Transaction>, Option<u64>), RpcError> {
     let max_burn = if params.has(2) { amount(params.get(2))?.to_sat() } else { 0 };
-    let transaction = decode(params.text(0)?, Encodings::Both).ok_or_else(|| {
+    let transaction = decode(params.text(0)?, Encodings::Witness).ok_or_else(|| {
         RpcError::new(code::DESERIALIZATION, "TX decode failed. Make sure the tx has at least one input.")
     })?;
     check_burn(&transaction, max_burn)?;
