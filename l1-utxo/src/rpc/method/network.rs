@@ -20,27 +20,12 @@ const VERSION: u32 = 310_000;
 
 pub(super) const METHODS: &[Method] = &[
     Method {
-        name: "getaddrmaninfo",
-        category: "network",
-        arguments: &[],
-        about: "Provides information about the node's address manager by returning the number of addresses in the `new` and \
-                `tried` tables and their sum for all networks.",
-        run: |cx, _| Box::pin(async { Ok(getaddrmaninfo(cx)) }),
-    },
-    Method {
         name: "getnetworkinfo",
         category: "network",
         arguments: &[],
         about: "Returns an object containing various state info regarding P2P networking, and of each network \
                 (ipv4, ipv6, onion, i2p, cjdns) whether it is reachable.",
         run: |cx, _| Box::pin(getnetworkinfo(cx)),
-    },
-    Method {
-        name: "getrawaddrman",
-        category: "hidden",
-        arguments: &[],
-        about: "Returns information on all address manager entries for the new and tried tables.",
-        run: |cx, _| Box::pin(async { Ok(getrawaddrman(cx)) }),
     },
     Method {
         name: "getzmqnotifications",
@@ -69,50 +54,6 @@ pub(super) const METHODS: &[Method] = &[
     },
 ];
 
-fn getaddrmaninfo(cx: &Context) -> Value {
-    let entries = cx.peers.book_entries();
-    let count = |is_counted: &dyn Fn(&str) -> bool| {
-        let counted = entries.iter().filter(|(address, _)| is_counted(address.host.family()));
-        let (new, tried) = counted.fold(
-            (0, 0),
-            |(new, tried), (_, known)| {
-                if known.good > 0 { (new, tried + 1) } else { (new + 1, tried) }
-            },
-        );
-        json!({"new": new, "tried": tried, "total": new + tried})
-    };
-    let of = |name: &&str| ((*name).to_owned(), count(&|network| network == *name));
-    let mut counts: Map<String, Value> = NETWORKS.iter().map(of).collect();
-    counts.insert("all_networks".into(), count(&|_| true));
-    Value::Object(counts)
-}
-
-/// There are no buckets here: what Core shows as bucket and position counts the addresses through.
-fn getrawaddrman(cx: &Context) -> Value {
-    const BUCKET: usize = 64;
-    let (mut new, mut tried) = (Map::new(), Map::new());
-    for (address, known) in cx.peers.book_entries() {
-        let table = if known.good > 0 { &mut tried } else { &mut new };
-        let place = format!("{}/{}", table.len() / BUCKET, table.len() % BUCKET);
-        let network = address.host.family();
-        let entry = json!({
-            "address": address.host.to_string(),
-            "port": address.port,
-            "services": known.services,
-            "time": known.time,
-            "network": network,
-            // Who told it is not kept: it stands for itself.
-            "source": address.host.to_string(),
-            "source_network": network,
-        });
-        table.insert(place, entry);
-    }
-    json!({"new": new, "tried": tried})
-}
-
-/// The networks that addresses may be of.
-const NETWORKS: [&str; 5] = ["ipv4", "ipv6", "onion", "i2p", "cjdns"];
-
 async fn getnetworkinfo(cx: &Context) -> Result<Value, RpcError> {
     let (policy, warnings) = cx.run(|ledger| (*ledger.mempool().policy(), ledger.warnings())).await?;
     let (inbound, outbound) = cx.peers.counts();
@@ -130,7 +71,7 @@ async fn getnetworkinfo(cx: &Context) -> Result<Value, RpcError> {
     let render = |own: &NodeAddress| json!({"address": own.host.to_string(), "port": own.port, "score": SCORE});
     let own: Vec<Value> = cx.peers.own_addresses().iter().map(render).collect();
     let services = cx.peers.services();
-    let networks = NETWORKS.map(network);
+    let networks = super::peer::NETWORKS.map(network);
     Ok(json!({
         "version": VERSION,
         "subversion": cx.peers.user_agent(),

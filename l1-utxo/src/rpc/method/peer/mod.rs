@@ -1,5 +1,6 @@
 //! Peers: who they are, who is wanted, who is banned (Core: `rpc/net.cpp`).
 
+mod addrman;
 mod orphan;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,7 +15,9 @@ use crate::rpc::argument::{Argument, Kind, Params, integer, optional, required};
 use crate::rpc::dialect::{RpcError, code};
 use crate::rpc::render;
 use crate::rpc::{Context, shutting_down};
-use crate::sync::{KnownAddress, NodeAddress, NodeHost, Origin, PeerId, UPLOAD_TIMEFRAME};
+use crate::sync::{KnownAddress, NodeHost, Origin, PeerId, UPLOAD_TIMEFRAME};
+
+pub(super) use addrman::NETWORKS;
 
 pub(super) const METHODS: &[Method] = &[
     Method {
@@ -52,7 +55,7 @@ pub(super) const METHODS: &[Method] = &[
             optional("tried", Kind::Bool, "Without effect"),
         ],
         about: "Add the address of a potential peer to the address book. This is for testing only.",
-        run: |cx, params| Box::pin(addpeeraddress(cx, params)),
+        run: |cx, params| Box::pin(addrman::addpeeraddress(cx, params)),
     },
     Method {
         name: "clearbanned",
@@ -111,6 +114,21 @@ pub(super) const METHODS: &[Method] = &[
         arguments: &[],
         about: "Returns information about network traffic, including bytes in, bytes out, and current system time.",
         run: |cx, _| Box::pin(getnettotals(cx)),
+    },
+    Method {
+        name: "getaddrmaninfo",
+        category: "network",
+        arguments: &[],
+        about: "Provides information about the node's address manager by returning the number of addresses in the `new` and \
+                `tried` tables and their sum for all networks.",
+        run: |cx, _| Box::pin(async { Ok(addrman::getaddrmaninfo(cx)) }),
+    },
+    Method {
+        name: "getrawaddrman",
+        category: "hidden",
+        arguments: &[],
+        about: "Returns information on all address manager entries for the new and tried tables.",
+        run: |cx, _| Box::pin(async { Ok(addrman::getrawaddrman(cx)) }),
     },
     Method {
         name: "getnodeaddresses",
@@ -241,22 +259,6 @@ fn addconnection(cx: &Context, params: &Params) -> Result<Value, RpcError> {
         return Err(RpcError::new(code::NODE_CAPACITY_REACHED, message));
     }
     Ok(json!({"address": text, "connection_type": kind}))
-}
-
-async fn addpeeraddress(cx: &Context, params: Params) -> Result<Value, RpcError> {
-    let text = params.text(0)?;
-    let port = u16::try_from(params.int(1)?).map_err(|_| RpcError::new(code::MISC, "JSON integer out of range"))?;
-    let was_tried = params.bool_or(2, false)?;
-    let refusal = |_| RpcError::new(code::INVALID_IP_OR_SUBNET, "Invalid IP address");
-    let host = text.parse::<NodeHost>().map_err(refusal)?;
-    let now = cx.run(|ledger| ledger.now()).await?;
-    let address = NodeAddress { host, port };
-    let known = KnownAddress { address, services: 9, time: u32::try_from(now).unwrap_or(u32::MAX) };
-    let is_new = host.is_routable() && cx.peers.learn(known);
-    if is_new && was_tried {
-        cx.peers.mark_good(address, now);
-    }
-    Ok(if is_new { json!({"success": true}) } else { json!({"success": false, "error": "failed-adding-to-new"}) })
 }
 
 fn sendmsgtopeer(cx: &Context, params: &Params) -> Result<Value, RpcError> {

@@ -101,11 +101,18 @@ fn look_up(ledger: &mut Ledger, asked: Option<&Named>) -> Result<Found, RpcError
 
 async fn from_index(found: Found, kind: CoinsHash) -> Result<Value, RpcError> {
     let Found { height, hash, totals, before } = found;
+    let running = (kind == CoinsHash::MuHash).then(|| totals.hash.clone());
+    // A division by all that was ever spent: too long for a thread that others wait for.
+    let finished = tokio::task::spawn_blocking(move || running.map(|hash| hash.finalize())).await;
+    let finished = finished.map_err(|_| unreadable())?;
     let mut object = Map::new();
     object.insert("height".into(), height.into());
     object.insert("bestblock".into(), hash.to_string().into());
     object.insert("txouts".into(), totals.txouts.into());
     object.insert("bogosize".into(), totals.bogosize.into());
+    if let Some(hash) = finished {
+        put_hash(&mut object, "muhash", hash);
+    }
     object.insert("total_amount".into(), render::amount(totals.total_amount));
     object.insert("total_unspendable_amount".into(), render::amount(totals.unspendable()));
     // What one block spends and makes is money that there is: it fits.
@@ -125,11 +132,6 @@ async fn from_index(found: Found, kind: CoinsHash) -> Result<Value, RpcError> {
         },
     });
     object.insert("block_info".into(), info);
-    if kind == CoinsHash::MuHash {
-        // A division by all that was ever spent: too long for a thread that others wait for.
-        let hash = tokio::task::spawn_blocking(move || totals.hash.finalize()).await;
-        put_hash(&mut object, "muhash", hash.map_err(|_| unreadable())?);
-    }
     Ok(Value::Object(object))
 }
 
