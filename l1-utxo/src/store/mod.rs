@@ -176,7 +176,26 @@ pub enum StoreError {
         "the database of coins: {0}: if the disk is well and has room, restore chainstate/ in the data directory from a \
          copy, or remove it, and it is made anew from the blocks"
     )]
-    Database(#[from] fjall::Error),
+    Database(fjall::Error),
+    /// There is no room for the database of coins.
+    #[error("the database of coins: {0}: make room and start again; what was stored is still there")]
+    DatabaseFull(io::Error),
+}
+
+impl From<fjall::Error> for StoreError {
+    fn from(error: fjall::Error) -> Self {
+        match error {
+            fjall::Error::Io(source) | fjall::Error::Storage(fjall::LsmError::Io(source)) if is_full(&source) => {
+                Self::DatabaseFull(source)
+            }
+            other => Self::Database(other),
+        }
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | FileTooLarge | QuotaExceeded)
 }
 
 /// The format of the whole directory.
@@ -189,11 +208,9 @@ const CHAINSTATE: &str = "chainstate";
 impl StoreError {
     fn io(path: &Path) -> impl Fn(io::Error) -> Self + use<> {
         let path = path.to_owned();
-        move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge | io::ErrorKind::QuotaExceeded => {
-                Self::Full { path: path.clone(), source }
-            }
-            _ => Self::Io { path: path.clone(), source },
+        move |source| match is_full(&source) {
+            true => Self::Full { path: path.clone(), source },
+            false => Self::Io { path: path.clone(), source },
         }
     }
 }
@@ -335,4 +352,19 @@ impl Archive for Store {
 
 fn port(error: StoreError) -> ArchiveError {
     ArchiveError(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_as_such_and_not_as_a_damaged_database() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        for error in [fjall::Error::Io(full()), fjall::Error::Storage(fjall::LsmError::Io(full()))] {
+            assert!(StoreError::from(error).to_string().contains("make room and start again"));
+        }
+        let other = io::Error::from(io::ErrorKind::NotFound);
+        assert!(matches!(StoreError::from(fjall::Error::Io(other)), StoreError::Database(_)));
+    }
 }
