@@ -157,6 +157,10 @@ impl Node {
             login.unwrap_or_default(),
             body.len()
         );
+        // The node ends connections that were silent for half a minute.
+        if self.connection.as_mut().is_some_and(is_over) {
+            self.connection = None;
+        }
         let connection = self.connection.get_or_insert_with(|| {
             let stream = TcpStream::connect(&self.address).unwrap();
             stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -264,6 +268,15 @@ impl Drop for Node {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether the other side has ended it.
+fn is_over(connection: &mut BufReader<TcpStream>) -> bool {
+    let stream = connection.get_mut();
+    stream.set_nonblocking(true).unwrap();
+    let seen = stream.peek(&mut [0]);
+    stream.set_nonblocking(false).unwrap();
+    !matches!(seen, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
 fn read_reply(connection: &mut BufReader<TcpStream>) -> Reply {
